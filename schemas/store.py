@@ -1,0 +1,319 @@
+"""What gateways ask of settlement's database. Implementation: `settlement/store.py`; wired by `gateways/cli`.
+
+Everything is in the units of the inside: ints of µ$ and ms. Calls raise StoreError when the database cannot be
+used; each write is one transaction, so that nothing is half done.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from schemas.attributes import Attributes, ClassSpec
+from schemas.commands import Side
+from schemas.ids import LeaseId
+from schemas.refusals import Args, Refusal
+
+
+class StoreError(Exception):
+    """The database cannot be used now: the message says why. The caller may try again."""
+
+
+class Scope(StrEnum):
+    """What an API key may do."""
+
+    READ = "read"
+    TRADE = "trade"
+    SUPPLY = "supply"
+    METER = "meter"
+    ADMIN = "admin"
+
+
+class Account(Struct, frozen=True):
+    """A party. `owner` groups accounts that may not trade with each other."""
+
+    id: int
+    name: str
+    owner: int
+    buyer_fee_bps: int
+    seller_fee_bps: int
+    created_at: int
+
+
+class ApiKey(Struct, frozen=True):
+    """A key without its secret: of that only a digest is kept."""
+
+    id: int
+    account: Account
+    prefix: str
+    label: str
+    scopes: frozenset[Scope]
+    created_at: int
+    revoked: bool
+
+
+class Balance(Struct, frozen=True):
+    """An account's money in µ$."""
+
+    cash: int
+    """Free to use."""
+    held: int
+    """For open bids."""
+    escrow: int
+    """For leases it bought and has not used up."""
+    receivable: int
+    """Earned as a supplier."""
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands."""
+
+    SENT = "sent"
+    """On its way: the log has not answered yet."""
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    LOST = "lost"
+    """It never reached the log before its not_after, and never will."""
+
+
+class Intent(Struct, frozen=True):
+    """An order as the gateway is about to append it."""
+
+    account: int
+    client_order_id: str
+    side: Side
+    class_id: str
+    partition: int
+    command: bytes
+    """The encoded PlaceAsk or PlaceBid."""
+    digest: bytes
+    """Of the request's meaning: the same client_order_id with another digest is a conflict."""
+    hold: int
+    """µ$; 0 for an ask."""
+    not_after: int
+
+
+class Order(Struct, frozen=True):
+    """An order as settlement knows it."""
+
+    order_id: int | None
+    """None until the log has answered."""
+    account: int
+    client_order_id: str
+    side: Side
+    class_id: str
+    partition: int
+    command: bytes
+    digest: bytes
+    status: OrderStatus
+    filled: int
+    """GPUs filled; of an ask the sum over its fills, which may exceed its quantity: its windows differ."""
+    left: int
+    """Of a bid: GPUs still wanted while open, or that ended unfilled. Of an ask: its quantity as offered."""
+    held: int
+    """µ$ held now."""
+    reason: str
+    """Why it ended: a reason of cancellation, or ''."""
+    refusal: Refusal | None
+    refusal_args: Args
+    created_at: int
+    """ms; log time of the answer, or the gateway's while on its way."""
+
+
+class PlaceStatus(StrEnum):
+    """What became of `place`."""
+
+    NEW = "new"
+    """The intent and its hold are written: append it."""
+    REPLAY = "replay"
+    """The same order is here already."""
+    CONFLICT = "conflict"
+    """Another order has this client_order_id."""
+    NO_FUNDS = "no_funds"
+    """The cash does not cover the hold; nothing was written."""
+
+
+class Placed(Struct, frozen=True):
+    """Answer to one intent."""
+
+    status: PlaceStatus
+    order: Order | None
+    """The order that has the client_order_id; None where there are no funds."""
+    cash: int
+    """µ$ free before the hold."""
+
+
+class LeaseState(StrEnum):
+    """A lease's way (rulebook: Lease)."""
+
+    PENDING_DELIVERY = "pending_delivery"
+    DELIVERED = "delivered"
+    """Proof stands, the buyer has not answered."""
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+class CloseReason(StrEnum):
+    """The true reason why a lease closed."""
+
+    NONE = ""
+    COMPLETED = "completed"
+    """Its window ended and its usage is final."""
+    NOT_DELIVERED = "not_delivered"
+    """The supplier did not deliver in time: void, all money back."""
+
+
+class Lease(Struct, frozen=True):
+    """A fill's lease."""
+
+    id: LeaseId
+    class_id: str
+    bid_id: int
+    ask_id: int
+    buyer: int
+    seller: int
+    price: int
+    quantity: int
+    start: int
+    end: int
+    attributes: Attributes
+    state: LeaseState
+    close_reason: CloseReason
+    created_at: int
+    delivered_at: int | None
+    accepted_at: int | None
+    closed_at: int | None
+    deliver_by: int
+    connection: str
+    """For the buyer and the supplier alone."""
+    escrow: int
+    """µ$ still in escrow."""
+    used_gpu_ms: int
+    """Metered since acceptance, as billed."""
+    charged: int
+    """µ$ charged to the buyer so far, fee included."""
+    earned: int
+    """µ$ credited to the supplier so far, fee deducted."""
+
+
+class Usage(Struct, frozen=True):
+    """One accepted usage report of a lease."""
+
+    lease: LeaseId
+    sequence: int
+    gpu_ms: int
+    final: bool
+    reported_at: int
+    """ms; log time."""
+
+
+class Listing(Struct, frozen=True):
+    """A class and the partition in which it lives."""
+
+    spec: ClassSpec
+    partition: int
+
+
+class Outcome(Struct, frozen=True):
+    """What settlement made of one record of `instructions` or `usage`."""
+
+    refusal: Refusal | None
+    args: Args
+
+
+class Totals(Struct, frozen=True):
+    """The whole exchange in figures, from the ledger."""
+
+    orders: int
+    fills: int
+    leases_open: int
+    leases_closed: int
+    used_gpu_ms: int
+    """Metered GPU-milliseconds, as billed."""
+    charged: int
+    """µ$ charged to buyers."""
+    escrow: int
+    held: int
+    imbalance: int
+    """µ$; the sum of all entries plus the differences of balances from their entries. Always 0."""
+
+
+class Store(Protocol):
+    """Postgres as gateways see it."""
+
+    async def create_account(
+        self, name: str, *, buyer_fee_bps: int, seller_fee_bps: int, owner: int | None, now: int
+    ) -> Account:
+        """A new account; `owner` None makes it its own. An account of that name is a ValueError."""
+        ...
+
+    async def account(self, account: int) -> Account | None: ...
+
+    async def accounts(self, *, after: int, limit: int) -> list[Account]:
+        """By id, from the one after `after`."""
+        ...
+
+    async def create_key(
+        self, account: int, *, digest: bytes, prefix: str, label: str, scopes: frozenset[Scope], now: int
+    ) -> ApiKey: ...
+
+    async def key(self, digest: bytes) -> ApiKey | None:
+        """The key whose secret has this digest, revoked ones too."""
+        ...
+
+    async def keys(self, account: int) -> list[ApiKey]: ...
+
+    async def revoke_key(self, account: int, key_id: int) -> bool:
+        """False where the account has no such key."""
+        ...
+
+    async def balance(self, account: int) -> Balance: ...
+
+    async def place(self, intent: Intent, *, now: int) -> Placed:
+        """Writes the intent and moves its hold from cash, once per (account, client_order_id) for ever."""
+        ...
+
+    async def order(self, account: int, order_id: int) -> Order | None: ...
+
+    async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None: ...
+
+    async def orders(
+        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+    ) -> list[Order]:
+        """Answered orders, newest first, with ids below `before`."""
+        ...
+
+    async def classes(self) -> list[Listing]: ...
+
+    async def lease(self, lease: LeaseId) -> Lease | None: ...
+
+    async def leases(
+        self,
+        account: int,
+        *,
+        role: Side,
+        states: Sequence[LeaseState],
+        class_id: str | None,
+        before: LeaseId | None,
+        limit: int,
+    ) -> list[Lease]:
+        """Of an account as buyer (Side.BID) or supplier (Side.ASK), newest first; no states means all."""
+        ...
+
+    async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
+        """By sequence, from the one after `after`."""
+        ...
+
+    async def wait_applied(self, partition: int, position: int, timeout_s: float) -> bool:
+        """True once settlement has applied the execution of that position; False after the timeout."""
+        ...
+
+    async def outcome(self, topic: str, partition: int, offset: int, timeout_s: float) -> Outcome | None:
+        """What settlement made of that record, waiting for it; None after the timeout: unknown yet."""
+        ...
+
+    async def totals(self) -> Totals: ...
