@@ -62,7 +62,7 @@ def ceil_grid(time_ms: int) -> int:
     return -(-time_ms // GRID_MS) * GRID_MS
 
 
-_USD = re.compile(r"(-?)(\d{1,13})(?:\.(\d{1,6}))?")
+_USD = re.compile(r"(-?)(\d{1,13})(?:\.(\d{1,6}))?", re.ASCII)
 
 
 def parse_usd(text: str) -> int:
@@ -123,7 +123,7 @@ def format_time(time_ms: int) -> str:
     return f"{text}.{time_ms % 1000:03d}Z" if time_ms % 1000 else f"{text}Z"
 
 
-_DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?")
+_DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?", re.ASCII)
 
 
 def parse_duration(text: str) -> int:

@@ -1,0 +1,184 @@
+"""The bytes of every message are fixed, and a change that breaks old readers is named."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import gateways
+import matching_engine
+import schemas
+import settlement
+from schemas import codec
+from schemas.__main__ import PUBLISHED, breaks, published, render
+from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
+from schemas.commands import (
+    Cancel,
+    Command,
+    CreateClass,
+    PlaceAsk,
+    PlaceBid,
+    Prefer,
+    SelfTrade,
+    Side,
+    Tick,
+    TimeInForce,
+    Unreadable,
+)
+from schemas.events import (
+    Accepted,
+    Cancelled,
+    CancelReason,
+    ClassChanged,
+    Duplicate,
+    Event,
+    Execution,
+    Expired,
+    Fill,
+    Filled,
+    Rejected,
+    Ticked,
+)
+from schemas.fills import PublicFill, public_fills
+from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.refusals import Refusal
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "messages.txt"
+T = 1_795_489_200_000
+HOUR = 3_600_000
+
+ATTRIBUTES = Attributes(Region.EU_WEST, Delivery.BARE_METAL, Interconnect.INFINIBAND, True, Tier.INTERRUPTIBLE, 30)
+ACCEPTS = Accepts(
+    region_mask([Region.US_EAST, Region.EU_WEST]), Delivery.VM, Interconnect.NVLINK, True, True, (3,), (4, 5)
+)
+SPEC = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM", 100, 10**9, 4096, 900_000, 600_000, 72 * HOUR)
+FILL = Fill(0, 7, "H100-SXM-80GB", 41, 40, 2, 3, 2_499_900, 8, T, T + HOUR, Side.BID, 4, 100, 200, ATTRIBUTES)
+
+MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
+    "PlaceAsk": PlaceAsk(
+        "H100-SXM-80GB", 3, 3, "a-1", T, 16, 2_499_900, T, T + 48 * HOUR, ATTRIBUTES,
+        2 * HOUR, 8, TimeInForce.GTD, T + HOUR, True, SelfTrade.CANCEL_OLDEST, 200,
+    ),
+    "PlaceBid": PlaceBid(
+        "H100-SXM-80GB", 2, 2, "b-1", T, 12, 2_600_000, HOUR, (0, T), ACCEPTS, 4,
+        Prefer.START, TimeInForce.IOC, 0, False, SelfTrade.SKIP, 100, True,
+    ),
+    "Cancel": Cancel(2, 41),
+    "CreateClass": CreateClass(SPEC),
+    "Tick": Tick(),
+    "Deposit": Deposit(2, 1_000_000, "wire-1"),
+    "Deliver": Deliver((41, 0), 3, "ssh root@192.0.2.1"),
+    "Accept": Accept((41, 0), 2),
+    "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
+    "Accepted": Execution(41, 40, T, (Accepted(2, "b-1", "H100-SXM-80GB", Side.BID, 12, 2_600_000, 100, T, HOUR),)),
+    "Rejected": Execution(42, 41, T, (Rejected(2, "b-2", Refusal.PRICE_OFF_TICK, (2_499_950, 100, "H100-SXM-80GB")),)),
+    "Duplicate": Execution(43, 42, T, (Duplicate(2, "b-1", 41),)),
+    "Fill": Execution(41, -1, T, (FILL,)),
+    "Filled": Execution(44, 43, T, (Filled(41, 2),)),
+    "Cancelled": Execution(45, 44, T, (Cancelled(41, 2, CancelReason.REQUESTED, 4),)),
+    "Expired": Execution(46, 45, T, (Expired(41, 2, 4),)),
+    "ClassChanged": Execution(47, 46, T, (ClassChanged(SPEC),)),
+    "Ticked": Execution(1 << 48 | 48, 47, T, (Ticked(),)),
+}  # fmt: skip
+
+
+def decode(name: str, value: bytes) -> object:
+    message = MESSAGES[name]
+    if isinstance(message, UsageReport):
+        return codec.decode_usage(value)
+    if isinstance(message, Execution):
+        return codec.decode_execution(value)
+    return codec.decode_instruction(value) if isinstance(message, Instruction) else codec.decode_command(value)
+
+
+def golden() -> dict[str, bytes]:
+    lines = (line.split() for line in GOLDEN.read_text().splitlines() if not line.startswith("#"))
+    return {name: bytes.fromhex(digits) for name, digits in lines}
+
+
+def test_every_message_has_golden_bytes() -> None:
+    tagged = {kind.__name__ for union in (Command, Event, Instruction) for kind in union.__args__}
+    assert set(golden()) == set(MESSAGES) == tagged | {"UsageReport"}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_bytes_of_a_message_never_change(name: str) -> None:
+    assert codec.encode(MESSAGES[name]) == golden()[name]
+    assert decode(name, golden()[name]) == MESSAGES[name]
+
+
+def test_the_public_fill_is_json_without_accounts() -> None:
+    execution = Execution(41, -1, T, (Filled(41, 2), FILL))
+    (fill,) = public_fills(execution)
+    assert codec.encode_fill(fill) == (
+        b'{"number":7,"class":"H100-SXM-80GB","fill_id":"fil_19-0","time":"2026-11-24T03:00:00Z","price":"2.4999",'
+        b'"quantity":8,"start":"2026-11-24T03:00:00Z","end":"2026-11-24T04:00:00Z","region":"eu-west",'
+        b'"interconnect":"infiniband","confidential":true,"tier":"interruptible","delivery":"bare_metal","taker":"bid"}'
+    )
+    assert codec.decode_fill(codec.encode_fill(fill)) == fill
+    private = {"account", "buyer", "seller", "bid_id", "ask_id", "owner", "client_order_id"}
+    assert private.isdisjoint(field.encode_name for field in msgspec.structs.fields(PublicFill))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xc1", b"\x91\xa4what", b"\x95\xa3ask\x01", b"\x92\xa6cancel\xff", b"\x91" * 5000]
+)
+def test_bytes_that_are_no_message_are_unreadable_and_say_so(value: bytes) -> None:
+    assert isinstance(codec.decode_command(value), Unreadable)
+    assert isinstance(codec.decode_instruction(value), Unreadable)
+    assert isinstance(codec.decode_usage(value), Unreadable)
+
+
+def test_an_old_record_without_the_newest_fields_is_read_with_their_defaults() -> None:
+    whole = msgspec.msgpack.decode(codec.encode(MESSAGES["UsageReport"]))
+    assert codec.decode_usage(msgspec.msgpack.encode(whole[:-1])) == UsageReport((41, 0), 3, 1, 8 * HOUR, False)
+
+
+def test_an_old_reader_skips_fields_it_does_not_know() -> None:
+    whole = msgspec.msgpack.decode(codec.encode(MESSAGES["Cancel"]))
+    assert codec.decode_command(msgspec.msgpack.encode([*whole, "from the future"])) == MESSAGES["Cancel"]
+
+
+@pytest.mark.parametrize("topic", published())
+def test_published_schemas_are_those_of_the_code(topic: str) -> None:
+    text = (PUBLISHED / f"{topic}.json").read_text()
+    found = breaks(json.loads(text), published()[topic])
+    assert not found, f"old readers of {topic} would break: give it a new version"
+    assert text == render(published()[topic]), "run: python -m schemas, and commit what it writes"
+
+
+def changed(topic: str, change: Any) -> list[str]:
+    new = copy.deepcopy(published()[topic])
+    change(new)
+    return breaks(published()[topic], new)
+
+
+def test_a_change_that_breaks_old_readers_is_named() -> None:
+    assert changed("commands.v1", lambda s: s.pop("Cancel")) == ["Cancel is gone"]
+    assert changed("commands.v1", lambda s: s["Cancel"].update(tag="c")) == ["Cancel had the tag 'cancel'"]
+    assert changed("commands.v1", lambda s: s["Cancel"]["fields"].reverse()) == [
+        "Cancel: field 0 was 'account: int'",
+        "Cancel: field 1 was 'order_id: int'",
+    ]
+    assert changed("commands.v1", lambda s: s["Cancel"]["fields"].append("why: str")) == [
+        "Cancel: the new field 'why: str' must be optional"
+    ]
+    assert changed("commands.v1", lambda s: s["Prefer"]["values"].update(PRICE=5)) == ["Prefer.PRICE was 0"]
+    assert changed("fills.v1", lambda s: s["$defs"]["PublicFill"]["properties"].pop("price")) == [
+        "PublicFill.price was {'type': 'string'}"
+    ]
+
+
+def test_a_change_that_old_readers_can_live_with_passes() -> None:
+    assert changed("commands.v1", lambda s: s["Cancel"]["fields"].append("why: str, optional")) == []
+    assert changed("commands.v1", lambda s: s.update(Amend={"tag": "amend", "fields": []})) == []
+    assert changed("fills.v1", lambda s: s["$defs"]["PublicFill"]["properties"].update(note={"type": "string"})) == []
+
+
+@pytest.mark.parametrize("package", [schemas, matching_engine, settlement, gateways])
+def test_each_package_is_imported_from_this_tree(package: Any) -> None:
+    assert Path(package.__file__).resolve().is_relative_to(ROOT), f"another distribution shadows {package.__name__}"
