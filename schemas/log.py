@@ -13,9 +13,20 @@ class Record(NamedTuple):
     value: bytes
 
 
+MAX_RECORD_BYTES = 1_000_000
+"""Of one record's value: just below what Kafka takes by default. Each log refuses more before it appends any."""
+
+
 class LogError(Exception):
     """The log cannot be used: the message says what is wrong and what to do. Whether an append under way was
     taken is unknown; a service that meets this ends, and its supervisor starts it again (crash-only)."""
+
+
+def check_sizes(values: Sequence[bytes]) -> None:
+    """Raises LogError where a value is above MAX_RECORD_BYTES."""
+    largest = max(map(len, values), default=0)
+    if largest > MAX_RECORD_BYTES:
+        raise LogError(f"a record of {largest} bytes cannot be appended: the most is {MAX_RECORD_BYTES}")
 
 
 class Reader(Protocol):
@@ -50,7 +61,8 @@ class Log(Protocol):
     async def append(self, topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
         """Appends the records in order and returns their offsets once all are durable.
 
-        Many tasks may append at once: each call's records keep their order. Raises LogError.
+        Many tasks may append at once: each call's records keep their order. Raises LogError; a value above
+        MAX_RECORD_BYTES is one.
         """
         ...
 
