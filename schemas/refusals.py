@@ -45,10 +45,11 @@ class Refusal(StrEnum):
     FEE_OUT_OF_RANGE = "fee_out_of_range"
     ACCEPTS_INVALID = "accepts_invalid"
     UNKNOWN_ORDER = "unknown_order"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    ATTRIBUTES_INVALID = "attributes_invalid"
     # by settlement
     AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
     REFERENCE_REUSED = "reference_reused"
-    UNKNOWN_ACCOUNT = "unknown_account"
     UNKNOWN_LEASE = "unknown_lease"
     LEASE_STATE = "lease_state"
     USAGE_CONFLICT = "usage_conflict"
@@ -73,7 +74,7 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.CLASS_EXISTS: Wording("class", "the class {0} exists already"),
     Refusal.CLASS_INVALID: Wording("class", "the class's {0} is {1}: it must be {2}"),
     Refusal.CLIENT_ORDER_ID_INVALID: Wording(
-        "client_order_id", "client_order_id must have 1 to 64 characters, not {0}"
+        "client_order_id", "client_order_id must be 1 to 64 printable ASCII characters"
     ),
     Refusal.PRICE_OUT_OF_RANGE: Wording("price", "price {0:usd} is out of range: {2} takes {3:usd} to {1:usd}"),
     Refusal.PRICE_OFF_TICK: Wording("price", "price {0:usd} is not a multiple of the tick {1:usd} of {2}"),
@@ -107,6 +108,7 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.WOULD_TRADE: Wording("post_only", "the order would trade at once with {0}, and post_only forbids that"),
     Refusal.FEE_OUT_OF_RANGE: Wording("fee_bps", "fee {0} bps is out of range: 0 to {1}"),
     Refusal.ACCEPTS_INVALID: Wording("accepts", "accepts.{0} is not valid: {1}"),
+    Refusal.ATTRIBUTES_INVALID: Wording("attributes", "attributes.{0} is not valid: {1}"),
     Refusal.UNKNOWN_ORDER: Wording("order_id", "there is no live order {0} of this account: it may have left the book"),
     Refusal.AMOUNT_OUT_OF_RANGE: Wording(
         "amount", "amount {0:usd} is out of range: it must be above 0 and at most {1:usd}"

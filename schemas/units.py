@@ -15,6 +15,8 @@ DAY_MS = 24 * HOUR_MS
 GRID_MS = MINUTE_MS
 """Windows are aligned to this."""
 MAX_WINDOW_MS = 365 * DAY_MS
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of year 9999, where RFC 3339 ends."""
 BPS = 10_000
 """Fees are basis points: 10,000 of them are the whole."""
 
@@ -91,7 +93,6 @@ def format_usd(amount: int) -> str:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of year 9999, where RFC 3339 ends
 
 
 def parse_time(text: str) -> int:
@@ -116,7 +117,7 @@ def format_time(time_ms: int) -> str:
     >>> format_time(86_400_500)
     '1970-01-02T00:00:00.500Z'
     """
-    if not 0 <= time_ms <= _MAX_TIME_MS:
+    if not 0 <= time_ms <= MAX_TIME_MS:
         raise ValueError(f"{time_ms} ms is outside the years 1970 to 9999")
     moment = _EPOCH + timedelta(milliseconds=time_ms)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

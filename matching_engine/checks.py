@@ -1,0 +1,166 @@
+"""What an order, an account or a class must be to be taken: complete, so that nothing behind it can fail.
+
+Each check gives None, or the refusal's code and its arguments as its wording in `schemas/refusals.py` wants them.
+"""
+
+from schemas.attributes import Accepts, Attributes, ClassSpec, Region
+from schemas.commands import PlaceAsk, PlaceBid, TimeInForce
+from schemas.refusals import Args, Refusal
+from schemas.units import (
+    DAY_MS,
+    GRID_MS,
+    MAX_FEE_BPS,
+    MAX_PRICE,
+    MAX_QUANTITY,
+    MAX_STARTS,
+    MAX_TIME_MS,
+    MAX_WINDOW_MS,
+    MINUTE_MS,
+    ceil_grid,
+)
+
+Refused = tuple[Refusal, Args]
+
+MAX_ACCOUNT = (1 << 63) - 1
+MAX_TEXT = 64
+"""Characters of a client_order_id, a class's id, and what names its accelerator and form factor."""
+MAX_SUPPLIERS = 64
+"""Accounts in a set of suppliers that a bid accepts or denies."""
+MAX_NOTICE_MINUTES = 7 * 24 * 60
+MAX_MEMORY_GB = 1 << 20
+_ALL_REGIONS = sum(1 << region for region in Region if region is not Region.UNSPECIFIED)
+
+GTC, GTD, IOC, FOK = TimeInForce
+
+
+def shown(text: str) -> str:
+    """Any text as arguments of a refusal may carry it: short, and printable ASCII."""
+    return ascii(text[:MAX_TEXT])[1:-1]
+
+
+def is_name(text: str) -> bool:
+    """Whether it is 1 to 64 printable ASCII characters: what every database, topic and terminal can carry."""
+    return 0 < len(text) <= MAX_TEXT and text.isascii() and text.isprintable()
+
+
+def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused | None:
+    """`start` is the ask's with 0 resolved."""
+    refused = _check_terms(ask, spec, now)
+    if refused is not None:
+        return refused
+    quantity, end, lot, min_duration = ask.quantity, ask.end, ask.lot, ask.min_duration
+    if not 1 <= lot <= quantity:
+        return Refusal.LOT_OUT_OF_RANGE, (lot, quantity)
+    if quantity % lot:
+        return Refusal.QUANTITY_OFF_LOT, (quantity, lot)
+    if not GRID_MS <= min_duration <= MAX_WINDOW_MS or min_duration % GRID_MS:
+        return Refusal.MIN_DURATION_OUT_OF_RANGE, (min_duration, MAX_WINDOW_MS)
+    for name, time in (("start", start), ("end", end)):
+        if not 0 <= time <= MAX_TIME_MS:
+            return Refusal.TIME_OUT_OF_RANGE, (name, time)
+        if time % GRID_MS:
+            return Refusal.WINDOW_OFF_GRID, (name, time)
+    if end - start < min_duration:
+        return Refusal.WINDOW_EMPTY, (start, end, min_duration)
+    if end - start > MAX_WINDOW_MS:
+        return Refusal.DURATION_OUT_OF_RANGE, (end - start, MAX_WINDOW_MS)
+    if end <= now:
+        return Refusal.WINDOW_PAST, ("end", end, now)
+    if end - min_duration < now:
+        return Refusal.WINDOW_EMPTY, (ceil_grid(now), end, min_duration)
+    if ask.time_in_force is FOK:
+        return Refusal.FOK_ASK, ()
+    return _check_attributes(ask.attributes)
+
+
+def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int) -> Refused | None:
+    """`starts` are the bid's with 0 resolved; the command's own tell whether each was given once."""
+    refused = _check_terms(bid, spec, now)
+    if refused is not None:
+        return refused
+    if not 1 <= bid.min_fill <= bid.quantity:
+        return Refusal.MIN_FILL_OUT_OF_RANGE, (bid.min_fill, bid.quantity)
+    duration = bid.duration
+    if not GRID_MS <= duration <= MAX_WINDOW_MS or duration % GRID_MS:
+        return Refusal.DURATION_OUT_OF_RANGE, (duration, MAX_WINDOW_MS)
+    count = len(bid.starts)
+    if not 1 <= count <= MAX_STARTS or (count > 1 and len(set(bid.starts)) != count):
+        return Refusal.START_COUNT_OUT_OF_RANGE, (count, MAX_STARTS)
+    for start in starts:
+        if not 0 <= start <= MAX_TIME_MS - MAX_WINDOW_MS:
+            return Refusal.TIME_OUT_OF_RANGE, ("starts", start)
+        if start % GRID_MS:
+            return Refusal.WINDOW_OFF_GRID, ("starts", start)
+    if max(starts) < now:
+        return Refusal.WINDOW_PAST, ("starts", max(starts), now)
+    if bid.market and bid.time_in_force is not IOC and bid.time_in_force is not FOK:
+        return Refusal.MARKET_RESTS, ()
+    return _check_accepts(bid.accepts)
+
+
+def check_class(spec: ClassSpec) -> Refused | None:
+    """A class that is not there yet."""
+    for name, text in (
+        ("class_id", spec.class_id),
+        ("accelerator", spec.accelerator),
+        ("form_factor", spec.form_factor),
+    ):
+        if not is_name(text):
+            return Refusal.CLASS_INVALID, (name, shown(text), f"1 to {MAX_TEXT} printable ASCII characters")
+    for name, value, least, most in (
+        ("memory_gb", spec.memory_gb, 0, MAX_MEMORY_GB),
+        ("max_price", spec.max_price, 1, MAX_PRICE),
+        ("tick", spec.tick, 1, spec.max_price),
+        ("max_quantity", spec.max_quantity, 1, MAX_QUANTITY),
+        ("delivery_due_ms", spec.delivery_due_ms, MINUTE_MS, DAY_MS),
+        ("acceptance_ms", spec.acceptance_ms, 0, DAY_MS),
+        ("grace_ms", spec.grace_ms, 0, MAX_WINDOW_MS),
+    ):
+        if not least <= value <= most:
+            return Refusal.CLASS_INVALID, (name, value, f"{least} to {most}")
+    return None
+
+
+def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refused | None:
+    """What asks and bids have in common."""
+    price, quantity = order.price, order.quantity
+    if not 1 <= price <= spec.max_price:
+        return Refusal.PRICE_OUT_OF_RANGE, (price, spec.max_price, spec.class_id, spec.tick)
+    if price % spec.tick:
+        return Refusal.PRICE_OFF_TICK, (price, spec.tick, spec.class_id)
+    if not 1 <= quantity <= spec.max_quantity:
+        return Refusal.QUANTITY_OUT_OF_RANGE, (quantity, spec.max_quantity, spec.class_id)
+    if not 1 <= order.owner <= MAX_ACCOUNT:
+        return Refusal.UNKNOWN_ACCOUNT, (order.owner,)
+    if not 0 <= order.fee_bps <= MAX_FEE_BPS:
+        return Refusal.FEE_OUT_OF_RANGE, (order.fee_bps, MAX_FEE_BPS)
+    if order.time_in_force is GTD:
+        if order.expire_at == 0:
+            return Refusal.EXPIRY_NOT_ALLOWED, ()
+        if not 0 <= order.expire_at <= MAX_TIME_MS:
+            return Refusal.TIME_OUT_OF_RANGE, ("expire_at", order.expire_at)
+        if order.expire_at <= now:
+            return Refusal.EXPIRY_PAST, (order.expire_at, now)
+    elif order.expire_at:
+        return Refusal.EXPIRY_NOT_ALLOWED, ()
+    if order.post_only and (order.time_in_force is IOC or order.time_in_force is FOK):
+        return Refusal.POST_ONLY_TAKES, ()
+    return None
+
+
+def _check_attributes(attributes: Attributes) -> Refused | None:
+    if not 0 <= attributes.notice_minutes <= MAX_NOTICE_MINUTES:
+        return Refusal.ATTRIBUTES_INVALID, ("notice_minutes", f"0 to {MAX_NOTICE_MINUTES}")
+    return None
+
+
+def _check_accepts(accepts: Accepts) -> Refused | None:
+    if accepts.regions & ~_ALL_REGIONS:
+        return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
+    for name, suppliers in (("only_suppliers", accepts.only_suppliers), ("not_suppliers", accepts.not_suppliers)):
+        if len(suppliers) > MAX_SUPPLIERS:
+            return Refusal.ACCEPTS_INVALID, (name, f"at most {MAX_SUPPLIERS} accounts")
+        for supplier in suppliers:
+            if not 1 <= supplier <= MAX_ACCOUNT:
+                return Refusal.ACCEPTS_INVALID, (name, f"there is no account {supplier}")
+    return None
