@@ -1,6 +1,7 @@
 """The fold: a command in, its answer out. All state is a pure function of the commands so far (RULES.md)."""
 
 import hashlib
+from collections import deque
 from heapq import heapify, heappop, heappush
 
 import msgspec
@@ -31,6 +32,8 @@ BID, ASK = Side
 
 _ID_BITS = 63
 _NEVER = 1 << 62
+MAX_EXPIRED = 5000
+"""Expiries that one answer tells; the rest are told by the next answers."""
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 Key = tuple[int, str]
@@ -58,6 +61,8 @@ class Engine:
         """A heap of the minutes in `_forget`."""
         self._due = _NEVER
         """The first ms of `now` at which an order leaves or a repeat can be forgotten."""
+        self._expired: deque[Expired] = deque()
+        """Orders that have left by time, not yet told."""
 
     def apply(self, offset: int, time: int, command: Command | Unreadable) -> Execution:
         """The answer to the command at `offset`, which the log stamped with `time` in ms.
@@ -68,7 +73,9 @@ class Engine:
         if time > self.now:
             self.now = time
             if time >= self._due:
-                self._pass_time(events)
+                self._pass_time()
+        if self._expired:
+            events += [self._expired.popleft() for _ in range(min(len(self._expired), MAX_EXPIRED))]
         this = self._base | offset
         assert this > self.position, "commands come in the order of the log"
         if isinstance(command, PlaceBid):
@@ -97,6 +104,7 @@ class Engine:
             "now": self.now,
             "position": self.position,
             "repeats": sorted([*key, *first] for key, first in self._answered.items() if first[1] >= self.now),
+            "expired": list(self._expired),
             "books": {
                 class_id: {
                     "spec": book.spec,
@@ -324,14 +332,14 @@ class Engine:
         for order_id in done:
             del self._orders[order_id]
 
-    def _pass_time(self, events: list[Event]) -> None:
+    def _pass_time(self) -> None:
         """Who has left by time leaves, by (time it left, id); repeats whose time is over are forgotten."""
         now, leaving, minutes = self.now, self._leaving, self._forget_minutes
         while leaving and leaving[0] >> _ID_BITS <= now:
             order = self._orders.get(heappop(leaving) & (1 << _ID_BITS) - 1)
             if order is not None:
                 self._remove(order)
-                events.append(Expired(order.id, order.account, _left(order)))
+                self._expired.append(Expired(order.id, order.account, _left(order)))
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             for key in self._forget.pop(heappop(minutes)):
                 if key in self._answered and self._answered[key][1] < now:

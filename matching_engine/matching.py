@@ -9,6 +9,9 @@ from matching_engine.book import Ask, Bid, Book
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
+MAX_WALK = 3000
+"""Fills and self-trade cancels of one command. With `MAX_EXPIRED`, it keeps an answer below `MAX_RECORD_BYTES`."""
+
 
 def given(ask: Ask, start: int, duration: int, wanted: int, min_fill: int) -> int:
     """GPUs that the ask gives over `duration` from `start` to a bid that wants so many; 0 where they cannot trade so.
@@ -28,7 +31,7 @@ class Walk:
     It appends what happens to `events`, takes resting orders that are done out of the book, and lists them in `done`.
     """
 
-    __slots__ = ("_first_number", "book", "done", "events", "now")
+    __slots__ = ("_first_number", "_most", "book", "done", "events", "now")
 
     def __init__(self, book: Book, now: int, events: list[Event]) -> None:
         self.book = book
@@ -37,6 +40,7 @@ class Walk:
         self.done: list[int] = []
         """Ids of resting orders that left."""
         self._first_number = book.fills + 1
+        self._most = len(events) + MAX_WALK
 
     def meet_asks(self, bid: Bid) -> None:
         """The bid trades with the best ask that it can trade with, again and again, until there is none."""
@@ -57,7 +61,7 @@ class Walk:
                 continue
             before = bid.left
             starts = self._to_come(bid)
-            while bid.live and self._trade_once(ask, bid, starts):
+            while bid.live and self._trade_once(ask, bid, starts, ask):
                 pass
             if bid.live and bid.left < bid.min_fill <= before:
                 short.append(bid)
@@ -102,18 +106,21 @@ class Walk:
             if bid.duration < ask.min_duration:
                 continue
             before = bid.left
-            while bid.live and self._trade_once(ask, bid, starts):
+            while bid.live and self._trade_once(ask, bid, starts, bid):
                 if 0 < bid.left < bid.min_fill <= before:
                     return True
             if not bid.live:
                 return False
         return False
 
-    def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int]) -> bool:
-        """The pair trades at the first start at which it can; False: it cannot, or has one owner."""
+    def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int], walker: Ask | Bid) -> bool:
+        """The pair trades at the first start at which it can; False: it cannot, has one owner, or the walk is over."""
         for start in starts:
             quantity = given(ask, start, bid.duration, bid.left, bid.min_fill)
             if quantity:
+                if len(self.events) >= self._most:
+                    self._cancel(walker, CancelReason.WALK_LIMIT)
+                    return False
                 if ask.owner == bid.owner:
                     self._self_trade(ask, bid)
                     return False
@@ -159,13 +166,13 @@ class Walk:
         older, newer = (ask, bid) if bid.place > ask.place else (bid, ask)
         instruction = newer.self_trade
         if instruction in (SelfTrade.CANCEL_OLDEST, SelfTrade.CANCEL_BOTH):
-            self._cancel(older)
+            self._cancel(older, CancelReason.SELF_TRADE)
         if instruction in (SelfTrade.CANCEL_NEWEST, SelfTrade.CANCEL_BOTH):
-            self._cancel(newer)
+            self._cancel(newer, CancelReason.SELF_TRADE)
 
-    def _cancel(self, order: Ask | Bid) -> None:
+    def _cancel(self, order: Ask | Bid, reason: CancelReason) -> None:
         left = order.left if isinstance(order, Bid) else order.quantity
-        self.events.append(Cancelled(order.id, order.account, CancelReason.SELF_TRADE, left))
+        self.events.append(Cancelled(order.id, order.account, reason, left))
         self._end(order)
 
     def _end(self, order: Ask | Bid) -> None:
@@ -187,6 +194,8 @@ class Walk:
                 quantity = given(ask, start, bid.duration, wanted, bid.min_fill)
                 if not quantity:
                     continue
+                if len(plan) == MAX_WALK:
+                    return None
                 plan[ask.id] = (ask, quantity)
                 before, wanted = wanted, wanted - quantity
                 if not wanted:

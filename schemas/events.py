@@ -16,6 +16,8 @@ class CancelReason(StrEnum):
     IOC_REST = "ioc_rest"
     FOK_UNFILLED = "fok_unfilled"
     SELF_TRADE = "self_trade"
+    WALK_LIMIT = "walk_limit"
+    """Its command had made as many fills as one answer holds."""
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):

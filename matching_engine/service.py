@@ -1,0 +1,118 @@
+"""The engine on a log: one partition's commands in, one answer each out.
+
+Crash-only, and by six rules no answer is lost or given twice, without transactions (architecture.md, kafka.md): any
+error ends the service; the place to go on from is the last answer in the log itself; two engines at once write the
+same bytes.
+"""
+
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from matching_engine.engine import Engine
+from schemas.codec import decode_command, decode_execution, encode
+from schemas.commands import Tick
+from schemas.ids import offset_of, partition_of
+from schemas.log import Log, LogError, Record
+from schemas.topics import COMMANDS, EXECUTIONS
+
+LAG_EVERY_S = 1.0
+_TICK = encode(Tick())
+
+
+class EngineMetrics:
+    """What the engines of one process tell Prometheus, by partition."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["partition"]
+        self.commands = Counter("engine_commands", "Commands answered", labels, registry=registry)
+        self.lag = Gauge("engine_lag", "Commands in the log that are not answered yet", labels, registry=registry)
+        self.apply_seconds = Histogram("engine_apply_seconds", "Time to match one poll", labels, registry=registry)
+
+
+class EngineService:
+    """The engine of one partition. `run` ends only by being cancelled, or with the error that ended it."""
+
+    def __init__(
+        self, log: Log, partition: int, *, metrics: EngineMetrics, max_poll: int = 5000, idle_tick_s: float = 1.0
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set when all that had been answered before is folded."""
+        self.engine = Engine(partition)
+        self._log = log
+        self._partition = partition
+        self._max_poll = max_poll
+        self._idle_tick_s = idle_tick_s
+        self._lag_known_at = 0.0
+        self._commands = metrics.commands.labels(partition)
+        self._lag = metrics.lag.labels(partition)
+        self._apply_seconds = metrics.apply_seconds.labels(partition)
+
+    async def run(self) -> None:
+        """Folds what was answered before, then answers each further command, in order."""
+        answered = await self._last_answered()
+        reader = await self._log.reader(COMMANDS, self._partition, 0)
+        append: asyncio.Task[object] | None = None
+        try:
+            while True:
+                if self.engine.position >= answered:
+                    self.ready.set()
+                records = await reader.poll(self._max_poll, self._idle_tick_s)
+                answers = self._answer(records, answered)
+                # One append at a time, so that answers stay in order; the next poll is matched while it is under way.
+                if append is not None:
+                    await append
+                    append = None
+                if answers:
+                    append = asyncio.create_task(self._append(answers))
+                elif not records:
+                    await self._log.append(COMMANDS, self._partition, [_TICK])
+        finally:
+            if append is not None:
+                append.cancel()
+                await asyncio.gather(append, return_exceptions=True)
+            await reader.close()
+
+    async def _last_answered(self) -> int:
+        """The position of the last record of executions, -1 where there is none. Raises LogError."""
+        end = await self._log.end(EXECUTIONS, self._partition)
+        if not end:
+            return -1
+        reader = await self._log.reader(EXECUTIONS, self._partition, end - 1)
+        try:
+            records = await reader.poll(1, timeout_s=10.0)
+        finally:
+            await reader.close()
+        if not records:
+            raise LogError(f"the last record of {EXECUTIONS}, partition {self._partition}, could not be read in 10 s")
+        position = decode_execution(records[0].value).position
+        if partition_of(position) != self._partition or offset_of(position) >= await self._log.end(
+            COMMANDS, self._partition
+        ):
+            raise LogError(
+                f"{EXECUTIONS} answers command {position}, which is not in {COMMANDS}, partition {self._partition}: "
+                "the two are not of one exchange"
+            )
+        return position
+
+    def _answer(self, records: list[Record], answered: int) -> list[bytes]:
+        """Applies the commands; the answers to those beyond `answered`."""
+        apply = self.engine.apply
+        answers: list[bytes] = []
+        began = time.perf_counter()
+        for offset, stamp, value in records:
+            execution = apply(offset, stamp, decode_command(value))
+            if execution.position > answered:
+                answers.append(encode(execution))
+        if records:
+            self._apply_seconds.observe(time.perf_counter() - began)
+        return answers
+
+    async def _append(self, answers: list[bytes]) -> None:
+        await self._log.append(EXECUTIONS, self._partition, answers)
+        self._commands.inc(len(answers))
+        if time.monotonic() - self._lag_known_at > LAG_EVERY_S:  # on Kafka it is a round trip
+            self._lag_known_at = time.monotonic()
+            end = await self._log.end(COMMANDS, self._partition)
+            self._lag.set(max(0, end - 1 - offset_of(self.engine.position)))
