@@ -1,0 +1,378 @@
+"""The log on Apache Kafka, through aiokafka. No other file imports aiokafka.
+
+Appends are idempotent and acknowledged by every replica in sync. No reader joins a group or commits an offset: each
+service knows its own place.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
+
+from schemas import topics
+from schemas.log import LogError, Record, check_sizes
+
+CONNECT_TIMEOUT_S = 10.0
+WATCHDOG_S = 30.0
+RETRY_S = 0.1
+CLOSE_TIMEOUT_S = 5.0
+BATCH_BYTES = 1 << 20
+"""Of one batch, just below what a broker takes by default."""
+FETCH_BYTES = 4 << 20
+"""The most a reader holds that it has not handed out."""
+MAX_QUEUED = 1024
+"""Appends under way at once; further ones wait for room."""
+BATCHES_IN_FLIGHT = 2
+"""Of one partition: one is with the broker, one is ready; what comes meanwhile shares the next."""
+
+
+class KafkaLog:
+    """`schemas.log.Log` on the topics of a cluster. All calls belong to the event loop that connected it."""
+
+    speed = 1
+
+    @classmethod
+    async def connect(
+        cls,
+        bootstrap: str,
+        *,
+        partitions: int = 1,
+        create_topics: bool = True,
+        replication_factor: int = 1,
+        prefix: str = "",
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        watchdog_s: float = WATCHDOG_S,
+    ) -> Self:
+        """Connects to `HOST:PORT[,HOST:PORT]`, creates missing topics if it may, and checks all of them.
+
+        `prefix` goes before the topics' names, so that several exchanges can share a cluster. Where an append stays
+        unacknowledged for `watchdog_s`, the log fails. Raises LogError where no broker answers in time, or where a
+        topic is missing, has another number of partitions, or has settings under which records would not last.
+        """
+        log = cls(bootstrap, partitions, prefix, watchdog_s)
+        try:
+            async with asyncio.timeout(connect_timeout_s):
+                await log._start(create_topics, replication_factor)
+        except BaseException as error:
+            await log.close()
+            if isinstance(error, TimeoutError | KafkaError):
+                why = str(error) or "no answer"
+                raise LogError(
+                    f"there is no Kafka to use at {bootstrap} ({why}; waited {connect_timeout_s:g} s): "
+                    "start it, or correct the address"
+                ) from error
+            raise
+        return log
+
+    def __init__(self, bootstrap: str, partitions: int, prefix: str, watchdog_s: float) -> None:
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self._prefix = prefix
+        self._watchdog_s = watchdog_s
+        self._failure = ""
+        self._room = asyncio.Semaphore(MAX_QUEUED)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            request_timeout_ms=round(watchdog_s * 1000),
+        )
+        self._tail = _consumer(bootstrap)  # it fetches nothing: behind a long poll, the end is known a second later
+        self._writers: dict[TopicPartition, _Writer] = {}
+        self._readers: set[_Reader] = set()
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def partitions(self, topic: str) -> int:
+        self._place(topic, 0)
+        return self._partitions
+
+    async def append(self, topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
+        place = self._place(topic, partition)
+        check_sizes(values)
+        if not values:
+            return ()
+        async with self._room:
+            if self._failure:
+                raise LogError(self._failure)
+            if place not in self._writers:
+                self._writers[place] = _Writer(self._producer, place, self._watchdog_s, self._fail)
+            return await self._writers[place].put(values)
+
+    async def reader(self, topic: str, partition: int, offset: int) -> "_Reader":
+        place = self._place(topic, partition)
+        end = await self.end(topic, partition)
+        if not 0 <= offset <= end:
+            raise LogError(f"{place.topic}/{partition} has no offset {offset}: it ends at {end}")
+        consumer = _consumer(self._bootstrap)
+        reader = _Reader(consumer, place, self._readers)
+        self._readers.add(reader)
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await reader.close()
+            raise LogError(f"{place.topic}/{partition} cannot be read: {error!r}") from error
+        consumer.assign([place])
+        consumer.seek(place, offset)  # no await in between: the first fetch would fail for want of a place
+        return reader
+
+    async def end(self, topic: str, partition: int) -> int:
+        place = self._place(topic, partition)
+        try:
+            ends: dict[TopicPartition, int] = await self._tail.end_offsets([place])
+        except KafkaError as error:
+            raise LogError(f"the end of {place.topic}/{partition} cannot be read: {error!r}") from error
+        return ends[place]
+
+    async def close(self) -> None:
+        for reader in list(self._readers):
+            await reader.close()
+        for writer in self._writers.values():
+            await writer.close()
+        await self._tail.stop()
+        await self._producer.stop()
+
+    def _place(self, topic: str, partition: int) -> TopicPartition:
+        if topic not in topics.ALL or not 0 <= partition < self._partitions:
+            known = f"{self._partitions} of each of {', '.join(topics.ALL)}"
+            raise LogError(f"the log has no partition {partition} of {topic}: it has {known}")
+        return TopicPartition(self._prefix + topic, partition)
+
+    def _fail(self, why: str) -> None:
+        """From now on every append fails (crash-only): whether those under way were taken is unknown."""
+        self._failure = self._failure or f"Kafka at {self._bootstrap} {why}. See to it, then start again"
+        for writer in self._writers.values():
+            writer.fail(self._failure)
+
+    async def _start(self, create_topics: bool, replication_factor: int) -> None:
+        """Retries while no broker answers; `connect` bounds it."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        try:
+            await _until_answered(admin.start)
+            names = {self._prefix + topic for topic in topics.ALL}
+            missing = names - set(await admin.list_topics())
+            if missing and not create_topics:
+                raise LogError(f"Kafka at {self._bootstrap} lacks the topics {', '.join(sorted(missing))}: create them")
+            if missing:
+                await _create(admin, missing, self._partitions, replication_factor)
+            await _check_partitions(admin, names, self._partitions)
+            await _check_settings(admin, names)
+        finally:
+            await admin.close()
+        await _until_answered(self._producer.start)
+        await _until_answered(self._tail.start)
+        await asyncio.gather(*(self.end(topic, 0) for topic in topics.ALL))  # the first question for a topic is slow
+
+
+class _Reader:
+    """`schemas.log.Reader` of a KafkaLog: one consumer of one partition."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, place: TopicPartition, open_readers: "set[_Reader]") -> None:
+        self._consumer = consumer
+        self._place = place
+        self._open_readers = open_readers
+        self._newest = 0
+
+    async def poll(self, max_records: int = 5000, timeout_s: float = 1.0) -> list[Record]:
+        try:
+            found = await self._consumer.getmany(timeout_ms=timeout_s * 1000, max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            name = f"{self._place.topic}/{self._place.partition}"
+            raise LogError(f"{name} has no offset {error}: its records were deleted. Restore them") from error
+        except KafkaError as error:
+            raise LogError(f"{self._place.topic}/{self._place.partition} cannot be read: {error!r}") from error
+        records = []
+        newest = self._newest
+        for message in found.get(self._place, ()):
+            if message.timestamp > newest:  # a new leader's clock may be behind
+                newest = message.timestamp
+            records.append(Record(message.offset, newest, message.value or b""))  # others can write a null
+        self._newest = newest
+        return records
+
+    async def close(self) -> None:
+        self._open_readers.discard(self)
+        await self._consumer.stop()
+
+
+class _Append:
+    """One call's records, on their way."""
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self.values = values
+        self.sent = 0
+        self.offsets: list[range] = []
+        self.taken: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+
+    def acknowledge(self, first: int, count: int) -> bool:
+        """True with the last of them."""
+        self.offsets.append(range(first, first + count))
+        done = sum(map(len, self.offsets)) == len(self.values)
+        if done and not self.taken.done():  # it is when the caller was cancelled
+            self.taken.set_result(self.offsets[0] if len(self.offsets) == 1 else list(chain(*self.offsets)))
+        return done
+
+
+class _Writer:
+    """All that is on its way to one partition, in the order of the calls."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, place: TopicPartition, watchdog_s: float, on_failure: Callable[[str], None]
+    ) -> None:
+        self._producer = producer
+        self._place = place
+        self._watchdog_s = watchdog_s
+        self._on_failure = on_failure
+        self._queue: deque[_Append] = deque()
+        self._arrived = asyncio.Event()
+        self._free = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+        self._unanswered: set[_Append] = set()
+        self._sending = asyncio.create_task(self._send())
+
+    async def put(self, values: Sequence[bytes]) -> Sequence[int]:
+        append = _Append(values)
+        self._queue.append(append)
+        self._unanswered.add(append)
+        self._arrived.set()
+        return await append.taken
+
+    async def close(self) -> None:
+        """Waits for what is under way; the watchdog bounds that."""
+        if waiting := [append.taken for append in self._unanswered]:
+            await asyncio.wait(waiting)
+        self._sending.cancel()
+        await asyncio.wait([self._sending])
+
+    def fail(self, failure: str) -> None:
+        self._sending.cancel()
+        for append in self._unanswered:
+            if not append.taken.done():
+                append.taken.set_exception(LogError(failure))
+        self._unanswered.clear()
+
+    async def _send(self) -> None:
+        """Makes batches of what has queued up and hands them over, as long as few are in flight."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._free.acquire()
+            self._arrived.clear()
+            if not self._queue:
+                await self._arrived.wait()
+            batch, parts = self._next_batch()
+            overdue = loop.call_later(self._watchdog_s, self._on_failure, self._overdue())
+            try:
+                sent = await self._producer.send_batch(batch, self._place.topic, partition=self._place.partition)
+            except KafkaError as error:
+                overdue.cancel()
+                self._on_failure(f"did not take a batch: {error!r}")
+                return
+            sent.add_done_callback(partial(self._acknowledged, parts, overdue))
+
+    def _overdue(self) -> str:
+        name = f"{self._place.topic}/{self._place.partition}"
+        return f"acknowledged nothing for {self._watchdog_s:g} s on {name}"
+
+    def _next_batch(self) -> tuple[Any, list[tuple[_Append, int]]]:
+        """A batch of what is first in the queue, and how many records of which append it has."""
+        batch = self._producer.create_batch()
+        add = batch.append
+        now = time.time_ns() // 1_000_000
+        parts = []
+        while self._queue:
+            append = self._queue[0]
+            before = batch.record_count()
+            for value in islice(append.values, append.sent, None):
+                if add(key=None, value=value, timestamp=now) is None:
+                    break
+            count = batch.record_count() - before
+            append.sent += count
+            parts.append((append, count))
+            if append.sent < len(append.values):
+                break
+            self._queue.popleft()
+        return batch, parts
+
+    def _acknowledged(
+        self, parts: list[tuple[_Append, int]], overdue: asyncio.TimerHandle, sent: asyncio.Future[Any]
+    ) -> None:
+        overdue.cancel()
+        self._free.release()
+        if error := sent.exception():
+            self._on_failure(f"did not take a batch: {error!r}")
+            return
+        first: int = sent.result().offset
+        if first < 0:
+            self._on_failure("took a batch but no longer knows where")
+            return
+        for append, count in parts:
+            if append.acknowledge(first, count):
+                self._unanswered.discard(append)
+            first += count
+
+
+def _consumer(bootstrap: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
+async def _until_answered(start: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await start()
+        except KafkaConnectionError:
+            await asyncio.sleep(RETRY_S)
+
+
+async def _create(admin: AIOKafkaAdminClient, names: set[str], partitions: int, replication_factor: int) -> None:
+    settings = {**topics.KAFKA_SETTINGS, "min.insync.replicas": str(min(2, replication_factor))}
+    answer = await admin.create_topics(
+        [NewTopic(name, partitions, replication_factor, topic_configs=settings) for name in sorted(names)]
+    )
+    for name, code, why in answer.topic_errors:
+        if code and for_code(code) is not TopicAlreadyExistsError:  # another process may be creating them, too
+            raise LogError(f"topic {name} cannot be created: {why or for_code(code).__name__}")
+
+
+async def _check_partitions(admin: AIOKafkaAdminClient, names: set[str], partitions: int) -> None:
+    """Waits until each partition has a leader; `connect` bounds it."""
+    while True:
+        described = await admin.describe_topics(sorted(names))
+        for topic in described:
+            found = len(topic["partitions"])
+            if not topic["error_code"] and found != partitions:
+                raise LogError(
+                    f"topic {topic['topic']} has {found} partitions, which never change: say {found}, not {partitions}"
+                )
+        if all(part["leader"] >= 0 for topic in described for part in topic["partitions"] or [{"leader": -1}]):
+            return
+        await asyncio.sleep(RETRY_S)
+
+
+async def _check_settings(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    wanted = topics.KAFKA_SETTINGS
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(names)]
+    for answer in await admin.describe_configs(asked):
+        for code, why, _, name, found in answer.resources:
+            if code:
+                raise LogError(f"the settings of topic {name} cannot be read: {why or for_code(code).__name__}")
+            for setting, value, *_ in found:
+                if value != wanted[setting]:
+                    raise LogError(
+                        f"topic {name} has {setting}={value}, under which the log would not last: set it with "
+                        f"kafka-configs.sh --alter --entity-type topics --entity-name {name} "
+                        f"--add-config {setting}={wanted[setting]}"
+                    )
