@@ -1,0 +1,44 @@
+"""The book as market data shows it, and the Protocol by which gateways ask for it."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class BookLevel(Struct, frozen=True):
+    """All orders of one side at one price."""
+
+    price: int
+    """µ$ per GPU-hour."""
+    quantity: int
+    """GPUs: of asks the least unsold over the window, of bids what they still want."""
+    orders: int
+
+
+class BookView(Struct, frozen=True):
+    """One class's book for one delivery window: no accounts, best price first on each side.
+
+    Asks: those that are available over the whole window, allow its duration and have something unsold. Bids: all live
+    ones, whatever windows they accept.
+    """
+
+    class_id: str
+    position: int
+    """Of the last command folded in: the view is true for the log up to here. -1 before the first."""
+    time: int
+    """ms; the log time of that command."""
+    start: int
+    duration: int
+    asks: tuple[BookLevel, ...]
+    bids: tuple[BookLevel, ...]
+
+
+class Books(Protocol):
+    """Who answers for books: a read-only replica of the engine."""
+
+    async def book(self, class_id: str, start_ms: int, duration_ms: int, levels: int) -> BookView | None:
+        """The view over `[start_ms, start_ms + duration_ms)`, at most `levels` prices a side; None: no such class.
+
+        `start_ms` 0 is the replica's now, rounded up to the grid.
+        """
+        ...
