@@ -52,6 +52,7 @@ class Refusal(StrEnum):
     REFERENCE_REUSED = "reference_reused"
     UNKNOWN_LEASE = "unknown_lease"
     LEASE_STATE = "lease_state"
+    SEQUENCE_OUT_OF_RANGE = "sequence_out_of_range"
     USAGE_CONFLICT = "usage_conflict"
     USAGE_BACKWARDS = "usage_backwards"
     USAGE_ABOVE_ALLOCATED = "usage_above_allocated"
@@ -117,6 +118,9 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.UNKNOWN_ACCOUNT: Wording("account", "there is no account {0}"),
     Refusal.UNKNOWN_LEASE: Wording("lease_id", "there is no lease {0} of this account"),
     Refusal.LEASE_STATE: Wording("lease_id", "the lease {0} is {1}: this needs it to be {2}"),
+    Refusal.SEQUENCE_OUT_OF_RANGE: Wording(
+        "sequence", "sequence {0} is out of range: a lease's reports are numbered 1 to {1}"
+    ),
     Refusal.USAGE_CONFLICT: Wording("sequence", "usage {0} of this lease was reported before with another content"),
     Refusal.USAGE_BACKWARDS: Wording(
         "gpu_ms", "usage {0} reports {1} gpu_ms in all, which does not fit between its neighbours {2} and {3}"

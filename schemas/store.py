@@ -165,6 +165,8 @@ class CloseReason(StrEnum):
     """Its window ended and its usage is final."""
     NOT_DELIVERED = "not_delivered"
     """The supplier did not deliver in time: void, all money back."""
+    UNFUNDED = "unfunded"
+    """The bid came to the log past the gateways and its account has not the money: void from the first moment."""
 
 
 class Lease(Struct, frozen=True):
