@@ -28,7 +28,7 @@ def stream(profile: str, seed: int, count: int) -> Iterator[tuple[int, int, Comm
     now = T0
     sent: list[PlaceAsk | PlaceBid] = []
     for offset in range(count):
-        now += rng.choice((0, 1, 30_000, 5 * MINUTE_MS)) if profile != "plain" else rng.choice((0, 0, 0, 1000))
+        now += rng.choice((0, 1, 30_000, 5 * MINUTE_MS))
         time = now - rng.randrange(2000) if rng.random() < 0.02 else now
         yield offset, time, _command(rng, profile, offset, now, sent)
 
@@ -45,18 +45,19 @@ def _command(rng: random.Random, profile: str, offset: int, now: int, sent: list
         return rng.choice(sent[-20:])
     if dice < 0.26:
         order_id = rng.randrange(max(0, offset - 40), offset + 1)
-        return Cancel(rng.randint(1, 6), order_id)
+        return Cancel(_account(order_id) if rng.random() < 0.9 else 1, order_id)
     order = _ask(rng, profile, offset, now) if rng.random() < 0.5 else _bid(rng, profile, offset, now)
     sent.append(order)
     return order
 
 
 def _ask(rng: random.Random, profile: str, offset: int, now: int) -> PlaceAsk:
-    account, owner = _party(rng, profile)
+    account = _account(offset)
+    owner = _owner(profile, account)
     windows, clusters, odd = profile in ("windows", "mixed"), profile in ("clusters", "mixed"), rng.random() < 0.03
     lot = rng.choice((1, 1, 2, 3)) if clusters else 1
-    start = rng.choice((0, _hour(now, rng.randint(-2, 6)))) if windows else _hour(now, 24)
-    end = (start or _hour(now, 0)) + (rng.choice((1, 2, 4, 12)) * HOUR_MS if windows else HOUR_MS)
+    start = rng.choice((0, _hour(now, rng.randint(-2, 6)))) if windows else _hour(now, 2)
+    end = (start or _hour(now, 0)) + (rng.choice((2, 4, 12)) * HOUR_MS if windows else HOUR_MS)
     time_in_force, expire_at = _force(rng, now, fok=odd)
     return PlaceAsk(
         rng.choice(CLASSES),
@@ -69,7 +70,7 @@ def _ask(rng: random.Random, profile: str, offset: int, now: int) -> PlaceAsk:
         start + (1 if odd and rng.random() < 0.3 else 0),
         end,
         _attributes(rng) if profile in ("attributes", "mixed") else Attributes(Region.US_EAST),
-        rng.choice((30, 60, 120)) * MINUTE_MS if windows else HOUR_MS,
+        rng.choice((30, 60, 60, 120)) * MINUTE_MS if windows else HOUR_MS,
         lot,
         time_in_force,
         expire_at,
@@ -80,17 +81,18 @@ def _ask(rng: random.Random, profile: str, offset: int, now: int) -> PlaceAsk:
 
 
 def _bid(rng: random.Random, profile: str, offset: int, now: int) -> PlaceBid:
-    account, owner = _party(rng, profile)
+    account = _account(offset)
+    owner = _owner(profile, account)
     windows, clusters, odd = profile in ("windows", "mixed"), profile in ("clusters", "mixed"), rng.random() < 0.03
     quantity = rng.randint(0, 9) if odd else rng.randint(1, 10)
     if windows:
         starts = tuple(
             0 if hour == 0 and rng.random() < 0.5 else _hour(now, hour)
-            for hour in rng.sample(range(-1, 6), rng.randint(1, 5))
+            for hour in rng.sample(range(6), rng.randint(1, 5))
         )
-        duration = rng.choice((30, 60, 90, 180, 300)) * MINUTE_MS
+        duration = rng.choice((60, 60, 90, 120, 180)) * MINUTE_MS
     else:
-        starts, duration = (_hour(now, 24),), HOUR_MS
+        starts, duration = (_hour(now, 2),), HOUR_MS
     time_in_force, expire_at = _force(rng, now, fok=True)
     return PlaceBid(
         rng.choice(CLASSES),
@@ -118,10 +120,14 @@ def _hour(now: int, hours: int) -> int:
     return (now // HOUR_MS + hours) * HOUR_MS
 
 
-def _party(rng: random.Random, profile: str) -> tuple[int, int]:
-    """An account and its owner: accounts 1 to 6, of 2 or 6 owners."""
-    account = rng.randint(1, 6)
-    return account, 1 + account % 2 if profile in ("self_trade", "mixed") else account
+def _account(offset: int) -> int:
+    """1 to 6: whose order is at this offset, in no order that one could see."""
+    return 1 + offset * 7919 % 101 % 6
+
+
+def _owner(profile: str, account: int) -> int:
+    """Two owners where self-trade is the matter, else one for each account."""
+    return 1 + account % 2 if profile in ("self_trade", "mixed") else account
 
 
 def _price(rng: random.Random, odd: bool) -> int:
