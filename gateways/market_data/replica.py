@@ -1,0 +1,101 @@
+"""A read-only replica of the engine: the same fold over the same commands, so that gateways can ask for books."""
+
+import asyncio
+from collections.abc import Iterable
+
+from matching_engine.engine import Engine
+from schemas.book import BookLevel, BookView
+from schemas.codec import decode_command
+from schemas.log import Log
+from schemas.topics import COMMANDS
+from schemas.units import ceil_grid
+
+MAX_POLL = 500
+"""Commands folded at a time: other tasks of the process need not wait longer than some ten ms."""
+MAX_VIEWS = 1024
+"""Views kept for who asks for the same again before the next command."""
+
+_View = tuple[str, int, int, int]
+
+
+class Replica:
+    """`schemas.book.Books` over all partitions. `run` ends only by being cancelled, or with the error that ended it."""
+
+    def __init__(self, log: Log) -> None:
+        self.ready = asyncio.Event()
+        """Set when all commands that the log held at the start are folded."""
+        self._log = log
+        self._engines = [Engine(partition) for partition in range(log.partitions(COMMANDS))]
+        self._views: dict[_View, BookView] = {}
+
+    async def run(self) -> None:
+        """Folds the commands of all partitions as they come."""
+        caught_up = [asyncio.Event() for _ in self._engines]
+        async with asyncio.TaskGroup() as group:
+            for partition, engine in enumerate(self._engines):
+                group.create_task(self._fold(partition, engine, caught_up[partition]))
+            for event in caught_up:
+                await event.wait()
+            self.ready.set()
+
+    async def book(self, class_id: str, start_ms: int, duration_ms: int, levels: int) -> BookView | None:
+        """The view over `[start_ms, start_ms + duration_ms)`, as `schemas.book.Books` says."""
+        key = (class_id, start_ms, duration_ms, levels)
+        view = self._views.get(key)
+        if view is None:
+            engine = next((engine for engine in self._engines if class_id in engine.books), None)
+            if engine is None:
+                return None
+            view = _view(engine, *key)
+            if len(self._views) < MAX_VIEWS:
+                self._views[key] = view
+        return view
+
+    async def _fold(self, partition: int, engine: Engine, caught_up: asyncio.Event) -> None:
+        end = await self._log.end(COMMANDS, partition)
+        offset = 0
+        reader = await self._log.reader(COMMANDS, partition, offset)
+        try:
+            while True:
+                if offset >= end:
+                    caught_up.set()
+                for record in await reader.poll(MAX_POLL):
+                    engine.apply(record.offset, record.time, decode_command(record.value))
+                    offset = record.offset + 1
+                    self._views.clear()
+                if not caught_up.is_set():
+                    await asyncio.sleep(0)  # a poll of what is in memory does not wait
+        finally:
+            await reader.close()
+
+
+def _view(engine: Engine, class_id: str, start_ms: int, duration_ms: int, levels: int) -> BookView:
+    book = engine.books[class_id]
+    start = start_ms or ceil_grid(engine.now)
+    asks = (
+        (ask.price, unsold)
+        for ask in book.asks()
+        if ask.min_duration <= duration_ms and (unsold := ask.unsold(start, start + duration_ms))
+    )
+    return BookView(
+        class_id=class_id,
+        position=engine.position,
+        time=engine.now,
+        start=start,
+        duration=duration_ms,
+        asks=_levels(asks, levels),
+        bids=_levels(((bid.price, bid.left) for bid in book.bids()), levels),
+    )
+
+
+def _levels(orders: Iterable[tuple[int, int]], most: int) -> tuple[BookLevel, ...]:
+    """(price, quantity) of orders, best first -> the first `most` prices."""
+    levels: dict[int, BookLevel] = {}
+    for price, quantity in orders:
+        level = levels.get(price)
+        if level is None:
+            if len(levels) == most:
+                break
+            level = BookLevel(price, 0, 0)
+        levels[price] = BookLevel(price, level.quantity + quantity, level.orders + 1)
+    return tuple(levels.values())

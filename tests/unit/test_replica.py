@@ -1,0 +1,128 @@
+"""The replica shows the book that the engine matches on, for one delivery window, and never an older one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateways.log.embedded import EmbeddedLog
+from gateways.market_data.replica import Replica
+from schemas.attributes import Accepts, Attributes, ClassSpec
+from schemas.book import BookLevel, BookView
+from schemas.codec import encode
+from schemas.commands import Cancel, CreateClass, PlaceAsk, PlaceBid
+from schemas.ids import position
+from schemas.topics import COMMANDS
+from schemas.units import HOUR_MS, MAX_TIME_MS, ceil_grid
+
+H100 = "H100-SXM-80GB"
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[EmbeddedLog]:
+    log = await EmbeddedLog.open(tmp_path, partitions=2)
+    yield log
+    await log.close()
+
+
+class Market:
+    """Orders in partition 1, where the class is, and the replica's view after each."""
+
+    def __init__(self, log: EmbeddedLog, replica: Replica) -> None:
+        self.log = log
+        self.replica = replica
+        self.opens = ceil_grid(log.now()) + HOUR_MS
+        self.placed = 0
+
+    async def ask(self, price: int, quantity: int, hours: int, min_hours: int = 1) -> int:
+        end = self.opens + hours * HOUR_MS
+        return await self.append(
+            PlaceAsk(
+                H100,
+                1,
+                1,
+                self.name(),
+                MAX_TIME_MS,
+                quantity,
+                price,
+                self.opens,
+                end,
+                Attributes(),
+                min_hours * HOUR_MS,
+            )
+        )
+
+    async def bid(self, price: int, quantity: int, hours: int) -> int:
+        starts = (self.opens,)
+        return await self.append(
+            PlaceBid(H100, 2, 2, self.name(), MAX_TIME_MS, quantity, price, hours * HOUR_MS, starts, Accepts(), 1)
+        )
+
+    async def append(self, command: PlaceAsk | PlaceBid | Cancel | CreateClass) -> int:
+        (offset,) = await self.log.append(COMMANDS, 1, [encode(command)])
+        return position(1, offset)
+
+    def name(self) -> str:
+        self.placed += 1
+        return f"order-{self.placed}"
+
+    async def view(self, at: int, hours: int, levels: int = 10) -> BookView:
+        """The book once the replica has folded the command at position `at`."""
+        async with asyncio.timeout(5):
+            while True:
+                view = await self.replica.book(H100, self.opens, hours * HOUR_MS, levels)
+                if view is not None and view.position >= at:
+                    return view
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def market(log: EmbeddedLog) -> AsyncIterator[Market]:
+    replica = Replica(log)
+    market = Market(log, replica)
+    await market.append(CreateClass(ClassSpec(H100, "NVIDIA H100", 80, "SXM")))
+    run = asyncio.create_task(replica.run())
+    await replica.ready.wait()
+    yield market
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_levels_show_what_is_unsold_over_the_window_asked_for(market: Market) -> None:
+    await market.ask(2_500_000, 8, hours=24)
+    await market.ask(2_500_000, 4, hours=2)
+    await market.ask(2_600_000, 16, hours=24, min_hours=6)
+    await market.bid(2_500_000, 3, hours=1)  # takes 3 of the oldest, in the first hour
+    last = await market.bid(2_400_000, 5, hours=2)
+    assert (await market.view(last, hours=1)).asks == (BookLevel(2_500_000, 5 + 4, 2),)
+    assert (await market.view(last, hours=24)).asks == (BookLevel(2_500_000, 5, 1), BookLevel(2_600_000, 16, 1))
+    assert (await market.view(last, hours=24, levels=1)).asks == (BookLevel(2_500_000, 5, 1),)
+    assert (await market.view(last, hours=24)).bids == (BookLevel(2_400_000, 5, 1),)
+
+
+async def test_a_view_is_never_older_than_the_last_command(market: Market) -> None:
+    order = await market.ask(2_500_000, 8, hours=24)
+    assert (await market.view(order, hours=1)).asks == (BookLevel(2_500_000, 8, 1),)
+    cancel = await market.append(Cancel(1, order))
+    assert (await market.view(cancel, hours=1)).asks == ()
+
+
+async def test_no_such_class_and_a_start_of_now(market: Market) -> None:
+    assert await market.replica.book("H100", 0, HOUR_MS, 10) is None
+    view = await market.replica.book(H100, 0, HOUR_MS, 10)
+    assert view is not None
+    assert view.start == ceil_grid(view.time)
+
+
+async def test_ready_only_when_all_that_was_there_is_folded(market: Market) -> None:
+    last = max([await market.bid(2_000_000 + 100 * number, 1, hours=1) for number in range(1200)])
+    second = Replica(market.log)
+    run = asyncio.create_task(second.run())
+    await second.ready.wait()
+    view = await second.book(H100, market.opens, HOUR_MS, 1)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert view is not None
+    assert view.position == last
+    assert view == await market.view(last, hours=1, levels=1)
