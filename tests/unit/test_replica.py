@@ -115,14 +115,15 @@ async def test_no_such_class_and_a_start_of_now(market: Market) -> None:
     assert view.start == ceil_grid(view.time)
 
 
-async def test_ready_only_when_all_that_was_there_is_folded(market: Market) -> None:
+async def test_ready_only_when_all_that_was_there_is_folded(market: Market, tmp_path: Path) -> None:
     last = max([await market.bid(2_000_000 + 100 * number, 1, hours=1) for number in range(1200)])
-    second = Replica(market.log)
-    run = asyncio.create_task(second.run())
-    await second.ready.wait()
-    view = await second.book(H100, market.opens, HOUR_MS, 1)
+    expected = await market.view(last, hours=1)
+    await market.log.close()
+    log = await EmbeddedLog.open(tmp_path, partitions=2)
+    replica = Replica(log)
+    run = asyncio.create_task(replica.run())
+    await replica.ready.wait()
+    assert await replica.book(H100, market.opens, HOUR_MS, 10) == expected
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
-    assert view is not None
-    assert view.position == last
-    assert view == await market.view(last, hours=1, levels=1)
+    await log.close()
