@@ -139,6 +139,7 @@ class KafkaLog:
             await reader.close()
         for writer in self._writers.values():
             await writer.close()
+        self._failure = self._failure or f"the log on Kafka at {self._bootstrap} is closed"
         await self._tail.stop()
         await self._producer.stop()
 
