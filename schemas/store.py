@@ -302,8 +302,12 @@ class Store(Protocol):
         class_id: str | None,
         before: LeaseId | None,
         limit: int,
+        order_id: int | None = None,
     ) -> list[Lease]:
-        """Of an account as buyer (Side.BID) or supplier (Side.ASK), newest first; no states means all."""
+        """Of an account as buyer (Side.BID) or supplier (Side.ASK), newest first; no states means all.
+
+        With `order_id` only those that came from this order of the account: its bid or ask, by `role`.
+        """
         ...
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
@@ -312,6 +316,10 @@ class Store(Protocol):
 
     async def wait_applied(self, partition: int, position: int, timeout_s: float) -> bool:
         """True once settlement has applied the execution of that position; False after the timeout."""
+        ...
+
+    async def applied(self, partition: int) -> int:
+        """Position of the last execution of that partition that settlement applied; -1 before the first."""
         ...
 
     async def outcome(self, topic: str, partition: int, offset: int, timeout_s: float) -> Outcome | None:
