@@ -166,6 +166,8 @@ class Model:
         refuse(not 1 <= c.price <= spec.max_price, Refusal.PRICE_OUT_OF_RANGE)
         refuse(c.price % spec.tick != 0, Refusal.PRICE_OFF_TICK)
         refuse(not 1 <= c.quantity <= spec.max_quantity, Refusal.QUANTITY_OUT_OF_RANGE)
+        refuse(c.owner < 1, Refusal.UNKNOWN_ACCOUNT)
+        refuse(not 0 <= c.fee_bps <= 1000, Refusal.FEE_OUT_OF_RANGE)
         refuse(gtd == (c.expire_at == 0), Refusal.EXPIRY_NOT_ALLOWED)
         refuse(gtd and 0 < c.expire_at <= now, Refusal.EXPIRY_PAST)
         refuse(c.post_only and (ioc or fok), Refusal.POST_ONLY_TAKES)
@@ -182,7 +184,9 @@ class Model:
         else:
             starts = self._starts(c)
             refuse(not 1 <= c.min_fill <= c.quantity, Refusal.MIN_FILL_OUT_OF_RANGE)
-            refuse(c.duration % MINUTE != 0 or c.duration < MINUTE, Refusal.DURATION_OUT_OF_RANGE)
+            refuse(c.duration % MINUTE != 0, Refusal.DURATION_OUT_OF_RANGE)
+            refuse(not MINUTE <= c.duration <= MAX_WINDOW_MS, Refusal.DURATION_OUT_OF_RANGE)
+            refuse(0 in (*c.accepts.only_suppliers, *c.accepts.not_suppliers), Refusal.ACCEPTS_INVALID)
             refuse(
                 len(set(c.starts)) != len(c.starts) or not 1 <= len(c.starts) <= 32, Refusal.START_COUNT_OUT_OF_RANGE
             )
@@ -193,6 +197,12 @@ class Model:
 
     def _place(self, position: int, command: PlaceAsk | PlaceBid) -> None:
         account, client_order_id = command.account, command.client_order_id
+        if account < 1:
+            self._events.append(Rejected(0, client_order_id, Refusal.UNKNOWN_ACCOUNT))
+            return
+        if not client_order_id:
+            self._reject(command, Refusal.CLIENT_ORDER_ID_INVALID)
+            return
         if self.now > command.not_after:
             self._reject(command, Refusal.STALE)
             return
@@ -328,7 +338,8 @@ class Model:
             self.bids.remove(bid)
 
     def _self_trade(self, ask: Ask, bid: Bid) -> None:
-        older, newer = sorted((ask, bid), key=lambda order: order.id)
+        pair: list[Ask | Bid] = [ask, bid]
+        older, newer = sorted(pair, key=lambda order: order.id)
         word = newer.order.self_trade
         if word in (SelfTrade.CANCEL_OLDEST, SelfTrade.CANCEL_BOTH):
             self._end(older, CancelReason.SELF_TRADE)
@@ -336,7 +347,7 @@ class Model:
             self._end(newer, CancelReason.SELF_TRADE)
 
     def _cancel(self, account: int, order_id: int) -> None:
-        for order in (*self.asks, *self.bids):
+        for order in self._live():
             if order.id == order_id and order.order.account == account:
                 self._end(order, CancelReason.REQUESTED)
                 return
@@ -346,9 +357,12 @@ class Model:
         self._events.append(Cancelled(order.id, order.order.account, reason, self._take_out(order)))
 
     def _expire(self) -> None:
-        leaving = [order for order in (*self.asks, *self.bids) if order.leaves() <= self.now]
+        leaving = [order for order in self._live() if order.leaves() <= self.now]
         for order in sorted(leaving, key=lambda order: (order.leaves(), order.id)):
             self._events.append(Expired(order.id, order.order.account, self._take_out(order)))
+
+    def _live(self) -> list[Ask | Bid]:
+        return [*self.asks, *self.bids]
 
     def _take_out(self, order: Ask | Bid) -> int:
         if isinstance(order, Ask):

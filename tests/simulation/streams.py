@@ -28,7 +28,7 @@ def stream(profile: str, seed: int, count: int) -> Iterator[tuple[int, int, Comm
     now = T0
     sent: list[PlaceAsk | PlaceBid] = []
     for offset in range(count):
-        now += rng.choice((0, 1, 30_000, 5 * MINUTE_MS))
+        now = _hour(now, 1) if rng.random() < 0.02 else now + rng.choice((0, 1, 30_000, 5 * MINUTE_MS))
         time = now - rng.randrange(2000) if rng.random() < 0.02 else now
         yield offset, time, _command(rng, profile, offset, now, sent)
 

@@ -1,6 +1,7 @@
 """The engine answers random streams as the model does, and what must always hold holds after every command."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def assert_invariants(engine: Engine, model: Model, where: str) -> None:
     assert {bid.id: bid.left for bid in bids.values()} == {bid.id: bid.left for bid in model.bids}, where
     for ask in model.asks:
         moments = sorted({ask.start, ask.order.end, *(m for start, end, _ in ask.sales for m in (start, end))})
-        for moment, after in zip(moments, moments[1:], strict=False):
+        for moment, after in itertools.pairwise(moments):
             assert asks[ask.id].unsold(moment, after) == ask.unsold_at(moment), where
         assert asks[ask.id].unsold(moments[0], moments[-1]) == ask.unsold(moments[0], moments[-1]), where
     for book in engine.books.values():

@@ -1,0 +1,249 @@
+"""What the scenarios do not show: bounds, hostile commands, what is remembered, what the hash covers."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matching_engine.engine import MAX_EXPIRED, Engine
+from matching_engine.matching import MAX_WALK
+from schemas.attributes import Accepts, Attributes, ClassSpec
+from schemas.codec import decode_command, decode_execution, encode
+from schemas.commands import Cancel, Command, CreateClass, PlaceAsk, PlaceBid, SelfTrade, Tick, TimeInForce, Unreadable
+from schemas.events import Cancelled, CancelReason, ClassChanged, Duplicate, Event, Expired, Fill, Rejected, Ticked
+from schemas.ids import position
+from schemas.log import MAX_RECORD_BYTES
+from schemas.refusals import Refusal, sentence
+from schemas.units import HOUR_MS, MINUTE_MS
+
+T0 = 1_795_478_400_000
+CLASS = "H" * 64
+SPEC = ClassSpec(CLASS, "NVIDIA H100", 80, "SXM")
+START = T0 + 24 * HOUR_MS
+BIG = 2**63 - 1
+
+
+def ask(name: str, **terms: Any) -> PlaceAsk:
+    order = PlaceAsk(CLASS, 1, 1, name, T0 + HOUR_MS, 1, 2_500_000, START, START + HOUR_MS, Attributes())
+    return msgspec.structs.replace(order, **terms)
+
+
+def bid(name: str, **terms: Any) -> PlaceBid:
+    order = PlaceBid(CLASS, 2, 2, name, T0 + HOUR_MS, 1, 2_500_000, HOUR_MS, (START,), Accepts(), 1)
+    return msgspec.structs.replace(order, **terms)
+
+
+class Market:
+    """An engine with one class, fed one command after the other."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(0)
+        self._offset = 0
+        self.send(CreateClass(SPEC))
+
+    def send(self, command: Command | Unreadable, time: int = T0) -> tuple[Event, ...]:
+        execution = self.engine.apply(self._offset, time, command)
+        self._offset += 1
+        assert len(encode(execution)) < MAX_RECORD_BYTES
+        return execution.events
+
+
+def test_every_command_has_one_answer_that_names_the_one_before() -> None:
+    engine = Engine(5)
+    answers = [engine.apply(offset, T0, Tick()) for offset in (0, 1, 7)]
+    places = [position(5, offset) for offset in (0, 1, 7)]
+    assert [(answer.position, answer.prev) for answer in answers] == [
+        (places[0], -1),
+        (places[1], places[0]),
+        (places[2], places[1]),
+    ]
+    assert engine.position == places[2]
+
+
+def test_bytes_that_are_no_command_are_answered() -> None:
+    events = Market().send(decode_command(b"\xc1"))
+    assert events == (Rejected(0, "", Refusal.UNREADABLE, ("it is not MessagePack",)),)
+
+
+def test_a_class_is_checked_whole() -> None:
+    market = Market()
+    for change in (
+        {"class_id": ""},
+        {"class_id": "H\n100"},
+        {"class_id": "Ä" * 65},
+        {"tick": 0},
+        {"tick": 10**9, "max_price": 10**6},
+        {"max_price": 10**11},
+        {"max_quantity": 65_537},
+        {"memory_gb": -1},
+        {"grace_ms": -1},
+    ):
+        (event,) = market.send(CreateClass(msgspec.structs.replace(SPEC, **{"class_id": "X", **change})))
+        assert isinstance(event, Rejected)
+        assert event.code is Refusal.CLASS_INVALID
+        assert sentence(event.code, event.args).isascii()
+    assert list(market.engine.books) == [CLASS]
+
+
+def test_the_answer_to_most_fills_fits_a_record_and_the_rest_is_cancelled() -> None:
+    market = Market()
+    market.send(ask("a", quantity=1, price=1_000_000, account=BIG, owner=BIG))
+    for number in range(MAX_WALK):
+        market.send(ask(f"a{number}", account=BIG, owner=BIG, fee_bps=1000))
+    events = market.send(bid("b", quantity=MAX_WALK + 1, account=BIG - 1, owner=BIG - 1, fee_bps=1000))
+    assert sum(isinstance(event, Fill) for event in events) == MAX_WALK
+    assert events[-1] == Cancelled(MAX_WALK + 2, BIG - 1, CancelReason.WALK_LIMIT, 1)
+    events = market.send(bid("c", quantity=1))
+    assert isinstance(events[1], Fill)
+    assert events[1].number == MAX_WALK + 1
+
+
+def test_a_fok_bid_that_needs_more_fills_than_an_answer_holds_is_not_filled() -> None:
+    market = Market()
+    for number in range(MAX_WALK + 1):
+        market.send(ask(f"a{number}"))
+    events = market.send(bid("b", quantity=MAX_WALK + 1, time_in_force=TimeInForce.FOK))
+    assert events[1:] == (Cancelled(MAX_WALK + 2, 2, CancelReason.FOK_UNFILLED, MAX_WALK + 1),)
+    assert len(market.send(bid("c", quantity=MAX_WALK, time_in_force=TimeInForce.FOK))) == MAX_WALK + 2
+
+
+def test_self_trade_cancels_count_for_the_limit_of_an_answer() -> None:
+    market = Market()
+    for number in range(MAX_WALK + 1):
+        market.send(ask(f"a{number}"))
+    events = market.send(bid("b", owner=1, self_trade=SelfTrade.CANCEL_OLDEST))
+    assert [type(event) for event in events[1:]] == [Cancelled] * (MAX_WALK + 1)
+    assert events[-1] == Cancelled(MAX_WALK + 2, 2, CancelReason.WALK_LIMIT, 1)
+
+
+def test_orders_that_leave_together_are_told_over_several_answers_but_gone_at_once() -> None:
+    market = Market()
+    for number in range(MAX_EXPIRED + 2):
+        market.send(bid(f"b{number}"))
+    events = market.send(Tick(), START + 1)
+    assert [type(event) for event in events] == [Expired] * MAX_EXPIRED + [Ticked]
+    assert not market.engine.books[CLASS].bids()
+    assert market.send(Tick(), START + 1) == (
+        Expired(MAX_EXPIRED + 1, 2, 1),
+        Expired(MAX_EXPIRED + 2, 2, 1),
+        Ticked(),
+    )
+
+
+def test_what_is_remembered_of_repeats_goes_when_their_time_is_over() -> None:
+    market = Market()
+    for minute in range(100):
+        now = T0 + minute * MINUTE_MS
+        assert not isinstance(market.send(bid("b", not_after=now), now)[0], Duplicate)
+        assert isinstance(market.send(bid("b", not_after=now + MINUTE_MS), now)[0], Duplicate)
+        for number in range(3):
+            market.send(bid(f"{minute} {number}", not_after=now + number), now)
+    assert len(market.engine._answered) <= 8
+    assert len(market.engine._forget) == len(market.engine._forget_minutes) <= 2
+
+
+def test_an_id_used_anew_is_remembered_as_long_as_its_new_use_says() -> None:
+    market = Market()
+    market.send(bid("b", not_after=T0))
+    market.send(bid("b", not_after=T0 + HOUR_MS), T0 + 1)
+    market.send(Tick(), T0 + 2 * MINUTE_MS)
+    assert market.send(bid("b", not_after=T0 + HOUR_MS), T0 + HOUR_MS) == (Duplicate(2, "b", 2),)
+
+
+def test_orders_that_left_do_not_pile_up() -> None:
+    market = Market()
+    for number in range(3000):
+        market.send(bid(f"b{number}"))
+        market.send(Cancel(2, 2 * number + 1))
+    assert len(market.engine._leaving) < 1100
+
+
+def test_equal_histories_have_equal_hashes_and_others_have_not() -> None:
+    first, second = Market(), Market()
+    for market in (first, second):
+        market.send(ask("a", quantity=4, end=START + 2 * HOUR_MS))
+    assert first.engine.state_hash() == second.engine.state_hash()
+    first.send(bid("b"))
+    second.send(bid("b", quantity=2))
+    assert first.engine.state_hash() != second.engine.state_hash()
+
+
+def test_a_refusal_changes_no_book() -> None:
+    market = Market()
+    market.send(ask("a"))
+    before = market.engine.state()["books"]
+    market.send(bid("b", price=1))
+    market.send(bid("c", post_only=True))
+    market.send(Cancel(2, 1))
+    market.send(CreateClass(SPEC))
+    assert market.engine.state()["books"] == before
+
+
+def test_commands_come_in_the_order_of_the_log() -> None:
+    engine = Engine(0)
+    engine.apply(1, T0, Tick())
+    with pytest.raises(AssertionError):
+        engine.apply(1, T0, Tick())
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 3),
+    st.integers(-(2**63), 2**64 - 1),
+    st.sampled_from([T0, START, START + HOUR_MS, HOUR_MS, 2_500_000, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)]),
+)
+TEXTS = st.one_of(st.just(CLASS), st.text(max_size=70), st.just("\x00"))
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> bytes:
+    """A well-formed command with some of its numbers and texts replaced, or any bytes."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=200))
+    good: list[Command] = [ask("a"), bid("b"), Cancel(2, 1), CreateClass(SPEC), bid("c", starts=(0, START), min_fill=1)]
+    fields = msgspec.msgpack.decode(encode(draw(st.sampled_from(good))))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(1, len(fields) - 1))
+        fields[at] = replaced(draw, fields[at])
+    return msgspec.msgpack.encode(fields)
+
+
+def replaced(draw: st.DrawFn, value: Any) -> Any:
+    match value:
+        case bool():
+            return draw(st.booleans())
+        case int():
+            return draw(NUMBERS)
+        case str():
+            return draw(TEXTS)
+        case list() if value and not all(isinstance(item, int) for item in value):
+            at = draw(st.integers(0, len(value) - 1))
+            return [*value[:at], replaced(draw, value[at]), *value[at + 1 :]]
+        case _:
+            return draw(st.lists(NUMBERS, max_size=40))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(hostile(), min_size=1, max_size=10))
+def test_whatever_the_log_holds_is_answered(values: list[bytes]) -> None:
+    market = Market()
+    for value in [encode(ask("a0")), *values, encode(Tick())]:
+        events = market.send(decode_command(value))
+        assert events
+        for event in events:
+            if isinstance(event, Rejected):
+                assert "{" not in sentence(event.code, event.args)
+                assert 0 <= event.account <= BIG
+            elif not isinstance(event, ClassChanged | Ticked | Duplicate):
+                assert max(field for field in msgspec.structs.astuple(event) if type(field) is int) <= BIG
+    state = market.engine.state_hash()
+    assert len(state) == 32
+
+
+def test_an_answer_is_read_as_it_was_written() -> None:
+    engine = Engine(0)
+    commands: list[Command] = [CreateClass(SPEC), ask("a"), bid("b", quantity=2), Cancel(2, 2)]
+    for offset, command in enumerate(commands):
+        answer = engine.apply(offset, T0, command)
+        assert decode_execution(encode(answer)) == answer
