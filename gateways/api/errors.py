@@ -1,0 +1,131 @@
+"""Refusals over HTTP: `{"error": {code, message, field, request_id}}` with a status that fits the code."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Scope as AsgiScope
+from msgspec import DecodeError, Struct
+from msgspec import ValidationError as BodyError
+
+from schemas.log import LogError
+from schemas.refusals import Args, Refusal, field, sentence
+from schemas.store import StoreError
+
+REQUEST_ID = "X-Request-Id"
+
+_STATUS_OF_REFUSAL = {
+    Refusal.UNKNOWN_CLASS: 404,
+    Refusal.UNKNOWN_ORDER: 404,
+    Refusal.UNKNOWN_LEASE: 404,
+    Refusal.UNKNOWN_ACCOUNT: 404,
+    Refusal.CLASS_EXISTS: 409,
+    Refusal.REFERENCE_REUSED: 409,
+    Refusal.USAGE_CONFLICT: 409,
+    Refusal.LEASE_STATE: 409,
+}
+_CODE_OF_STATUS = {400: "invalid", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class ErrorBody(Struct, frozen=True):
+    """Why a request was refused."""
+
+    code: str
+    """For programs: a code of the table in gateways/README.md."""
+    message: str
+    """For people: what was wrong and what to do."""
+    field: str
+    """Of the request; '' for the request as a whole."""
+    request_id: str
+
+
+class ErrorAnswer(Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(
+        self, status: int, code: str, message: str, field: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.headers = dict(headers or {})
+
+
+def refused(code: Refusal, args: Args) -> ApiError:
+    """A refusal by the exchange's rules, whoever found it: 422, or what fits the code better."""
+    return ApiError(_STATUS_OF_REFUSAL.get(code, 422), code.value, sentence(code, args), field(code, args))
+
+
+def invalid(field: str, message: str) -> ApiError:
+    """A request that is not in the form that the API takes."""
+    return ApiError(400, "invalid", message, field)
+
+
+def unknown(advice: str) -> ApiError:
+    """The exchange did not answer in time. It may still do it: that is not a failure."""
+    return ApiError(504, "unknown", f"the exchange has not answered in time, and it may still do it: {advice}")
+
+
+def request_id(scope: AsgiScope) -> str:
+    """The caller's own id where it sent a usable one, else a new one; the same for the request's life."""
+    state: dict[str, Any] = scope["state"]
+    if "request_id" not in state:
+        sent = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        usable = 0 < len(sent) <= 64 and sent.isascii() and sent.isprintable()
+        state["request_id"] = sent if usable else uuid.uuid4().hex
+    this: str = state["request_id"]
+    return this
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
+    """Every exception on the way of a request -> its answer. What nobody expected is logged and tells nothing."""
+    this = _as_api_error(error)
+    request_name = request_id(request.scope)
+    if this.status == 500:
+        structlog.get_logger().error("a request failed", request_id=request_name, path=request.url.path, exc_info=error)
+    body = ErrorBody(this.code, this.message, this.field, request_name)
+    return Response(
+        ErrorAnswer(body),
+        status_code=this.status,
+        headers={**this.headers, REQUEST_ID: request_name},
+        media_type="application/json",
+    )
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, BodyError):
+        message, _, path = str(error).partition(" - at `$")
+        return invalid(path.strip("`.").replace("[...]", ""), message)
+    if isinstance(error, DecodeError | UnicodeDecodeError):
+        return invalid("", f"the body is not JSON: {error}")
+    if isinstance(error, ValidationException):
+        return _invalid_parameter(error)
+    if isinstance(error, StoreError):
+        return ApiError(503, "unavailable", f"{error}; try again", headers={"Retry-After": "1"})
+    if isinstance(error, LogError):
+        return ApiError(503, "unavailable", f"the log cannot be used now: {error}", headers={"Retry-After": "1"})
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return ApiError(error.status_code, _CODE_OF_STATUS.get(error.status_code, "invalid"), error.detail)
+    return ApiError(500, "internal", "the exchange failed on this request: its log has the request id")
+
+
+def _invalid_parameter(error: ValidationException) -> ApiError:
+    """Of the path or the query; Litestar also says so where a body is missing."""
+    for found in error.extra if isinstance(error.extra, list) else []:
+        if found.get("source") == "body":
+            return invalid("", "the body is empty: send a JSON object")
+        return invalid(str(found.get("key", "")), str(found["message"]))
+    return invalid("", error.detail)

@@ -1,0 +1,86 @@
+"""API keys: what a key's secret looks like, who holds it, and what it may do."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from gateways.api.errors import ApiError
+from schemas.store import ApiKey, Scope, Store
+
+SECRET_BYTES = 32
+PREFIX_LENGTH = 10
+"""How much of a secret is kept and shown, so that people can tell their keys apart."""
+MAX_CACHED = 10_000
+TTL_S = 2.0
+"""A key that another process revoked works here for at most so long."""
+
+
+def new_secret() -> str:
+    """A key as its holder keeps it: `cx_` and 32 random bytes."""
+    return f"cx_{secrets.token_hex(SECRET_BYTES)}"
+
+
+def digest(secret: str) -> bytes:
+    """All that is stored of a secret: its SHA-256. The secret has 256 bits of its own, so no salt is needed."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Keys:
+    """Who holds which secret: the store's answer, kept for a moment."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[bytes, tuple[ApiKey, float]] = {}
+
+    async def holder(self, authorization: str | None) -> ApiKey:
+        """The key in an Authorization header. Raises ApiError 401."""
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise _unauthorized("send your key: Authorization: Bearer cx_…")
+        key_digest = digest(secret.strip())
+        known = self._known.get(key_digest)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        key = await self._store.key(key_digest)
+        if key is None or key.revoked:
+            self._known.pop(key_digest, None)
+            raise _unauthorized("the key is unknown or revoked")
+        self._known.pop(key_digest, None)
+        if len(self._known) >= MAX_CACHED:
+            del self._known[next(iter(self._known))]
+        self._known[key_digest] = (key, time.monotonic() + TTL_S)
+        return key
+
+    def forget(self, key_id: int) -> None:
+        """The key was revoked: from now on its secret is asked of the store again."""
+        self._known = {known: entry for known, entry in self._known.items() if entry[0].id != key_id}
+
+    def door(self, scope: Scope) -> dict[str, Any]:
+        """Settings of a route that wants a key with this scope; the handler finds it as `request.user`."""
+
+        async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+            key = await self.holder(connection.headers.get("authorization"))
+            if scope not in key.scopes:
+                raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
+            connection.scope["user"] = key
+
+        return {"guards": [guard], "security": [{"key": [scope.value]}], "opt": {"scope": scope}}
+
+
+def shown(key: ApiKey) -> str:
+    """The key's scopes in words."""
+    return ", ".join(sorted(key.scopes)) or "none"
+
+
+def may_rule(key: ApiKey, scopes: Iterable[Scope]) -> bool:
+    """Whether a holder of `key` may make or revoke keys with these scopes: those it has itself, or any as admin."""
+    return Scope.ADMIN in key.scopes or set(scopes) <= key.scopes
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,326 @@
+"""An order's way: intent and hold to the store, command to the log, answer from the execution, never from hope.
+
+Why nothing is lost or done twice: the store knows each (account, client_order_id) for ever, and the engine until the
+command's not_after. So the same bytes may be appended again, and every way ends at the first order.
+"""
+
+import asyncio
+import hashlib
+import secrets
+
+import msgspec
+
+from gateways.api import resources
+from gateways.api.errors import ApiError, refused, unknown
+from gateways.api.market import Checks, Classes
+from gateways.api.replies import Replies
+from gateways.api.terms import (
+    MAX_SHOWN_FILLS,
+    ask_command,
+    bid_command,
+    command_of,
+    fills_in,
+    shown_fill,
+    shown_order,
+)
+from schemas.attributes import ClassSpec
+from schemas.codec import encode
+from schemas.commands import Cancel, PlaceAsk, PlaceBid, Side
+from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
+from schemas.ids import format_order_id, partition_of, position
+from schemas.log import Log, LogError
+from schemas.refusals import Args, Refusal
+from schemas.store import Account, Intent, Order, OrderStatus, Placed, PlaceStatus, Store
+from schemas.topics import COMMANDS
+from schemas.units import ceil_grid, format_usd, hold
+
+MAX_CLIENT_ORDER_ID = 64
+APPLIED_TIMEOUT_S = 2.0
+"""How long a reader of its own writes waits for settlement."""
+
+_digest_form = msgspec.msgpack.Encoder()
+
+
+class Desk:
+    """Places, cancels and shows orders."""
+
+    def __init__(
+        self, log: Log, store: Store, replies: list[Replies], classes: Classes, checks: Checks, timeout_s: float
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._replies = replies
+        self._classes = classes
+        self._checks = checks
+        self._timeout_s = timeout_s
+        self._under_way: dict[tuple[int, str], asyncio.Task[Execution]] = {}
+        """Orders that this process has sent and that are not answered: equal ones wait for the same answer."""
+
+    async def place(self, account: Account, body: resources.NewBid | resources.NewAsk) -> tuple[resources.Order, bool]:
+        """The order, and whether it was there before. Raises ApiError."""
+        client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
+        if not _is_client_order_id(client_order_id):
+            raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+        listing = await self._classes.listing(body.class_id)
+        now = self._log.now()
+        command: PlaceBid | PlaceAsk
+        if isinstance(body, resources.NewBid):
+            side, command = Side.BID, bid_command(body, account, client_order_id, now, self._log.speed)
+        else:
+            side, command = Side.ASK, ask_command(body, account, client_order_id, now, self._log.speed)
+        digest = hashlib.sha256(_digest_form.encode((side, body))).digest()
+        wrong = self._check(command, listing.spec, now)
+        if wrong is not None:
+            # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
+            first = await self._store.order_by_client_id(account.id, client_order_id)
+            if first is None:
+                raise refused(*wrong)
+            return await self._repeat(first, digest), True
+        intent = Intent(
+            account=account.id,
+            client_order_id=client_order_id,
+            side=side,
+            class_id=body.class_id,
+            partition=listing.partition,
+            command=encode(command),
+            digest=digest,
+            hold=_hold(command, command.quantity) if isinstance(command, PlaceBid) else 0,
+            not_after=command.not_after,
+        )
+        placed = await self._store.place(intent, now=now)
+        if placed.status is PlaceStatus.NO_FUNDS:
+            raise _no_funds(intent, placed)
+        assert placed.order is not None, "only an order without funds is not there"
+        if placed.status is PlaceStatus.NEW:
+            return await self._send(placed.order), False
+        return await self._repeat(placed.order, digest), True
+
+    async def cancel(self, account: Account, order_id: int) -> resources.Order:
+        """The order as it stands after it: cancelled, or as it had ended before. Raises ApiError."""
+        order = await self._own(account.id, order_id)
+        if order.status is not OrderStatus.OPEN:
+            return shown_order(order, await self._fills(order))
+        partition = partition_of(order_id)
+        (offset,) = await self._log.append(COMMANDS, partition, [encode(Cancel(account.id, order_id))])
+        try:
+            execution = await self._replies[partition].answer(position(partition, offset), self._timeout_s)
+        except TimeoutError:
+            raise unknown(f"look at the order {format_order_id(order_id)}") from None
+        for event in execution.events:
+            if isinstance(event, Cancelled) and event.order_id == order_id:
+                ended = msgspec.structs.replace(
+                    order,
+                    status=OrderStatus.CANCELLED,
+                    reason=event.reason.value,
+                    filled=order.filled if order.side is Side.ASK else command_of(order).quantity - event.left,
+                    left=event.left,
+                    held=0,
+                )
+                return shown_order(ended, await self._fills(ended))
+        # It ended before the cancel came: by a fill or by time.
+        await self._store.wait_applied(partition, execution.position, APPLIED_TIMEOUT_S)
+        order = await self._own(account.id, order_id)
+        return shown_order(order, await self._fills(order))
+
+    async def show(self, account: Account, order_id: int) -> resources.Order:
+        """Raises ApiError 404."""
+        order = await self._own(account.id, order_id)
+        return shown_order(order, await self._fills(order))
+
+    async def show_named(self, account: Account, client_order_id: str) -> resources.Order:
+        """Raises ApiError 404."""
+        order = await self._store.order_by_client_id(account.id, client_order_id)
+        if order is None:
+            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
+        return shown_order(order, await self._fills(order))
+
+    async def show_changed(self, account: Account, order_id: int, filled: int, timeout_s: float) -> resources.Order:
+        """As `show`, but waits until the order has ended or has filled another number than `filled`."""
+        partition = partition_of(order_id)
+        changes = self._replies_of(order_id).changes(order_id)
+        try:
+            # All that came before `changes` is in the store by now: nothing falls between.
+            await self.settled(partition)
+            order = await self._own(account.id, order_id)
+            if order.status in (OrderStatus.OPEN, OrderStatus.SENT) and order.filled == filled:
+                async with asyncio.timeout(timeout_s):
+                    changed_at = await changes
+                await self._store.wait_applied(partition, changed_at, APPLIED_TIMEOUT_S)
+        except TimeoutError:
+            pass
+        finally:
+            changes.cancel()
+        return await self.show(account, order_id)
+
+    async def settled(self, partition: int) -> None:
+        """Returns once settlement has applied all that was answered before, or after a bounded wait."""
+        await self._store.wait_applied(partition, self._replies[partition].position, APPLIED_TIMEOUT_S)
+
+    def _check(self, command: PlaceBid | PlaceAsk, spec: ClassSpec, now: int) -> tuple[Refusal, Args] | None:
+        if command.not_after < now:
+            return Refusal.STALE, (now, command.not_after)
+        if isinstance(command, PlaceBid):
+            starts = tuple(start or ceil_grid(now) for start in command.starts)
+            return self._checks.check_bid(command, starts, spec, now)
+        return self._checks.check_ask(command, command.start or ceil_grid(now), spec, now)
+
+    async def _send(self, order: Order) -> resources.Order:
+        """A new order: its bytes to the log, its answer back."""
+        execution = await self._answered(order)
+        return await self._shown(order, execution)
+
+    async def _repeat(self, first: Order, digest: bytes) -> resources.Order:
+        """The same order again -> the first one."""
+        if first.digest != digest:
+            raise ApiError(
+                409,
+                "client_order_id_reused",
+                f"client_order_id {first.client_order_id} names another order: choose a new one",
+                "client_order_id",
+            )
+        if first.status is not OrderStatus.SENT:
+            return await self._stored(first)
+        if (first.account, first.client_order_id) not in self._under_way and (
+            self._log.now() > command_of(first).not_after
+        ):
+            raise _unknown(first)
+        return await self._shown(first, await self._answered(first))
+
+    async def _answered(self, order: Order) -> Execution:
+        """The engine's answer to the order, which is under way already or is appended now. Raises ApiError 504."""
+        name = (order.account, order.client_order_id)
+        task = self._under_way.get(name)
+        if task is None:
+            task = self._under_way[name] = asyncio.create_task(self._append(order))
+            task.add_done_callback(lambda _: self._under_way.pop(name))
+        try:
+            return await asyncio.shield(task)
+        except (TimeoutError, LogError):
+            raise _unknown(order) from None
+
+    async def _append(self, order: Order) -> Execution:
+        (offset,) = await self._log.append(COMMANDS, order.partition, [order.command])
+        return await self._replies[order.partition].answer(position(order.partition, offset), self._timeout_s)
+
+    async def _shown(self, order: Order, execution: Execution) -> resources.Order:
+        """The order as the execution of its command left it."""
+        for event in execution.events:
+            if isinstance(event, Accepted):
+                return shown_order(_as_answered(order, execution), fills_in(execution))
+            if isinstance(event, Duplicate):
+                return await self._first(order, event.first, execution)
+            if isinstance(event, Rejected):
+                if event.code is Refusal.STALE:
+                    # This copy came late; another one may have been in time.
+                    return await self._first(order, None, execution)
+                raise refused(event.code, event.args)
+        raise _unknown(order)
+
+    async def _first(self, order: Order, first: int | None, execution: Execution) -> resources.Order:
+        """The answer to an earlier copy of the order's command."""
+        known = None if first is None else self._replies[order.partition].known(first)
+        if known is not None:
+            return await self._shown(order, known)
+        await self._store.wait_applied(order.partition, execution.position, self._timeout_s)
+        stored = await self._store.order_by_client_id(order.account, order.client_order_id)
+        if stored is None or stored.status is OrderStatus.SENT:
+            raise _unknown(order)
+        return await self._stored(stored)
+
+    async def _stored(self, order: Order) -> resources.Order:
+        """An order that the store knows the answer to. Raises ApiError where that was a refusal."""
+        if order.refusal is not None:
+            raise refused(order.refusal, order.refusal_args)
+        if order.status is OrderStatus.LOST:
+            raise ApiError(
+                409,
+                "order_lost",
+                f"the order {order.client_order_id} never reached the book and never will, and nothing is held for it: "
+                "send it with a new client_order_id",
+                "client_order_id",
+            )
+        return shown_order(order, await self._fills(order))
+
+    async def _own(self, account: int, order_id: int) -> Order:
+        """An order of the account. Raises ApiError 404."""
+        if order_id <= self._replies_of(order_id).position:
+            await self._store.wait_applied(partition_of(order_id), order_id, APPLIED_TIMEOUT_S)
+        order = await self._store.order(account, order_id)
+        if order is None:
+            raise _no_order(order_id)
+        return order
+
+    def _replies_of(self, order_id: int) -> Replies:
+        """Raises ApiError 404 where there is no such partition."""
+        partition = partition_of(order_id)
+        if partition >= len(self._replies):
+            raise _no_order(order_id)
+        return self._replies[partition]
+
+    async def _fills(self, order: Order) -> list[resources.OrderFill]:
+        """Oldest first."""
+        if order.order_id is None or not order.filled:
+            return []
+        leases = await self._store.leases(
+            order.account,
+            role=order.side,
+            states=(),
+            class_id=None,
+            before=None,
+            limit=MAX_SHOWN_FILLS,
+            order_id=order.order_id,
+        )
+        return [shown_fill(lease.id, lease) for lease in reversed(leases)]
+
+
+def _is_client_order_id(text: str) -> bool:
+    return 0 < len(text) <= MAX_CLIENT_ORDER_ID and text.isascii() and text.isprintable()
+
+
+def _hold(bid: PlaceBid, left: int) -> int:
+    return hold(bid.price, left, bid.duration, bid.fee_bps)
+
+
+def _as_answered(order: Order, execution: Execution) -> Order:
+    """The order as the execution of its own command left it."""
+    command = command_of(order)
+    filled = sum(event.quantity for event in execution.events if isinstance(event, Fill))
+    left = command.quantity - filled if isinstance(command, PlaceBid) else command.quantity
+    status, reason = OrderStatus.OPEN, ""
+    if isinstance(command, PlaceBid) and not left:
+        status = OrderStatus.FILLED
+    for event in execution.events:
+        if isinstance(event, Cancelled) and event.order_id == execution.position:
+            status, reason = OrderStatus.CANCELLED, event.reason.value
+        elif isinstance(event, Expired) and event.order_id == execution.position:
+            status = OrderStatus.EXPIRED
+    held = _hold(command, left) if isinstance(command, PlaceBid) and status is OrderStatus.OPEN else 0
+    return msgspec.structs.replace(
+        order,
+        order_id=execution.position,
+        status=status,
+        filled=filled,
+        left=left,
+        held=held,
+        reason=reason,
+        created_at=execution.time,
+    )
+
+
+def _no_funds(intent: Intent, placed: Placed) -> ApiError:
+    return ApiError(
+        402,
+        "insufficient_funds",
+        f"the order needs {format_usd(intent.hold)} held, but {format_usd(placed.cash)} is free: deposit "
+        f"{format_usd(intent.hold - placed.cash)} more, or order less",
+    )
+
+
+def _unknown(order: Order) -> ApiError:
+    return unknown(f"ask by client_order_id {order.client_order_id}, or send the same order again")
+
+
+def _no_order(order_id: int) -> ApiError:
+    return ApiError(
+        404, Refusal.UNKNOWN_ORDER.value, f"there is no order {format_order_id(order_id)} of this account", "order_id"
+    )

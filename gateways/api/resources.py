@@ -1,0 +1,460 @@
+"""What the API takes and gives, as JSON: money and prices are decimal strings of dollars, times RFC 3339 in UTC."""
+
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta, Struct, field
+
+from schemas.refusals import Refusal
+from schemas.store import CloseReason, LeaseState, OrderStatus, Scope
+
+Usd = Annotated[str, Meta(description="dollars as a decimal string, at most 6 decimals", examples=["2.60"])]
+Price = Annotated[str, Meta(description="dollars per GPU-hour as a decimal string", examples=["2.60"])]
+Time = Annotated[str, Meta(description="RFC 3339, UTC", examples=["2026-11-24T03:00:00Z"])]
+Moment = Annotated[
+    str,
+    Meta(
+        description="RFC 3339 on a whole minute, or `now`, or like `now+24h`: from the exchange's clock, rounded up",
+        examples=["now", "now+24h", "2026-11-24T03:00:00Z"],
+    ),
+]
+Duration = Annotated[str, Meta(description="whole minutes, like 24h, 90m, 7d or 1h30m", examples=["24h"])]
+Item = TypeVar("Item")
+
+
+class Request(Struct, forbid_unknown_fields=True, rename={"class_id": "class"}):
+    """What all bodies have in common: no field that we do not know."""
+
+
+class Answer(Struct, rename={"class_id": "class"}):
+    """What all answers have in common."""
+
+
+class Page(Struct, Generic[Item]):
+    """A part of a list."""
+
+    items: list[Item]
+    next: str | None
+    """The `after` of the next part; null at the end."""
+
+
+# Accounts and keys
+
+
+class NewAccount(Request):
+    """A party that trades. `scopes`, if any, gives it a first key."""
+
+    name: str
+    owner: str | None = None
+    """Whose orders may not trade with its: an account's id; its own where absent."""
+    buyer_fee_bps: int = 0
+    seller_fee_bps: int = 0
+    scopes: list[Scope] = []
+
+
+class Account(Answer):
+    """A party."""
+
+    account_id: str
+    name: str
+    owner: str
+    buyer_fee_bps: int
+    seller_fee_bps: int
+    created_at: Time
+
+
+class CreatedAccount(Account):
+    """A new party, with the secret of its first key: shown this once."""
+
+    key: str | None
+
+
+class NewKey(Request):
+    """A key for programs."""
+
+    scopes: list[Scope]
+    label: str = ""
+
+
+class Key(Answer):
+    """A key without its secret."""
+
+    key_id: int
+    prefix: str
+    label: str
+    scopes: list[Scope]
+    created_at: Time
+    revoked: bool
+
+
+class CreatedKey(Key):
+    """A new key with its secret: shown this once."""
+
+    key: str
+
+
+class NewDeposit(Request):
+    """Money that came in from outside. The same `reference` again changes nothing."""
+
+    account_id: str
+    amount: Usd
+    reference: str
+
+
+class Deposit(Answer):
+    """Money that is in."""
+
+    account_id: str
+    amount: Usd
+    reference: str
+
+
+class Balance(Answer):
+    """An account's money."""
+
+    account_id: str
+    cash: Usd
+    """Free to use."""
+    held: Usd
+    """For open bids."""
+    escrow: Usd
+    """For leases bought and not used up."""
+    receivable: Usd
+    """Earned as a supplier."""
+
+
+# The market
+
+
+class NewClass(Request):
+    """A contract to trade: the accelerator, and the market's terms."""
+
+    class_id: str
+    accelerator: str
+    memory_gb: int
+    form_factor: str
+    tick: Price = "0.0001"
+    max_price: Price = "10000"
+    max_quantity: int = 65_536
+    delivery_due: Duration = "15m"
+    acceptance: Duration = "10m"
+    grace: Duration = "72h"
+
+
+class Class(Answer):
+    """A contract that trades."""
+
+    class_id: str
+    accelerator: str
+    memory_gb: int
+    form_factor: str
+    tick: Price
+    max_price: Price
+    max_quantity: int
+    delivery_due: Duration
+    """A lease that is not delivered for so long is void."""
+    acceptance: Duration
+    """Silence for so long after delivery is acceptance."""
+    grace: Duration
+    """Late usage counts for so long after a lease's end."""
+
+
+class BookLevel(Answer):
+    """All orders of one side at one price."""
+
+    price: Price
+    quantity: int
+    orders: int
+
+
+class Book(Answer):
+    """A class's book for one delivery window, best prices first."""
+
+    class_id: str
+    position: str | None
+    """The log position that it is true for, in the form of an order's id."""
+    time: Time
+    start: Time
+    duration: Duration
+    asks: list[BookLevel]
+    """Quantity: what is unsold over the whole window."""
+    bids: list[BookLevel]
+    """Quantity: what is still wanted, in whatever window."""
+
+
+class Status(Answer):
+    """How the exchange is: public figures."""
+
+    time: Time
+    """The exchange's own clock."""
+    speed: int
+    """How many times faster than the wall it runs: 1, except in a demo."""
+    position: list[str | None]
+    """Of each partition: the newest answer, in the form of an order's id."""
+    settlement_lag: int
+    """Answers that settlement has not applied yet, over all partitions."""
+    orders: int
+    fills: int
+    leases_open: int
+    leases_closed: int
+    gpu_hours: str
+    """Metered, as billed."""
+    charged: Usd
+    escrow: Usd
+    held: Usd
+    imbalance_microusd: int
+    """Always 0."""
+
+
+# Orders
+
+
+class NewAccepts(Request):
+    """What a bid accepts within its class."""
+
+    regions: list[str] = []
+    """Empty: any."""
+    delivery: str = "container"
+    """The least: container, vm, bare_metal."""
+    interconnect: str = "none"
+    """The least: none, nvlink, infiniband."""
+    confidential: bool = False
+    interruptible: bool = False
+    only_suppliers: list[str] = []
+    not_suppliers: list[str] = []
+
+
+class NewBid(Request):
+    """A wish for GPUs over time."""
+
+    class_id: str
+    quantity: int
+    price: Price
+    """The limit."""
+    duration: Duration
+    min_fill: int
+    """The least GPUs in one fill, so from one place; equal to `quantity`: from one place or not at all."""
+    start: Moment | None = None
+    starts: list[Moment] | None = None
+    """Instead of `start`, up to 32 in order of preference. Without either: now."""
+    accepts: NewAccepts = field(default_factory=NewAccepts)
+    prefer: str = "price"
+    """price or start: what comes first among several starts."""
+    time_in_force: str = "gtc"
+    expire_at: Moment | None = None
+    post_only: bool = False
+    self_trade: str = "cancel_newest"
+    client_order_id: str | None = None
+    """Your own name for the order, once for ever: with it, sending the order again is safe."""
+    not_after: Moment | None = None
+    """Not taken after this time; a minute from now where absent."""
+
+
+class NewAsk(Request):
+    """Capacity for sale, at one place."""
+
+    class_id: str
+    quantity: int
+    price: Price
+    """The limit."""
+    end: Moment
+    start: Moment = "now"
+    region: str = "unspecified"
+    delivery: str = "vm"
+    interconnect: str = "none"
+    confidential: bool = False
+    tier: str = "guaranteed"
+    notice_minutes: int = 0
+    min_duration: Duration = "1h"
+    lot: int = 1
+    time_in_force: str = "gtc"
+    expire_at: Moment | None = None
+    post_only: bool = False
+    self_trade: str = "cancel_newest"
+    client_order_id: str | None = None
+    not_after: Moment | None = None
+
+
+class Accepts(Answer):
+    """What a bid accepts, as understood."""
+
+    regions: list[str]
+    delivery: str
+    interconnect: str
+    confidential: bool
+    interruptible: bool
+    only_suppliers: list[str]
+    not_suppliers: list[str]
+
+
+class OrderFill(Answer):
+    """A trade of an order; its lease has the same number in its id."""
+
+    fill_id: str
+    lease_id: str
+    price: Price
+    quantity: int
+    start: Time
+    end: Time
+
+
+class RefusalNote(Answer):
+    """Why the engine refused an order."""
+
+    code: Refusal
+    message: str
+    field: str
+
+
+class OrderState(Answer):
+    """Where an order stands, bid or ask."""
+
+    order_id: str | None
+    """null until the log has answered."""
+    client_order_id: str
+    class_id: str
+    status: OrderStatus
+    quantity: int
+    filled: int
+    left: int
+    price: Price
+    held: Usd
+    reason: str
+    """Why it ended, where it was cancelled."""
+    refusal: RefusalNote | None
+    created_at: Time
+    fills: list[OrderFill] | None
+    """Oldest first, at most 500; null in lists."""
+    time_in_force: str
+    expire_at: Time | None
+    post_only: bool
+    self_trade: str
+    not_after: Time
+    fee_bps: int
+
+
+class Bid(OrderState, tag_field="side", tag="bid"):
+    """A bid as understood: every term of it."""
+
+    duration: Duration
+    starts: list[Time]
+    min_fill: int
+    accepts: Accepts
+    prefer: str
+
+
+class Ask(OrderState, tag_field="side", tag="ask"):
+    """An ask as understood: every term of it."""
+
+    start: Time
+    end: Time
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+    min_duration: Duration
+    lot: int
+
+
+Order = Bid | Ask
+
+
+# Leases and usage
+
+
+class Lease(Answer):
+    """Capacity that was sold, for the account that asks: the other side's money is not shown."""
+
+    lease_id: str
+    class_id: str
+    role: str
+    """buyer or supplier: what the account is in it."""
+    order_id: str
+    """The account's own order that it came from."""
+    buyer: str
+    supplier: str
+    price: Price
+    quantity: int
+    start: Time
+    end: Time
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+    state: LeaseState
+    close_reason: CloseReason
+    created_at: Time
+    deliver_by: Time
+    delivered_at: Time | None
+    accepted_at: Time | None
+    closed_at: Time | None
+    connection: str
+    """How to reach the machines."""
+    used_gpu_ms: int
+    """Metered since acceptance, as billed."""
+    escrow: Usd | None
+    """Of the buyer, still put aside."""
+    charged: Usd | None
+    """To the buyer so far, fee included."""
+    earned: Usd | None
+    """By the supplier so far, fee deducted."""
+
+
+class NewDelivery(Request):
+    """How to reach the machines of a lease: for its buyer alone."""
+
+    connection: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class UsageReport(Request):
+    """What a lease has used so far, in all, as its supplier metered it."""
+
+    lease_id: str
+    sequence: int
+    """1, 2, 3, … for each lease."""
+    gpu_ms: int
+    """GPUs × milliseconds, cumulative."""
+    final: bool = False
+    """No more will come; only after the lease's end."""
+
+
+class UsageReports(Request):
+    """Up to 500 at once, each answered for itself."""
+
+    reports: Annotated[list[UsageReport], Meta(min_length=1, max_length=500)]
+
+
+class UsageProblem(Answer):
+    """Why a report was not taken."""
+
+    code: str
+    message: str
+    field: str
+
+
+class UsageAnswer(Answer):
+    """What became of one report."""
+
+    lease_id: str
+    sequence: int
+    status: str
+    """accepted, refused, or unknown: not answered in time, send it again."""
+    error: UsageProblem | None
+
+
+class UsageAnswers(Answer):
+    """In the order of the reports."""
+
+    answers: list[UsageAnswer]
+
+
+class Usage(Answer):
+    """An accepted report."""
+
+    sequence: int
+    gpu_ms: int
+    final: bool
+    reported_at: Time

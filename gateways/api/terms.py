@@ -1,0 +1,386 @@
+"""From what a caller wrote to a command, and from a command and what became of it to what a caller reads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateways.api import resources
+from gateways.api.errors import invalid
+from schemas.attributes import (
+    DELIVERIES,
+    INTERCONNECTS,
+    REGIONS,
+    TIERS,
+    Accepts,
+    Attributes,
+    ClassSpec,
+    name_of,
+    region_mask,
+    regions_of,
+)
+from schemas.commands import PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
+from schemas.events import Execution, Fill
+from schemas.ids import (
+    FillId,
+    format_account_id,
+    format_fill_id,
+    format_lease_id,
+    format_order_id,
+    parse_account_id,
+)
+from schemas.refusals import field, sentence
+from schemas.store import Account, ApiKey, Balance, Lease, Order, Usage
+from schemas.units import (
+    HOUR_MS,
+    MINUTE_MS,
+    ceil_grid,
+    format_duration,
+    format_time,
+    format_usd,
+    parse_duration,
+    parse_time,
+    parse_usd,
+)
+
+PREFERENCES = {name_of(prefer): prefer for prefer in Prefer}
+SELF_TRADES = {name_of(self_trade): self_trade for self_trade in SelfTrade}
+TIMES_IN_FORCE = {name_of(time_in_force): time_in_force for time_in_force in TimeInForce}
+DEFAULT_NOT_AFTER_MS = MINUTE_MS
+MAX_NOT_AFTER_MS = 24 * HOUR_MS
+"""The engine remembers each client_order_id until then. Both times are of the wall: a faster log has more."""
+MAX_SHOWN_FILLS = 500
+
+_commands: msgspec.msgpack.Decoder[PlaceAsk | PlaceBid] = msgspec.msgpack.Decoder(PlaceAsk | PlaceBid)
+
+Value = TypeVar("Value")
+
+
+def parsed(name: str, parse: Callable[[str], Value], text: str) -> Value:
+    """The value of a request's field. Raises ApiError 400 with the parser's own words."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise invalid(name, str(error)) from None
+
+
+def choice(name: str, choices: Mapping[str, Value], text: str) -> Value:
+    """The value that `text` names. Raises ApiError 400 with those there are."""
+    try:
+        return choices[text]
+    except KeyError:
+        raise invalid(name, f"{text!r} is none of {', '.join(choices)}") from None
+
+
+def moment(name: str, text: str, now: int) -> int:
+    """`now`, `now+24h` (both rounded up to the grid) or RFC 3339 -> ms. Raises ApiError 400."""
+    if text == "now":
+        return ceil_grid(now)
+    if text.startswith("now+"):
+        return ceil_grid(now) + parsed(name, parse_duration, text.removeprefix("now+"))
+    return parsed(name, parse_time, text)
+
+
+def bid_command(body: resources.NewBid, account: Account, client_order_id: str, now: int, speed: int) -> PlaceBid:
+    """Raises ApiError 400 where a field is not in its form."""
+    if body.start is not None and body.starts is not None:
+        raise invalid("starts", "give start or starts, not both")
+    starts = body.starts if body.starts is not None else [body.start or "now"]
+    return PlaceBid(
+        class_id=body.class_id,
+        account=account.id,
+        owner=account.owner,
+        client_order_id=client_order_id,
+        not_after=_not_after(body.not_after, now, speed),
+        quantity=body.quantity,
+        price=parsed("price", parse_usd, body.price),
+        duration=parsed("duration", parse_duration, body.duration),
+        starts=tuple(_start("starts", start, now) for start in starts),
+        accepts=_accepts(body.accepts),
+        min_fill=body.min_fill,
+        prefer=choice("prefer", PREFERENCES, body.prefer),
+        time_in_force=choice("time_in_force", TIMES_IN_FORCE, body.time_in_force),
+        expire_at=0 if body.expire_at is None else moment("expire_at", body.expire_at, now),
+        post_only=body.post_only,
+        self_trade=choice("self_trade", SELF_TRADES, body.self_trade),
+        fee_bps=account.buyer_fee_bps,
+    )
+
+
+def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, now: int, speed: int) -> PlaceAsk:
+    """Raises ApiError 400 where a field is not in its form."""
+    return PlaceAsk(
+        class_id=body.class_id,
+        account=account.id,
+        owner=account.owner,
+        client_order_id=client_order_id,
+        not_after=_not_after(body.not_after, now, speed),
+        quantity=body.quantity,
+        price=parsed("price", parse_usd, body.price),
+        start=_start("start", body.start, now),
+        end=moment("end", body.end, now),
+        attributes=Attributes(
+            region=choice("region", REGIONS, body.region),
+            delivery=choice("delivery", DELIVERIES, body.delivery),
+            interconnect=choice("interconnect", INTERCONNECTS, body.interconnect),
+            confidential=body.confidential,
+            tier=choice("tier", TIERS, body.tier),
+            notice_minutes=body.notice_minutes,
+        ),
+        min_duration=parsed("min_duration", parse_duration, body.min_duration),
+        lot=body.lot,
+        time_in_force=choice("time_in_force", TIMES_IN_FORCE, body.time_in_force),
+        expire_at=0 if body.expire_at is None else moment("expire_at", body.expire_at, now),
+        post_only=body.post_only,
+        self_trade=choice("self_trade", SELF_TRADES, body.self_trade),
+        fee_bps=account.seller_fee_bps,
+    )
+
+
+def _start(name: str, text: str, now: int) -> int:
+    """`now` itself is the engine's to say: 0."""
+    return 0 if text == "now" else moment(name, text, now)
+
+
+def _not_after(text: str | None, now: int, speed: int) -> int:
+    if text is None:
+        return now + DEFAULT_NOT_AFTER_MS * speed
+    not_after = moment("not_after", text, now)
+    most = now + MAX_NOT_AFTER_MS * speed
+    if not_after > most:
+        raise invalid("not_after", f"not_after {format_time(not_after)} is too far: at most {format_time(most)}")
+    return not_after
+
+
+def _accepts(body: resources.NewAccepts) -> Accepts:
+    regions = [choice("accepts.regions", REGIONS, region) for region in body.regions]
+    try:
+        mask = region_mask(regions)
+    except ValueError as error:
+        raise invalid("accepts.regions", str(error)) from None
+    return Accepts(
+        regions=mask,
+        delivery=choice("accepts.delivery", DELIVERIES, body.delivery),
+        interconnect=choice("accepts.interconnect", INTERCONNECTS, body.interconnect),
+        confidential=body.confidential,
+        interruptible=body.interruptible,
+        only_suppliers=_suppliers("accepts.only_suppliers", body.only_suppliers),
+        not_suppliers=_suppliers("accepts.not_suppliers", body.not_suppliers),
+    )
+
+
+def _suppliers(name: str, accounts: Sequence[str]) -> tuple[int, ...]:
+    return tuple(sorted({parsed(name, parse_account_id, account) for account in accounts}))
+
+
+def class_spec(body: resources.NewClass) -> ClassSpec:
+    """Raises ApiError 400 where a field is not in its form."""
+    return ClassSpec(
+        class_id=body.class_id,
+        accelerator=body.accelerator,
+        memory_gb=body.memory_gb,
+        form_factor=body.form_factor,
+        tick=parsed("tick", parse_usd, body.tick),
+        max_price=parsed("max_price", parse_usd, body.max_price),
+        max_quantity=body.max_quantity,
+        delivery_due_ms=parsed("delivery_due", parse_duration, body.delivery_due),
+        acceptance_ms=parsed("acceptance", parse_duration, body.acceptance),
+        grace_ms=parsed("grace", parse_duration, body.grace),
+    )
+
+
+def shown_class(spec: ClassSpec) -> resources.Class:
+    return resources.Class(
+        class_id=spec.class_id,
+        accelerator=spec.accelerator,
+        memory_gb=spec.memory_gb,
+        form_factor=spec.form_factor,
+        tick=format_usd(spec.tick),
+        max_price=format_usd(spec.max_price),
+        max_quantity=spec.max_quantity,
+        delivery_due=format_duration(spec.delivery_due_ms),
+        acceptance=format_duration(spec.acceptance_ms),
+        grace=format_duration(spec.grace_ms),
+    )
+
+
+def command_of(order: Order) -> PlaceAsk | PlaceBid:
+    """The command as it was sent."""
+    return _commands.decode(order.command)
+
+
+def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resources.Order:
+    """An order with every term as understood."""
+    command = command_of(order)
+    now = ceil_grid(order.created_at)
+    state: dict[str, Any] = {
+        "order_id": None if order.order_id is None else format_order_id(order.order_id),
+        "client_order_id": order.client_order_id,
+        "class_id": order.class_id,
+        "status": order.status,
+        "quantity": command.quantity,
+        "filled": order.filled,
+        "left": order.left,
+        "price": format_usd(command.price),
+        "held": format_usd(order.held),
+        "reason": order.reason,
+        "refusal": None
+        if order.refusal is None
+        else resources.RefusalNote(
+            code=order.refusal,
+            message=sentence(order.refusal, order.refusal_args),
+            field=field(order.refusal, order.refusal_args),
+        ),
+        "created_at": format_time(order.created_at),
+        "fills": fills,
+        "time_in_force": name_of(command.time_in_force),
+        "expire_at": format_time(command.expire_at) if command.expire_at else None,
+        "post_only": command.post_only,
+        "self_trade": name_of(command.self_trade),
+        "not_after": format_time(command.not_after),
+        "fee_bps": command.fee_bps,
+    }
+    if isinstance(command, PlaceBid):
+        return resources.Bid(
+            **state,
+            duration=format_duration(command.duration),
+            starts=[format_time(start or now) for start in command.starts],
+            min_fill=command.min_fill,
+            accepts=resources.Accepts(
+                regions=[name_of(region) for region in regions_of(command.accepts.regions)],
+                delivery=name_of(command.accepts.delivery),
+                interconnect=name_of(command.accepts.interconnect),
+                confidential=command.accepts.confidential,
+                interruptible=command.accepts.interruptible,
+                only_suppliers=[format_account_id(supplier) for supplier in command.accepts.only_suppliers],
+                not_suppliers=[format_account_id(supplier) for supplier in command.accepts.not_suppliers],
+            ),
+            prefer=name_of(command.prefer),
+        )
+    return resources.Ask(
+        **state,
+        start=format_time(command.start or now),
+        end=format_time(command.end),
+        **_shown_attributes(command.attributes),
+        min_duration=format_duration(command.min_duration),
+        lot=command.lot,
+    )
+
+
+def _shown_attributes(attributes: Attributes) -> dict[str, Any]:
+    return {
+        "region": name_of(attributes.region),
+        "delivery": name_of(attributes.delivery),
+        "interconnect": name_of(attributes.interconnect),
+        "confidential": attributes.confidential,
+        "tier": name_of(attributes.tier),
+        "notice_minutes": attributes.notice_minutes,
+    }
+
+
+def shown_fill(fill_id: FillId, terms: Fill | Lease) -> resources.OrderFill:
+    return resources.OrderFill(
+        fill_id=format_fill_id(fill_id),
+        lease_id=format_lease_id(fill_id),
+        price=format_usd(terms.price),
+        quantity=terms.quantity,
+        start=format_time(terms.start),
+        end=format_time(terms.end),
+    )
+
+
+def fills_in(execution: Execution) -> list[resources.OrderFill]:
+    """The fills of the order that the execution answers."""
+    fills = [event for event in execution.events if isinstance(event, Fill)]
+    return [shown_fill((execution.position, fill.index), fill) for fill in fills[:MAX_SHOWN_FILLS]]
+
+
+def shown_lease(lease: Lease, account: int) -> resources.Lease:
+    """For the buyer or the supplier; who is both sees it as the buyer."""
+    buys = account == lease.buyer
+    return resources.Lease(
+        lease_id=format_lease_id(lease.id),
+        class_id=lease.class_id,
+        role="buyer" if buys else "supplier",
+        order_id=format_order_id(lease.bid_id if buys else lease.ask_id),
+        buyer=format_account_id(lease.buyer),
+        supplier=format_account_id(lease.seller),
+        price=format_usd(lease.price),
+        quantity=lease.quantity,
+        start=format_time(lease.start),
+        end=format_time(lease.end),
+        **_shown_attributes(lease.attributes),
+        state=lease.state,
+        close_reason=lease.close_reason,
+        created_at=format_time(lease.created_at),
+        deliver_by=format_time(lease.deliver_by),
+        delivered_at=_time_or_none(lease.delivered_at),
+        accepted_at=_time_or_none(lease.accepted_at),
+        closed_at=_time_or_none(lease.closed_at),
+        connection=lease.connection,
+        used_gpu_ms=lease.used_gpu_ms,
+        escrow=format_usd(lease.escrow) if buys else None,
+        charged=format_usd(lease.charged) if buys else None,
+        earned=None if buys else format_usd(lease.earned),
+    )
+
+
+def _time_or_none(time: int | None) -> str | None:
+    return None if time is None else format_time(time)
+
+
+def shown_usage(usage: Usage) -> resources.Usage:
+    return resources.Usage(
+        sequence=usage.sequence,
+        gpu_ms=usage.gpu_ms,
+        final=usage.final,
+        reported_at=format_time(usage.reported_at),
+    )
+
+
+def shown_account(account: Account) -> resources.Account:
+    return resources.Account(**_account_fields(account))
+
+
+def created_account(account: Account, secret: str | None) -> resources.CreatedAccount:
+    return resources.CreatedAccount(**_account_fields(account), key=secret)
+
+
+def _account_fields(account: Account) -> dict[str, Any]:
+    return {
+        "account_id": format_account_id(account.id),
+        "name": account.name,
+        "owner": format_account_id(account.owner),
+        "buyer_fee_bps": account.buyer_fee_bps,
+        "seller_fee_bps": account.seller_fee_bps,
+        "created_at": format_time(account.created_at),
+    }
+
+
+def shown_key(key: ApiKey) -> resources.Key:
+    return resources.Key(**_key_fields(key))
+
+
+def created_key(key: ApiKey, secret: str) -> resources.CreatedKey:
+    return resources.CreatedKey(**_key_fields(key), key=secret)
+
+
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    return {
+        "key_id": key.id,
+        "prefix": key.prefix,
+        "label": key.label,
+        "scopes": sorted(key.scopes),
+        "created_at": format_time(key.created_at),
+        "revoked": key.revoked,
+    }
+
+
+def shown_balance(account: int, balance: Balance) -> resources.Balance:
+    return resources.Balance(
+        account_id=format_account_id(account),
+        cash=format_usd(balance.cash),
+        held=format_usd(balance.held),
+        escrow=format_usd(balance.escrow),
+        receivable=format_usd(balance.receivable),
+    )
