@@ -72,6 +72,12 @@ class Broker:
         """HOST:PORT, for clients."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the running node."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self

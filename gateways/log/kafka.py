@@ -102,12 +102,15 @@ class KafkaLog:
         check_sizes(values)
         if not values:
             return ()
-        async with self._room:
-            if self._failure:
-                raise LogError(self._failure)
-            if place not in self._writers:
-                self._writers[place] = _Writer(self._producer, place, self._watchdog_s, self._fail)
-            return await self._writers[place].put(values)
+        await self._room.acquire()
+        if self._failure:
+            self._room.release()
+            raise LogError(self._failure)
+        if place not in self._writers:
+            self._writers[place] = _Writer(self._producer, place, self._watchdog_s, self._fail)
+        taken = self._writers[place].put(values)
+        taken.add_done_callback(self._answered)
+        return await asyncio.shield(taken)  # its records are on their way, even when the caller goes away
 
     async def reader(self, topic: str, partition: int, offset: int) -> "_Reader":
         place = self._place(topic, partition)
@@ -135,13 +138,16 @@ class KafkaLog:
         return ends[place]
 
     async def close(self) -> None:
+        self._failure = self._failure or f"the log on Kafka at {self._bootstrap} is closed"
         for reader in list(self._readers):
             await reader.close()
         for writer in self._writers.values():
             await writer.close()
-        self._failure = self._failure or f"the log on Kafka at {self._bootstrap} is closed"
         await self._tail.stop()
-        await self._producer.stop()
+        try:
+            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
+        except TimeoutError:
+            await self._producer.client.close()
 
     def _place(self, topic: str, partition: int) -> TopicPartition:
         if topic not in topics.ALL or not 0 <= partition < self._partitions:
@@ -151,9 +157,16 @@ class KafkaLog:
 
     def _fail(self, why: str) -> None:
         """From now on every append fails (crash-only): whether those under way were taken is unknown."""
-        self._failure = self._failure or f"Kafka at {self._bootstrap} {why}. See to it, then start again"
+        failure = f"Kafka at {self._bootstrap} {why}. See to it, then start again"
+        self._failure = self._failure or failure
         for writer in self._writers.values():
-            writer.fail(self._failure)
+            writer.fail(failure)
+        # Or it would try for ever, and stop() would wait for that.
+        self._producer._sender.sender_task.cancel()
+
+    def _answered(self, taken: "asyncio.Future[Sequence[int]]") -> None:
+        self._room.release()
+        taken.exception()  # seen, even when the caller went away
 
     async def _start(self, create_topics: bool, replication_factor: int) -> None:
         """Retries while no broker answers; `connect` bounds it."""
@@ -215,13 +228,10 @@ class _Append:
         self.offsets: list[range] = []
         self.taken: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
 
-    def acknowledge(self, first: int, count: int) -> bool:
-        """True with the last of them."""
+    def acknowledge(self, first: int, count: int) -> None:
         self.offsets.append(range(first, first + count))
-        done = sum(map(len, self.offsets)) == len(self.values)
-        if done and not self.taken.done():  # it is when the caller was cancelled
+        if sum(map(len, self.offsets)) == len(self.values) and not self.taken.done():  # it is when the log failed
             self.taken.set_result(self.offsets[0] if len(self.offsets) == 1 else list(chain(*self.offsets)))
-        return done
 
 
 class _Writer:
@@ -237,29 +247,30 @@ class _Writer:
         self._queue: deque[_Append] = deque()
         self._arrived = asyncio.Event()
         self._free = asyncio.Semaphore(BATCHES_IN_FLIGHT)
-        self._unanswered: set[_Append] = set()
+        self._unanswered: set[asyncio.Future[Sequence[int]]] = set()
         self._sending = asyncio.create_task(self._send())
+        self._sending.add_done_callback(self._stopped)
 
-    async def put(self, values: Sequence[bytes]) -> Sequence[int]:
+    def put(self, values: Sequence[bytes]) -> asyncio.Future[Sequence[int]]:
         append = _Append(values)
+        self._unanswered.add(append.taken)
+        append.taken.add_done_callback(self._unanswered.discard)
         self._queue.append(append)
-        self._unanswered.add(append)
         self._arrived.set()
-        return await append.taken
+        return append.taken
 
     async def close(self) -> None:
         """Waits for what is under way; the watchdog bounds that."""
-        if waiting := [append.taken for append in self._unanswered]:
-            await asyncio.wait(waiting)
+        if self._unanswered:
+            await asyncio.wait(self._unanswered)
         self._sending.cancel()
         await asyncio.wait([self._sending])
 
     def fail(self, failure: str) -> None:
         self._sending.cancel()
-        for append in self._unanswered:
-            if not append.taken.done():
-                append.taken.set_exception(LogError(failure))
-        self._unanswered.clear()
+        for taken in self._unanswered:
+            if not taken.done():
+                taken.set_exception(LogError(failure))
 
     async def _send(self) -> None:
         """Makes batches of what has queued up and hands them over, as long as few are in flight."""
@@ -271,13 +282,12 @@ class _Writer:
                 await self._arrived.wait()
             batch, parts = self._next_batch()
             overdue = loop.call_later(self._watchdog_s, self._on_failure, self._overdue())
-            try:
-                sent = await self._producer.send_batch(batch, self._place.topic, partition=self._place.partition)
-            except KafkaError as error:
-                overdue.cancel()
-                self._on_failure(f"did not take a batch: {error!r}")
-                return
+            sent = await self._producer.send_batch(batch, self._place.topic, partition=self._place.partition)
             sent.add_done_callback(partial(self._acknowledged, parts, overdue))
+
+    def _stopped(self, sending: asyncio.Task[None]) -> None:
+        if not sending.cancelled() and (error := sending.exception()):
+            self._on_failure(f"was not sent a batch: {error!r}")
 
     def _overdue(self) -> str:
         name = f"{self._place.topic}/{self._place.partition}"
@@ -297,7 +307,8 @@ class _Writer:
                     break
             count = batch.record_count() - before
             append.sent += count
-            parts.append((append, count))
+            if count:
+                parts.append((append, count))
             if append.sent < len(append.values):
                 break
             self._queue.popleft()
@@ -316,8 +327,7 @@ class _Writer:
             self._on_failure("took a batch but no longer knows where")
             return
         for append, count in parts:
-            if append.acknowledge(first, count):
-                self._unanswered.discard(append)
+            append.acknowledge(first, count)
             first += count
 
 

@@ -1,0 +1,128 @@
+"""What only Kafka's log has: topics to check, and a broker that can be away."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+import uuid
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from gateways.log.broker import Broker
+from gateways.log.kafka import KafkaLog
+from schemas.log import LogError, Record
+from schemas.topics import COMMANDS, KAFKA_SETTINGS
+from tests.contract.test_log import assert_each_appender_in_order, read
+
+
+async def test_no_broker_is_said_in_time() -> None:
+    began = time.monotonic()
+    with pytest.raises(LogError, match=r"no Kafka to use at 127\.0\.0\.1:1 .*start it, or correct the address"):
+        await KafkaLog.connect("127.0.0.1:1", connect_timeout_s=1)
+    assert time.monotonic() - began < 3
+
+
+async def test_topics_are_made_to_last_and_checked_at_each_start(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    with pytest.raises(LogError, match=rf"lacks the topics {prefix}commands\.v1, .*: create them"):
+        await KafkaLog.connect(broker_address, prefix=prefix, create_topics=False)
+    await (await KafkaLog.connect(broker_address, prefix=prefix, partitions=3)).close()
+    with pytest.raises(LogError, match=r"has 3 partitions, which never change: say 3, not 1"):
+        await KafkaLog.connect(broker_address, prefix=prefix)
+
+    for setting, value in (("retention.ms", "1000"), ("message.timestamp.type", "CreateTime")):
+        await alter(broker_address, prefix + COMMANDS, {setting: value})
+        with pytest.raises(LogError, match=rf"{prefix}{COMMANDS} has {setting}={value}.* --add-config {setting}="):
+            await KafkaLog.connect(broker_address, prefix=prefix, partitions=3)
+    await alter(broker_address, prefix + COMMANDS, {})
+    await (await KafkaLog.connect(broker_address, prefix=prefix, partitions=3, create_topics=False)).close()
+
+
+async def test_a_reader_sees_no_time_go_back_nor_a_null(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    await alter(broker_address, prefix + COMMANDS, {"message.timestamp.type": "CreateTime"})
+    producer = AIOKafkaProducer(bootstrap_servers=broker_address)
+    await producer.start()
+    for stamp, value in ((5_000, b"a"), (4_000, b"b"), (6_000, None), (5_500, b"d")):
+        await producer.send_and_wait(prefix + COMMANDS, value, key=b"k", partition=0, timestamp_ms=stamp)
+    await producer.stop()
+
+    records = await read(log, count=4)
+    assert [(record.time, record.value) for record in records] == [
+        (5_000, b"a"),
+        (5_000, b"b"),
+        (6_000, b""),
+        (6_000, b"d"),
+    ]
+    await log.close()
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_broker_that_stays_away_fails_the_log_in_time(broker: Broker, fault: signal.Signals) -> None:
+    log = await KafkaLog.connect(broker.address, watchdog_s=2)
+    await log.append(COMMANDS, 0, [b"x"])
+    os.kill(broker.pid, fault)
+    try:
+        began = time.monotonic()
+        answers = await asyncio.gather(*(log.append(COMMANDS, 0, [b"y"]) for _ in range(20)), return_exceptions=True)
+        assert {str(answer) for answer in answers} == {
+            f"Kafka at {broker.address} acknowledged nothing for 2 s on {COMMANDS}/0. See to it, then start again"
+        }
+        with pytest.raises(LogError, match="acknowledged nothing"):
+            await log.append(COMMANDS, 0, [b"z"])
+        await log.close()
+        assert time.monotonic() - began < 8
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_broker_killed_under_load_loses_nothing_acknowledged_and_doubles_nothing(
+    broker: Broker, seed: int
+) -> None:
+    rng = random.Random(seed)
+    log = await KafkaLog.connect(broker.address)
+    reader = await log.reader(COMMANDS, 0, 0)
+    acknowledged: dict[int, bytes] = {}
+    stop, progress = asyncio.Event(), asyncio.Event()
+
+    async def append(appender: int) -> None:
+        number = 0
+        while not stop.is_set():
+            values = [b"%d:%d" % (appender, number + more) for more in range(3)]
+            acknowledged.update(zip(await log.append(COMMANDS, 0, values), values, strict=True))
+            progress.set()
+            number += 3
+
+    async with asyncio.TaskGroup() as appenders:
+        for appender in range(10):
+            appenders.create_task(append(appender))
+        for _ in range(2):
+            await asyncio.sleep(rng.uniform(0.1, 0.6))
+            await asyncio.to_thread(broker.kill)
+            progress.clear()
+            await asyncio.to_thread(broker.start)
+            await asyncio.wait_for(progress.wait(), 20)
+        stop.set()
+
+    records: list[Record] = []
+    while len(records) < await log.end(COMMANDS, 0):
+        records += await reader.poll(timeout_s=10)
+    assert {record.offset: record.value for record in records} == acknowledged
+    assert_each_appender_in_order(records)
+    await log.close()
+
+
+async def alter(address: str, topic: str, settings: dict[str, str]) -> None:
+    """Gives the topic these settings, and otherwise those it should have."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {**KAFKA_SETTINGS, **settings})])
+    finally:
+        await admin.close()
