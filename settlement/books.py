@@ -1,0 +1,502 @@
+"""What one batch of records does to orders, leases and money: a fold in memory, with no I/O.
+
+`Wanted` says which rows a batch needs, `tables.py` reads them into `Books`, the records are applied one by one in
+their order, and `tables.py` writes what has changed.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from schemas import units
+from schemas.attributes import ClassSpec
+from schemas.commands import Side
+from schemas.events import (
+    Accepted,
+    Cancelled,
+    ClassChanged,
+    Execution,
+    Expired,
+    Fill,
+    Filled,
+    Rejected,
+)
+from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
+from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.refusals import Refusal
+from schemas.store import CloseReason, OrderStatus
+from settlement import leases, ledger
+from settlement.leases import LeaseRow, Refused, Step
+from settlement.ledger import Entries, Transaction
+from settlement.metering import bill
+
+MAX_DEPOSIT = 10**9 * units.MICRO
+"""µ$ in one deposit: sums of them stay far below what a balance can hold."""
+MAX_REFERENCE = 128
+MAX_SEQUENCE = (1 << 31) - 1
+
+OrderKey = tuple[int, str]
+"""(account, client_order_id)."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class OrderRow(Struct):
+    """An order as the table `orders` has it, column by column. Times in ms, money in µ$."""
+
+    account: int
+    client_order_id: str
+    order_id: int | None
+    side: int
+    class_id: str
+    partition: int
+    command: bytes
+    digest: bytes
+    not_after: int
+    status: str
+    price: int
+    duration: int
+    fee_bps: int
+    filled: int
+    remaining: int
+    held: int
+    reason: str
+    refusal: str | None
+    refusal_args: str
+    created_at: int
+
+    @property
+    def key(self) -> OrderKey:
+        return self.account, self.client_order_id
+
+    @property
+    def may_cost(self) -> int:
+        """What an answered bid can still cost: its hold (rulebook: Units)."""
+        return units.hold(self.price, self.remaining, self.duration, self.fee_bps)
+
+
+class UsageRow(NamedTuple):
+    """A usage report as the table `usage` has it."""
+
+    position: int
+    fill_index: int
+    sequence: int
+    gpu_ms: int
+    final: bool
+    reported_at: int
+
+
+class Due(NamedTuple):
+    """A deadline of a partition. In order of time; of intents first, then of leases by their ids."""
+
+    deadline: int
+    lease: LeaseId
+    """(-1, 0) for an intent."""
+    intent: OrderKey
+    """(0, '') for a lease."""
+
+
+class Wanted(Struct):
+    """Which rows the records of a batch may touch."""
+
+    orders: set[OrderKey] = msgspec.field(default_factory=set)
+    order_ids: set[int] = msgspec.field(default_factory=set)
+    leases: set[LeaseId] = msgspec.field(default_factory=set)
+    reports: set[tuple[int, int, int]] = msgspec.field(default_factory=set)
+    references: set[str] = msgspec.field(default_factory=set)
+    depositors: set[int] = msgspec.field(default_factory=set)
+    times: dict[int, int] = msgspec.field(default_factory=dict)
+    """Partition -> the time to which its executions come."""
+
+    def add_execution(self, execution: Execution) -> None:
+        self.times[partition_of(execution.position)] = execution.time
+        for event in execution.events:
+            match event:
+                case Accepted() | Rejected():
+                    self.orders.add((event.account, event.client_order_id))
+                case Fill():
+                    self.order_ids |= {event.bid_id, event.ask_id}
+                case Filled() | Cancelled() | Expired():
+                    self.order_ids.add(event.order_id)
+                case _:
+                    pass
+
+    def add_instruction(self, instruction: Instruction) -> None:
+        match instruction:
+            case Deposit():
+                if not _wrong_deposit(instruction):
+                    self.references.add(_deposit_reference(instruction))
+                    self.depositors.add(instruction.account)
+            case Deliver() | Accept():
+                self._add_lease(instruction.lease)
+
+    def add_usage(self, report: UsageReport) -> None:
+        if 1 <= report.sequence <= MAX_SEQUENCE and self._add_lease(report.lease):
+            self.reports.add((*report.lease, report.sequence))
+
+    def _add_lease(self, lease: LeaseId) -> bool:
+        possible = 0 <= lease[0] < 1 << 63 and 0 <= lease[1] < 1 << 31
+        if possible:
+            self.leases.add(lease)
+        return possible
+
+
+class Books:
+    """The rows of one batch, and the rules by which records change them."""
+
+    def __init__(self, classes: dict[str, ClassSpec], leases_so_far: int) -> None:
+        self.classes = classes
+        self.leases_so_far = leases_so_far
+        self.orders: dict[OrderKey, OrderRow] = {}
+        self.answered: dict[int, OrderRow] = {}
+        """The orders that have an id, by it."""
+        self.leases: dict[LeaseId, LeaseRow] = {}
+        self.usage: defaultdict[LeaseId, dict[int, UsageRow]] = defaultdict(dict)
+        """Per lease, by sequence: at least the neighbours of each report of the batch."""
+        self.deposits: dict[str, tuple[int, int]] = {}
+        """Reference -> (account, µ$) of those that were made before."""
+        self.known_accounts: set[int] = set()
+        self.cash: dict[int, int] = {}
+        """Free µ$ of accounts with bids that are not held for in full."""
+
+        self.changed_classes: dict[str, int] = {}
+        """Class -> its partition."""
+        self.new_orders: dict[OrderKey, OrderRow] = {}
+        self.changed_orders: dict[OrderKey, OrderRow] = {}
+        self.new_leases: dict[LeaseId, LeaseRow] = {}
+        self.changed_leases: dict[LeaseId, LeaseRow] = {}
+        self.transactions: list[Transaction] = []
+        self.new_usage: list[UsageRow] = []
+
+        self._times: dict[int, int] = {}
+        self._due: defaultdict[int, list[Due]] = defaultdict(list)
+
+    # What the batch is given.
+
+    def add_orders(self, rows: Iterable[OrderRow]) -> None:
+        """Rows as they are in the database; one that is here already is left alone."""
+        for row in rows:
+            known = self.orders.setdefault(row.key, row)
+            if known.order_id is not None:
+                self.answered[known.order_id] = known
+            if row.status == OrderStatus.SENT:
+                self._expect(row.partition, Due(row.not_after, (-1, 0), row.key))
+
+    def add_leases(self, rows: Iterable[LeaseRow]) -> None:
+        """Likewise."""
+        for row in rows:
+            self.leases.setdefault(row.id, row)
+            self._watch(row)
+
+    def add_usage(self, row: UsageRow) -> None:
+        self.usage[row.position, row.fill_index][row.sequence] = row
+
+    def horizon(self, times: dict[int, int]) -> None:
+        """How far each partition's time may come in this batch: later deadlines are not its matter."""
+        self._times = times
+
+    def short_of_hold(self, executions: Iterable[Execution]) -> set[int]:
+        """The accounts whose cash the batch needs: their bids have not the hold they should have."""
+        short = set()
+        for execution in executions:
+            for event in execution.events:
+                if isinstance(event, Accepted) and event.side is Side.BID:
+                    row = self.orders.get((event.account, event.client_order_id))
+                    if row is None or row.held < _hold(event):
+                        short.add(event.account)
+                elif isinstance(event, Fill):
+                    row = self.answered.get(event.bid_id)
+                    if row is not None and row.held < row.may_cost:
+                        short.add(event.buyer)
+        return short
+
+    # Records of executions.
+
+    def execution(self, execution: Execution) -> None:
+        """Time first: what has passed by then. Then the events, in order."""
+        partition, now = partition_of(execution.position), execution.time
+        self.expire(partition, now)
+        for event in execution.events:
+            match event:
+                case Accepted():
+                    self._accepted(event, execution.position, now)
+                case Rejected():
+                    self._rejected(event, execution.position, now)
+                case Fill():
+                    self._fill(event, execution.position, now)
+                case Filled():
+                    self._end(self.answered[event.order_id], OrderStatus.FILLED, "", 0, now)
+                case Cancelled():
+                    self._end(self.answered[event.order_id], OrderStatus.CANCELLED, event.reason, event.left, now)
+                case Expired():
+                    self._end(self.answered[event.order_id], OrderStatus.EXPIRED, "", event.left, now)
+                case ClassChanged():
+                    self.classes[event.spec.class_id] = event.spec
+                    self.changed_classes[event.spec.class_id] = partition
+                case _:  # a Duplicate changes nothing, a Ticked only the time
+                    pass
+
+    def expire(self, partition: int, now: int) -> None:
+        """Applies the partition's deadlines before `now`, in order of (deadline, lease)."""
+        due = self._due[partition]
+        while due and due[0].deadline < now:
+            deadline, lease_id, intent = heapq.heappop(due)
+            if intent[0]:
+                order = self.orders[intent]
+                if order.status == OrderStatus.SENT:
+                    self._end(order, OrderStatus.LOST, "", order.remaining, now)
+            elif self.leases[lease_id].deadline == deadline:
+                self._lapse(self.leases[lease_id], deadline)
+
+    def _accepted(self, event: Accepted, position: int, now: int) -> None:
+        order = self._order_to_answer(event, position, now)
+        order.order_id, order.status, order.created_at = position, OrderStatus.OPEN, now
+        order.price, order.duration, order.fee_bps = event.price, event.duration, event.fee_bps
+        order.remaining = event.quantity
+        self.answered[position] = order
+        self._change(order)
+        missing = _hold(event) - order.held if event.side is Side.BID else -order.held
+        if missing > self.cash.get(event.account, 0):
+            missing = 0  # a bid from past the gateways without money: its fills are void (README)
+        order.held += missing
+        self._post(f"accept:{format_order_id(position)}", now, _from_cash_to_hold(event.account, missing))
+
+    def _order_to_answer(self, event: Accepted, position: int, now: int) -> OrderRow:
+        """The intent's row; a new one where the command came to the log past the gateways."""
+        assert event.account <= MAX_ACCOUNT, f"account {event.account} of order {position} is no account"
+        client_order_id = event.client_order_id
+        known = self.orders.get((event.account, client_order_id))
+        if known is not None and known.order_id is None:
+            return known
+        if known is not None:
+            client_order_id = f"{client_order_id} {format_order_id(position)}"
+        order = OrderRow(
+            account=event.account,
+            client_order_id=client_order_id,
+            order_id=None,
+            side=event.side,
+            class_id=event.class_id,
+            partition=partition_of(position),
+            command=b"",
+            digest=b"",
+            not_after=now,
+            status=OrderStatus.OPEN,
+            price=event.price,
+            duration=event.duration,
+            fee_bps=event.fee_bps,
+            filled=0,
+            remaining=event.quantity,
+            held=0,
+            reason="",
+            refusal=None,
+            refusal_args="[]",
+            created_at=now,
+        )
+        self.orders[order.key] = self.new_orders[order.key] = order
+        return order
+
+    def _rejected(self, event: Rejected, position: int, now: int) -> None:
+        order = self.orders.get((event.account, event.client_order_id))
+        if order is None or order.order_id is not None:
+            return  # no order of a gateway's, or a late copy of one that has its answer
+        order.order_id, order.created_at = position, now
+        order.refusal, order.refusal_args = event.code, msgspec.json.encode(event.args).decode()
+        self.answered[position] = order
+        self._end(order, OrderStatus.REJECTED, "", order.remaining, now)
+
+    def _fill(self, fill: Fill, position: int, now: int) -> None:
+        bid, ask = self.answered[fill.bid_id], self.answered[fill.ask_id]
+        bid.filled += fill.quantity
+        bid.remaining = fill.bid_left
+        ask.filled += fill.quantity
+        self._change(bid)
+        self._change(ask)
+        self.leases_so_far += 1
+        lease = leases.opened(
+            fill,
+            (position, fill.index),
+            number=self.leases_so_far,
+            partition=partition_of(position),
+            attributes=_encode(fill.attributes),
+            spec=self.classes[fill.class_id],
+            now=now,
+        )
+        self.leases[lease.id] = self.new_leases[lease.id] = lease
+        self._watch(lease)
+        price = units.escrow(fill.price, fill.quantity, fill.end - fill.start, fill.buyer_fee_bps)
+        from_hold = min(bid.held, price)
+        if price - from_hold > self.cash.get(fill.buyer, 0):
+            leases.close(lease, Step.VOID, CloseReason.UNFUNDED, now)
+            return
+        to_hold = min(bid.held - from_hold, bid.may_cost)
+        released = bid.held - from_hold - to_hold
+        entries = {
+            ledger.hold(fill.buyer): to_hold - bid.held,
+            ledger.escrow(lease.number): price,
+            ledger.cash(fill.buyer): released - (price - from_hold),
+        }
+        bid.held = to_hold
+        self._post(f"fill:{format_lease_id(lease.id)}", now, entries)
+
+    def _end(self, order: OrderRow, status: OrderStatus, reason: str, left: int, now: int) -> None:
+        """Ends the order and releases what it held."""
+        name = "lost:{}:{}".format(*order.key) if order.order_id is None else f"end:{format_order_id(order.order_id)}"
+        self._post(name, now, _from_cash_to_hold(order.account, -order.held))
+        order.status, order.reason, order.remaining, order.held = status, reason, left, 0
+        self._change(order)
+
+    def _lapse(self, lease: LeaseRow, at: int) -> None:
+        """What time alone does to a lease, at its deadline."""
+        match lease.state:
+            case leases.PENDING:
+                leases.close(lease, Step.VOID, CloseReason.NOT_DELIVERED, at)
+                self._refund(lease, at)
+            case leases.DELIVERED:
+                leases.accept(lease, at)
+            case _:
+                leases.close(lease, Step.CLOSE, CloseReason.COMPLETED, at)
+                self._refund(lease, at)
+        self._change_lease(lease)
+
+    # Records of instructions and of usage. `now` is the largest time so far of their partition of their topic.
+
+    def instruction(self, instruction: Instruction, now: int) -> Refused | None:
+        match instruction:
+            case Deposit():
+                return self._deposit(instruction, now)
+            case Deliver():
+                lease = self.leases.get(instruction.lease)
+                if lease is None or lease.seller != instruction.account:
+                    return _unknown(instruction.lease)
+                refusal = leases.deliver(lease, instruction.connection, now)
+            case Accept():
+                lease = self.leases.get(instruction.lease)
+                if lease is None or lease.buyer != instruction.account:
+                    return _unknown(instruction.lease)
+                refusal = leases.accept(lease, now)
+        if refusal is None:
+            self._change_lease(lease)
+        return refusal
+
+    def use(self, report: UsageReport, now: int) -> Refused | None:
+        """The bill follows the highest sequence; a final report closes the lease at once, as no later one can be."""
+        lease = self.leases.get(report.lease)
+        if lease is None or lease.seller != report.account:
+            return _unknown(report.lease)
+        if not 1 <= report.sequence <= MAX_SEQUENCE:
+            return Refusal.SEQUENCE_OUT_OF_RANGE, (report.sequence, MAX_SEQUENCE)
+        known = self.usage[lease.id]
+        same = known.get(report.sequence)
+        if same is not None:
+            equal = (same.gpu_ms, same.final) == (report.gpu_ms, report.final)
+            return None if equal else (Refusal.USAGE_CONFLICT, (report.sequence,))
+        before = max((row.gpu_ms for row in known.values() if row.sequence < report.sequence), default=0)
+        after = min((row.gpu_ms for row in known.values() if row.sequence > report.sequence), default=None)
+        if (refusal := leases.meter(lease, report, before, after, now)) is not None:
+            return refusal
+        row = UsageRow(*lease.id, report.sequence, report.gpu_ms, report.final, now)
+        known[report.sequence] = row
+        self.new_usage.append(row)
+        if report.sequence > lease.last_sequence:
+            self._charge(lease, report, now)
+        if report.final:
+            leases.close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
+            self._refund(lease, now)
+        self._change_lease(lease)
+        return None
+
+    def _deposit(self, deposit: Deposit, now: int) -> Refused | None:
+        if (wrong := _wrong_deposit(deposit)) is not None:
+            return wrong
+        if deposit.account not in self.known_accounts:
+            return Refusal.UNKNOWN_ACCOUNT, (deposit.account,)
+        reference, content = _deposit_reference(deposit), (deposit.account, deposit.amount)
+        if (made := self.deposits.get(reference)) is not None:
+            return None if made == content else (Refusal.REFERENCE_REUSED, (deposit.reference,))
+        self.deposits[reference] = content
+        self._post(reference, now, {ledger.OUTSIDE: -deposit.amount, ledger.cash(deposit.account): deposit.amount})
+        return None
+
+    def _charge(self, lease: LeaseRow, report: UsageReport, now: int) -> None:
+        """Charges the difference of the cumulative bills."""
+        fees = (lease.buyer_fee_bps, lease.seller_fee_bps)
+        old, new = (bill(lease.price, gpu_ms, *fees) for gpu_ms in (lease.used_gpu_ms, report.gpu_ms))
+        entries = {
+            ledger.escrow(lease.number): old.charged - new.charged,
+            ledger.payable(lease.seller): new.earned - old.earned,
+            ledger.REVENUE: new.revenue - old.revenue,
+        }
+        lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
+        lease.charged, lease.earned = new.charged, new.earned
+        self._post(f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, entries)
+
+    def _refund(self, lease: LeaseRow, at: int) -> None:
+        """What is left of a closed lease's escrow goes back."""
+        rest = escrowed(lease) - lease.charged
+        entries = {ledger.escrow(lease.number): -rest, ledger.cash(lease.buyer): rest}
+        self._post(f"close:{format_lease_id(lease.id)}", at, entries)
+
+    # Bookkeeping of the batch.
+
+    def _post(self, reference: str, time: int, entries: Entries) -> None:
+        made = ledger.transaction(reference, time, entries)
+        if made is not None:
+            self.transactions.append(made)
+            for account in self.cash:
+                self.cash[account] += made.entries.get(ledger.cash(account), 0)
+
+    def _change(self, order: OrderRow) -> None:
+        if order.key not in self.new_orders:
+            self.changed_orders[order.key] = order
+
+    def _change_lease(self, lease: LeaseRow) -> None:
+        if lease.id not in self.new_leases:
+            self.changed_leases[lease.id] = lease
+        self._watch(lease)
+
+    def _watch(self, lease: LeaseRow) -> None:
+        if lease.deadline is not None:
+            self._expect(lease.partition, Due(lease.deadline, lease.id, (0, "")))
+
+    def _expect(self, partition: int, due: Due) -> None:
+        if due.deadline < self._times.get(partition, 0):
+            heapq.heappush(self._due[partition], due)
+
+
+def escrowed(lease: LeaseRow) -> int:
+    """µ$ that its fill put into the lease's escrow."""
+    return units.escrow(lease.price, lease.quantity, lease.end - lease.start, lease.buyer_fee_bps)
+
+
+def _hold(event: Accepted) -> int:
+    return units.hold(event.price, event.quantity, event.duration, event.fee_bps)
+
+
+def _from_cash_to_hold(account: int, amount: int) -> Entries:
+    return {ledger.cash(account): -amount, ledger.hold(account): amount}
+
+
+def _unknown(lease: LeaseId) -> Refused:
+    try:
+        shown = format_lease_id(lease)
+    except (ValueError, IndexError):
+        shown = str(lease)
+    return Refusal.UNKNOWN_LEASE, (shown,)
+
+
+def _deposit_reference(deposit: Deposit) -> str:
+    return f"deposit:{deposit.reference}"
+
+
+def _wrong_deposit(deposit: Deposit) -> Refused | None:
+    if not (1 <= len(deposit.reference) <= MAX_REFERENCE and deposit.reference.isprintable()):
+        return Refusal.UNREADABLE, (f"its reference must have 1 to {MAX_REFERENCE} printable characters",)
+    if not 1 <= deposit.amount <= MAX_DEPOSIT:
+        return Refusal.AMOUNT_OUT_OF_RANGE, (deposit.amount, MAX_DEPOSIT)
+    if not 1 <= deposit.account <= MAX_ACCOUNT:
+        return Refusal.UNKNOWN_ACCOUNT, (deposit.account,)
+    return None

@@ -1,0 +1,47 @@
+"""What metered use costs (rulebook: Usage). Pure functions of a lease's terms and cumulative GPU-milliseconds."""
+
+from typing import NamedTuple
+
+from schemas.units import cost, fee
+
+
+class Bill(NamedTuple):
+    """What a lease owes for its cumulative use, in µ$, each floored once: any split into reports adds up to this."""
+
+    cost: int
+    buyer_fee: int
+    seller_fee: int
+
+    @property
+    def charged(self) -> int:
+        """To the buyer."""
+        return self.cost + self.buyer_fee
+
+    @property
+    def earned(self) -> int:
+        """By the supplier."""
+        return self.cost - self.seller_fee
+
+    @property
+    def revenue(self) -> int:
+        """Of the exchange."""
+        return self.buyer_fee + self.seller_fee
+
+
+def bill(price: int, gpu_ms: int, buyer_fee_bps: int, seller_fee_bps: int) -> Bill:
+    """The bill for `gpu_ms` at `price` µ$ per GPU-hour.
+
+    >>> bill(2_500_000, 3_600_000, 100, 200)
+    Bill(cost=2500000, buyer_fee=25000, seller_fee=50000)
+    """
+    return Bill(cost(price, 1, gpu_ms), fee(price, 1, gpu_ms, buyer_fee_bps), fee(price, 1, gpu_ms, seller_fee_bps))
+
+
+def allocated_gpu_ms(quantity: int, billed_from: int, end: int, now: int) -> int:
+    """The most that a lease can have used by `now`: quantity × time of the window since `billed_from`, ms."""
+    return quantity * max(0, min(now, end) - billed_from)
+
+
+def first_use(quantity: int, gpu_ms: int, end: int, now: int) -> int:
+    """The latest moment, ms, at which use that amounts to `gpu_ms` by `now` can have begun: on all GPUs at once."""
+    return min(now, end) - -(-gpu_ms // quantity)

@@ -1,0 +1,244 @@
+-- Named queries: each is an attribute of settlement.database.Queries. A parameter of a table's type takes whole rows.
+
+-- name: lock_migrations
+SELECT pg_advisory_xact_lock($1);
+
+-- name: create_migrations
+CREATE TABLE IF NOT EXISTS migrations (
+    name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: applied_migrations
+SELECT name, checksum FROM migrations;
+
+-- name: add_migration
+INSERT INTO migrations (name, checksum) VALUES ($1, $2);
+
+-- Parties and keys.
+
+-- name: create_account
+WITH next AS (
+    SELECT nextval(pg_get_serial_sequence('accounts', 'id')) AS id
+), added AS (
+    INSERT INTO accounts (id, name, owner, buyer_fee_bps, seller_fee_bps, created_at) OVERRIDING SYSTEM VALUE
+    SELECT id, $1, coalesce($4, id), $2, $3, $5 FROM next
+    RETURNING *
+), opened AS (
+    INSERT INTO ledger_accounts (id, kind, account)
+    SELECT 8 * added.id + code, kind, added.id
+    FROM added, (VALUES ('cash', 1), ('hold', 2), ('payable', 3)) AS kinds (kind, code)
+)
+SELECT * FROM added;
+
+-- name: account
+SELECT * FROM accounts WHERE id = $1;
+
+-- name: accounts
+SELECT * FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: create_key
+INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id;
+
+-- name: key
+SELECT api_keys.*, accounts AS account_row FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+WHERE digest = $1;
+
+-- name: keys
+SELECT api_keys.*, accounts AS account_row FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+WHERE api_keys.account = $1 ORDER BY api_keys.id;
+
+-- name: revoke_key
+UPDATE api_keys SET revoked = true WHERE account = $1 AND id = $2 RETURNING id;
+
+-- name: balance
+SELECT
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 1), 0)::bigint AS cash,
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 2), 0)::bigint AS held,
+    coalesce((
+        SELECT sum(escrow.balance) FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
+        WHERE leases.buyer = $1 AND leases.state <> 'closed'
+    ), 0)::bigint AS escrow,
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable
+FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
+
+-- Orders, as gateways write and read them.
+
+-- name: place
+SELECT answer, cash, known FROM place_intent($1::orders);
+
+-- name: order
+SELECT * FROM orders WHERE account = $1 AND order_id = $2;
+
+-- name: order_by_client_id
+SELECT * FROM orders WHERE account = $1 AND client_order_id = $2;
+
+-- name: orders
+SELECT * FROM orders
+WHERE account = $1 AND order_id IS NOT NULL
+    AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR class_id = $3)
+    AND ($4::bigint IS NULL OR order_id < $4)
+ORDER BY order_id DESC LIMIT $5;
+
+-- name: classes
+SELECT * FROM classes ORDER BY class_id;
+
+-- Leases and usage, as gateways read them.
+
+-- name: lease
+SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
+FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
+WHERE position = $1 AND fill_index = $2;
+
+-- name: leases_bought
+SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
+FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
+WHERE buyer = $1 AND (cardinality($2::text[]) = 0 OR state = ANY ($2)) AND ($3::text IS NULL OR class_id = $3)
+    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5))
+ORDER BY position DESC, fill_index DESC LIMIT $6;
+
+-- name: leases_sold
+SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
+FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
+WHERE seller = $1 AND (cardinality($2::text[]) = 0 OR state = ANY ($2)) AND ($3::text IS NULL OR class_id = $3)
+    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5))
+ORDER BY position DESC, fill_index DESC LIMIT $6;
+
+-- name: usage
+SELECT * FROM usage WHERE position = $1 AND fill_index = $2 AND sequence > $3 ORDER BY sequence LIMIT $4;
+
+-- name: refusal
+SELECT code, args FROM refusals WHERE topic = $1 AND partition = $2 AND record_offset = $3;
+
+-- name: totals
+SELECT
+    (SELECT count(*) FROM orders) AS orders,
+    count(*) AS fills,
+    count(*) FILTER (WHERE state <> 'closed') AS leases_open,
+    count(*) FILTER (WHERE state = 'closed') AS leases_closed,
+    coalesce(sum(used_gpu_ms), 0)::bigint AS used_gpu_ms,
+    coalesce(sum(charged), 0)::bigint AS charged,
+    (SELECT coalesce(sum(balance), 0) FROM ledger_accounts WHERE kind = 'escrow')::bigint AS escrow,
+    (SELECT coalesce(sum(balance), 0) FROM ledger_accounts WHERE kind = 'hold')::bigint AS held,
+    (SELECT coalesce(abs(sum(amount)), 0) FROM entries)::bigint
+        + (SELECT coalesce(sum(abs(account.balance - coalesce(posted.amount, 0))), 0)
+           FROM ledger_accounts AS account
+           LEFT JOIN (SELECT ledger_account, sum(amount) AS amount FROM entries GROUP BY ledger_account) AS posted
+               ON posted.ledger_account = account.id)::bigint AS imbalance
+FROM leases;
+
+-- Settlement: where it stands.
+
+-- name: lock_settlement
+SELECT pg_advisory_lock($1);
+
+-- name: unlock_settlement
+SELECT pg_advisory_unlock($1);
+
+-- name: begin_positions
+INSERT INTO positions SELECT topic, partition, 0, -1, 0 FROM unnest($1::text[], $2::integer[]) AS s (topic, partition)
+ON CONFLICT DO NOTHING;
+
+-- name: positions
+SELECT * FROM positions ORDER BY topic, partition;
+
+-- name: standing
+SELECT (SELECT coalesce(max(number), 0) FROM leases) AS leases, (SELECT coalesce(max(seq), 0) FROM journal) AS journal;
+
+-- Settlement: the rows that a batch needs.
+
+-- name: orders_named
+SELECT orders.* FROM orders JOIN unnest($1::bigint[], $2::text[]) AS named (account, client_order_id)
+    USING (account, client_order_id)
+UNION ALL
+SELECT * FROM orders WHERE order_id = ANY ($3::bigint[]);
+
+-- name: intents_due
+SELECT * FROM orders WHERE status = 'sent' AND partition = $1 AND not_after < $2 ORDER BY not_after LIMIT $3;
+
+-- name: leases_named
+SELECT leases.* FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index)
+    USING (position, fill_index);
+
+-- name: leases_due
+SELECT * FROM leases WHERE partition = $1 AND deadline < $2 ORDER BY deadline, position, fill_index LIMIT $3;
+
+-- name: neighbours
+SELECT found.*
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS report (position, fill_index, sequence),
+LATERAL (
+    (SELECT * FROM usage AS u WHERE (u.position, u.fill_index) = (report.position, report.fill_index)
+        AND u.sequence <= report.sequence ORDER BY u.sequence DESC LIMIT 2)
+    UNION ALL
+    (SELECT * FROM usage AS u WHERE (u.position, u.fill_index) = (report.position, report.fill_index)
+        AND u.sequence > report.sequence ORDER BY u.sequence LIMIT 1)
+) AS found;
+
+-- name: deposits_made
+SELECT reference, ledger_account / 8 AS account, amount
+FROM transactions JOIN entries ON entries.transaction = transactions.id AND amount > 0
+WHERE reference = ANY ($1::text[]);
+
+-- name: accounts_known
+SELECT id FROM accounts WHERE id = ANY ($1::bigint[]);
+
+-- name: cash_of
+SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- Settlement: what a batch writes.
+
+-- name: save_classes
+INSERT INTO classes SELECT * FROM unnest($1::classes[])
+ON CONFLICT (class_id) DO UPDATE SET spec = excluded.spec, partition = excluded.partition;
+
+-- name: add_orders
+INSERT INTO orders SELECT * FROM unnest($1::orders[]);
+
+-- name: save_orders
+UPDATE orders SET
+    order_id = new.order_id, status = new.status, price = new.price, duration = new.duration, fee_bps = new.fee_bps,
+    filled = new.filled, remaining = new.remaining, held = new.held, reason = new.reason, refusal = new.refusal,
+    refusal_args = new.refusal_args, created_at = new.created_at
+FROM unnest($1::orders[]) AS new
+WHERE (orders.account, orders.client_order_id) = (new.account, new.client_order_id);
+
+-- name: add_leases
+INSERT INTO leases SELECT * FROM unnest($1::leases[]);
+
+-- name: save_leases
+UPDATE leases SET
+    state = new.state, close_reason = new.close_reason, delivered_at = new.delivered_at,
+    accepted_at = new.accepted_at, closed_at = new.closed_at, deadline = new.deadline, connection = new.connection,
+    last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned
+FROM unnest($1::leases[]) AS new
+WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
+
+-- name: open_ledger_accounts
+INSERT INTO ledger_accounts (id, kind, account) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
+ON CONFLICT DO NOTHING;
+
+-- name: post
+WITH made AS (
+    INSERT INTO transactions (reference, time) SELECT * FROM unnest($1::text[], $2::bigint[]) RETURNING id, reference
+)
+INSERT INTO entries SELECT made.id, entry.ledger_account, entry.amount
+FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS entry (reference, ledger_account, amount)
+JOIN made USING (reference);
+
+-- name: save_usage
+INSERT INTO usage SELECT * FROM unnest($1::usage[]);
+
+-- name: save_refusals
+INSERT INTO refusals SELECT * FROM unnest($1::refusals[]);
+
+-- name: save_journal
+INSERT INTO journal SELECT * FROM unnest($1::journal[]);
+
+-- name: advance
+WITH moved AS (
+    UPDATE positions SET next_offset = step.next_offset, position = step.position, time = step.time
+    FROM unnest($1::positions[], $2::bigint[]) AS step (topic, partition, next_offset, position, time, was)
+    WHERE (positions.topic, positions.partition) = (step.topic, step.partition) AND positions.next_offset = step.was
+    RETURNING step.topic, step.partition, step.next_offset, step.position
+)
+SELECT pg_notify('settled', format('%s %s %s %s', topic, partition, next_offset, position)) FROM moved;

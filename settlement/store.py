@@ -1,0 +1,370 @@
+"""`schemas.store.Store` on Postgres: what gateways write and read."""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Self
+
+import asyncpg
+import msgspec
+
+from schemas import codec, topics
+from schemas.attributes import Attributes, ClassSpec
+from schemas.commands import PlaceAsk, PlaceBid, Side
+from schemas.ids import MAX_ACCOUNT, LeaseId
+from schemas.refusals import Args, Refusal
+from schemas.store import (
+    Account,
+    ApiKey,
+    Balance,
+    CloseReason,
+    Intent,
+    Lease,
+    LeaseState,
+    Listing,
+    Order,
+    OrderStatus,
+    Outcome,
+    Placed,
+    PlaceStatus,
+    Scope,
+    StoreError,
+    Totals,
+    Usage,
+)
+from settlement import database
+from settlement.books import OrderRow
+from settlement.database import COLLISIONS, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
+
+MAX_CONNECTIONS = 16
+ACQUIRE_S = 10.0
+MAX_ATTEMPTS = 5
+RECHECK_S = 0.25
+"""A notification that was lost delays its waiters by so much at most."""
+MAX_WAITERS = 100_000
+
+_args = msgspec.json.Decoder(Args).decode
+_attributes = msgspec.msgpack.Decoder(Attributes).decode
+_spec = msgspec.msgpack.Decoder(ClassSpec).decode
+
+
+class Store:
+    """Any number of these, in any number of processes, may use one database at once."""
+
+    @classmethod
+    async def connect(cls, dsn: str, *, max_connections: int = MAX_CONNECTIONS) -> Self:
+        """Migrates the database where it is older than this code. Raises StoreError."""
+        opened = cls(await database.connect(dsn, max_size=max_connections))
+        opened._following = asyncio.create_task(opened._progress.follow(), name="settlement-progress")
+        return opened
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = Queries()
+        self._progress = Progress(pool, self._sql)
+        self._following: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Lets go of all connections."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+        await self._pool.close()
+
+    @contextlib.asynccontextmanager
+    async def settling(self) -> AsyncIterator[Connection]:
+        """The connection of the one settlement of this database; waits while another has it."""
+        with as_store_error():
+            connection = await self._pool.acquire(timeout=ACQUIRE_S)
+        try:
+            await connection.execute(self._sql.lock_settlement, LOCK_SETTLEMENT)
+            yield connection
+        finally:
+            await self._pool.release(connection)  # which gives the lock back too
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection that sees the database as it is at one moment, and writes nothing."""
+        with as_store_error():
+            connection = await self._pool.acquire(timeout=ACQUIRE_S)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield connection
+        finally:
+            await self._pool.release(connection)
+
+    async def create_account(
+        self, name: str, *, buyer_fee_bps: int, seller_fee_bps: int, owner: int | None, now: int
+    ) -> Account:
+        try:
+            row = await self._row(self._sql.create_account, name, buyer_fee_bps, seller_fee_bps, owner, now)
+        except asyncpg.UniqueViolationError:
+            raise ValueError(f"there is an account {name} already: choose another name") from None
+        return Account(**row)
+
+    async def account(self, account: int) -> Account | None:
+        if not 0 < account <= MAX_ACCOUNT:
+            return None
+        row = await self._row(self._sql.account, account)
+        return Account(**row) if row is not None else None
+
+    async def accounts(self, *, after: int, limit: int) -> list[Account]:
+        return [Account(**row) for row in await self._rows(self._sql.accounts, after, limit)]
+
+    async def create_key(
+        self, account: int, *, digest: bytes, prefix: str, label: str, scopes: frozenset[Scope], now: int
+    ) -> ApiKey:
+        owner = await self.account(account)
+        if owner is None:
+            raise ValueError(f"there is no account {account}")
+        row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now)
+        return ApiKey(row["id"], owner, prefix, label, scopes, now, revoked=False)
+
+    async def key(self, digest: bytes) -> ApiKey | None:
+        row = await self._row(self._sql.key, digest)
+        return _key(row) if row is not None else None
+
+    async def keys(self, account: int) -> list[ApiKey]:
+        return [_key(row) for row in await self._rows(self._sql.keys, account)]
+
+    async def revoke_key(self, account: int, key_id: int) -> bool:
+        return await self._row(self._sql.revoke_key, account, key_id) is not None
+
+    async def balance(self, account: int) -> Balance:
+        return Balance(**await self._row(self._sql.balance, account))
+
+    async def place(self, intent: Intent, *, now: int) -> Placed:
+        row = _sent(intent, now)
+        for attempt in itertools.count(1):
+            try:
+                answer, cash, known = await self._row(self._sql.place, msgspec.structs.astuple(row))
+                break
+            except COLLISIONS as error:
+                if attempt == MAX_ATTEMPTS:
+                    raise StoreError(f"the database is too busy now: {error}") from error
+        match answer:
+            case "new":
+                return Placed(PlaceStatus.NEW, _order(row), cash)
+            case "no_funds":
+                return Placed(PlaceStatus.NO_FUNDS, None, cash)
+        status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
+        return Placed(status, _order(OrderRow(*known)), cash)
+
+    async def order(self, account: int, order_id: int) -> Order | None:
+        row = await self._row(self._sql.order, account, order_id)
+        return _order(OrderRow(*row)) if row is not None else None
+
+    async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None:
+        row = await self._row(self._sql.order_by_client_id, account, client_order_id)
+        return _order(OrderRow(*row)) if row is not None else None
+
+    async def orders(
+        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+    ) -> list[Order]:
+        rows = await self._rows(self._sql.orders, account, status, class_id, before, limit)
+        return [_order(OrderRow(*row)) for row in rows]
+
+    async def classes(self) -> list[Listing]:
+        return [Listing(_spec(row["spec"]), row["partition"]) for row in await self._rows(self._sql.classes)]
+
+    async def lease(self, lease: LeaseId) -> Lease | None:
+        row = await self._row(self._sql.lease, *lease)
+        return _lease(row) if row is not None else None
+
+    async def leases(
+        self,
+        account: int,
+        *,
+        role: Side,
+        states: Sequence[LeaseState],
+        class_id: str | None,
+        before: LeaseId | None,
+        limit: int,
+    ) -> list[Lease]:
+        query = self._sql.leases_bought if role is Side.BID else self._sql.leases_sold
+        position, index = before if before is not None else (None, None)
+        rows = await self._rows(query, account, list(states), class_id, position, index, limit)
+        return [_lease(row) for row in rows]
+
+    async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
+        rows = await self._rows(self._sql.usage, *lease, after, limit)
+        return [Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"]) for row in rows]
+
+    async def wait_applied(self, partition: int, position: int, timeout_s: float) -> bool:
+        return await self._progress.wait((topics.EXECUTIONS, partition), position, timeout_s)
+
+    async def outcome(self, topic: str, partition: int, offset: int, timeout_s: float) -> Outcome | None:
+        if not await self._progress.wait((topic, partition), offset, timeout_s):
+            return None
+        row = await self._row(self._sql.refusal, topic, partition, offset)
+        return Outcome(None, ()) if row is None else Outcome(Refusal(row["code"]), _args(row["args"]))
+
+    async def totals(self) -> Totals:
+        return Totals(**await self._row(self._sql.totals))
+
+    async def _row(self, query: str, *args: object) -> Any:
+        with as_store_error():
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                return await connection.fetchrow(query, *args)
+
+    async def _rows(self, query: str, *args: object) -> list[Any]:
+        with as_store_error():
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                rows: list[Any] = await connection.fetch(query, *args)
+                return rows
+
+
+class Progress:
+    """How far settlement has come, as it notifies in each of its transactions; and who waits for that.
+
+    Of executions the last position applied counts, of other topics the last offset.
+    """
+
+    def __init__(self, pool: Pool, sql: Queries) -> None:
+        self._pool = pool
+        self._sql = sql
+        self._reached: dict[tuple[str, int], int] = {}
+        self._waiting: defaultdict[tuple[str, int], list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
+        self._tickets = itertools.count()
+
+    async def wait(self, stream: tuple[str, int], target: int, timeout_s: float) -> bool:
+        """Whether `target` is reached within the time. Raises StoreError where far too many wait already."""
+        if self._reached.get(stream, -1) >= target:
+            return True
+        waiting = self._waiting[stream]
+        if len(waiting) >= MAX_WAITERS:
+            raise StoreError(f"{MAX_WAITERS} calls wait for settlement already: it is far behind")
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(waiting, (target, next(self._tickets), reached))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await reached
+        except TimeoutError:
+            return False
+        return True
+
+    async def follow(self) -> None:
+        """Listens, and now and then looks for itself, until cancelled."""
+        while True:
+            with contextlib.suppress(StoreError), as_store_error():
+                async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                    await connection.add_listener("settled", self._notified)
+                    try:
+                        while not connection.is_closed():
+                            if any(self._waiting.values()):
+                                await self._look(connection)
+                            await asyncio.sleep(RECHECK_S)
+                    finally:
+                        await connection.remove_listener("settled", self._notified)
+            await asyncio.sleep(RECHECK_S)
+
+    async def _look(self, connection: Connection) -> None:
+        for topic, partition, next_offset, position, _ in await connection.fetch(self._sql.positions):
+            self._come_to(topic, partition, next_offset, position)
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        topic, *numbers = str(payload).split()
+        self._come_to(topic, *map(int, numbers))
+
+    def _come_to(self, topic: str, partition: int, next_offset: int, position: int) -> None:
+        stream = (topic, partition)
+        now_at = position if topic == topics.EXECUTIONS else next_offset - 1
+        self._reached[stream] = max(now_at, self._reached.get(stream, -1))
+        waiting = self._waiting[stream]
+        while waiting and (waiting[0][0] <= now_at or waiting[0][2].done()):
+            _, _, reached = heapq.heappop(waiting)
+            if not reached.done():
+                reached.set_result(None)
+
+
+def _sent(intent: Intent, now: int) -> OrderRow:
+    """The row of an order on its way."""
+    command = codec.decode_command(intent.command)
+    if not isinstance(command, PlaceAsk | PlaceBid):
+        raise ValueError(f"the intent {intent.client_order_id} of account {intent.account} has no order as its command")
+    return OrderRow(
+        account=intent.account,
+        client_order_id=intent.client_order_id,
+        order_id=None,
+        side=intent.side,
+        class_id=intent.class_id,
+        partition=intent.partition,
+        command=intent.command,
+        digest=intent.digest,
+        not_after=intent.not_after,
+        status=OrderStatus.SENT,
+        price=command.price,
+        duration=0,
+        fee_bps=command.fee_bps,
+        filled=0,
+        remaining=command.quantity,
+        held=intent.hold,
+        reason="",
+        refusal=None,
+        refusal_args="[]",
+        created_at=now,
+    )
+
+
+def _order(row: OrderRow) -> Order:
+    return Order(
+        order_id=row.order_id,
+        account=row.account,
+        client_order_id=row.client_order_id,
+        side=Side(row.side),
+        class_id=row.class_id,
+        partition=row.partition,
+        command=row.command,
+        digest=row.digest,
+        status=OrderStatus(row.status),
+        filled=row.filled,
+        left=row.remaining,
+        held=row.held,
+        reason=row.reason,
+        refusal=None if row.refusal is None else Refusal(row.refusal),
+        refusal_args=_args(row.refusal_args),
+        created_at=row.created_at,
+    )
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        account=Account(**row["account_row"]),
+        prefix=row["prefix"],
+        label=row["label"],
+        scopes=frozenset(map(Scope, row["scopes"])),
+        created_at=row["created_at"],
+        revoked=row["revoked"],
+    )
+
+
+def _lease(row: Any) -> Lease:
+    return Lease(
+        id=(row["position"], row["fill_index"]),
+        class_id=row["class_id"],
+        bid_id=row["bid_id"],
+        ask_id=row["ask_id"],
+        buyer=row["buyer"],
+        seller=row["seller"],
+        price=row["price"],
+        quantity=row["quantity"],
+        start=row["start_at"],
+        end=row["end_at"],
+        attributes=_attributes(row["attributes"]),
+        state=LeaseState(row["state"]),
+        close_reason=CloseReason(row["close_reason"]),
+        created_at=row["created_at"],
+        delivered_at=row["delivered_at"],
+        accepted_at=row["accepted_at"],
+        closed_at=row["closed_at"],
+        deliver_by=row["deliver_by"],
+        connection=row["connection"],
+        escrow=row["escrow"],
+        used_gpu_ms=row["used_gpu_ms"],
+        charged=row["charged"],
+        earned=row["earned"],
+    )

@@ -1,0 +1,152 @@
+"""Reads the rows that a batch needs into `Books`, and writes what the batch changed, set by set."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from schemas.attributes import ClassSpec
+from schemas.events import Execution
+from schemas.refusals import Refusal
+from settlement import ledger
+from settlement.books import Books, OrderRow, UsageRow, Wanted
+from settlement.database import Connection, Queries
+from settlement.leases import LeaseRow
+
+_pack = msgspec.msgpack.Encoder().encode
+_columns = msgspec.structs.astuple
+
+
+class PositionRow(Struct, frozen=True):
+    """How far a partition of a topic was applied, as the table `positions` has it."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    position: int
+    time: int
+
+
+class JournalRow(Struct, frozen=True):
+    """A run of records as they were applied, as the table `journal` has it."""
+
+    seq: int
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+
+
+class RefusalRow(Struct, frozen=True):
+    """A record that had no effect, as the table `refusals` has it."""
+
+    topic: str
+    partition: int
+    record_offset: int
+    code: Refusal
+    args: str
+
+
+class Step(Struct, frozen=True):
+    """From where to where a batch moved one partition of a topic."""
+
+    was: int
+    now: PositionRow
+
+
+async def load(connection: Connection, sql: Queries, books: Books, wanted: Wanted, max_due: int) -> dict[int, int]:
+    """Fills `books` with the rows that are wanted, and with the deadlines that pass, at most `max_due` of a kind.
+
+    Returns, for each partition that has more of those, the time up to which they are all here.
+    """
+    books.horizon(wanted.times)
+    if wanted.orders or wanted.order_ids:
+        accounts, client_order_ids = zip(*wanted.orders, strict=True) if wanted.orders else ((), ())
+        rows = await connection.fetch(sql.orders_named, accounts, client_order_ids, list(wanted.order_ids))
+        books.add_orders(OrderRow(*row) for row in rows)
+    if wanted.leases:
+        rows = await connection.fetch(sql.leases_named, *zip(*wanted.leases, strict=True))
+        books.add_leases(LeaseRow(*row) for row in rows)
+    if wanted.reports:
+        for row in await connection.fetch(sql.neighbours, *zip(*wanted.reports, strict=True)):
+            books.add_usage(UsageRow(*row))
+    if wanted.references:
+        for reference, account, amount in await connection.fetch(sql.deposits_made, list(wanted.references)):
+            books.deposits[reference] = (account, amount)
+        known = await connection.fetch(sql.accounts_known, list(wanted.depositors))
+        books.known_accounts.update(row["id"] for row in known)
+    complete_to = {}
+    for partition, time in wanted.times.items():
+        intents = [OrderRow(*row) for row in await connection.fetch(sql.intents_due, partition, time, max_due)]
+        leases = [LeaseRow(*row) for row in await connection.fetch(sql.leases_due, partition, time, max_due)]
+        books.add_orders(intents)
+        books.add_leases(leases)
+        ends = [intents[-1].not_after] if len(intents) == max_due else []
+        ends += [leases[-1].deadline or 0] if len(leases) == max_due else []
+        if ends:
+            complete_to[partition] = min(ends)
+    return complete_to
+
+
+async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
+    """Locks and reads the cash of those whose bids came past the gateways: cash before orders, as `place` does."""
+    if short := books.short_of_hold(executions):
+        books.cash = dict.fromkeys(short, 0)
+        books.cash.update(await connection.fetch(sql.cash_of, [ledger.cash(account) for account in short]))
+
+
+async def save(connection: Connection, sql: Queries, books: Books) -> None:
+    """Writes what changed in `books`."""
+    if books.changed_classes:
+        rows = [(name, partition, _pack(books.classes[name])) for name, partition in books.changed_classes.items()]
+        await connection.execute(sql.save_classes, rows)
+    if books.new_orders:
+        await connection.execute(sql.add_orders, [_columns(order) for order in books.new_orders.values()])
+    if books.changed_orders:
+        await connection.execute(sql.save_orders, [_columns(order) for order in books.changed_orders.values()])
+    if books.new_leases:
+        await connection.execute(sql.add_leases, [_columns(lease) for lease in books.new_leases.values()])
+    if books.changed_leases:
+        await connection.execute(sql.save_leases, [_columns(lease) for lease in books.changed_leases.values()])
+    if books.new_usage:
+        await connection.execute(sql.save_usage, books.new_usage)
+    if books.transactions:
+        await _save_money(connection, sql, books)
+
+
+async def _save_money(connection: Connection, sql: Queries, books: Books) -> None:
+    if leases := list(books.new_leases.values()):
+        opened = [(ledger.escrow(lease.number), "escrow", lease.buyer) for lease in leases]
+        opened += {(ledger.payable(lease.seller), "payable", lease.seller) for lease in leases}
+        await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
+    made = books.transactions
+    entries = [(made.reference, *entry) for made in made for entry in made.entries.items()]
+    await connection.execute(
+        sql.post, [one.reference for one in made], [one.time for one in made], *zip(*entries, strict=True)
+    )
+
+
+async def advance(
+    connection: Connection,
+    sql: Queries,
+    steps: Sequence[Step],
+    journal: Sequence[JournalRow],
+    refusals: Sequence[RefusalRow],
+) -> None:
+    """Writes how far the log is applied, in which order, and what was refused; wakes who waits for it.
+
+    Raises RuntimeError where somebody else has moved on: then this transaction must not be.
+    """
+    if refusals:
+        await connection.execute(sql.save_refusals, [_columns(row) for row in refusals])
+    if journal:
+        await connection.execute(sql.save_journal, [_columns(row) for row in journal])
+    moved = await connection.fetch(sql.advance, [_columns(step.now) for step in steps], [step.was for step in steps])
+    if len(moved) != len(steps):
+        raise RuntimeError("another settlement writes to this database: stop it first")
+
+
+async def classes(connection: Connection, sql: Queries) -> dict[str, ClassSpec]:
+    """The terms of all classes."""
+    decode = msgspec.msgpack.Decoder(ClassSpec).decode
+    return {row["class_id"]: decode(row["spec"]) for row in await connection.fetch(sql.classes)}
