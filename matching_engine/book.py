@@ -86,6 +86,8 @@ class Bid(Struct, eq=False, gc=False):
     live: bool = True
 
 
+GUARANTEED = Tier.GUARANTEED
+
 AnyOrder = TypeVar("AnyOrder", Ask, Bid)
 
 
@@ -196,11 +198,19 @@ class Book:
 
     def crossed_by_bid(self, bid: Bid) -> bool:
         """Whether any ask's price is within the bid's: where none is, there is no need to walk."""
-        return any(queue.ranks[0] <= bid.price for queue in self._asks.values())
+        limit = bid.price
+        for queue in self._asks.values():  # noqa: SIM110 (every order comes by: `any` over a generator costs thrice)
+            if queue.ranks[0] <= limit:
+                return True
+        return False
 
     def crossed_by_ask(self, ask: Ask) -> bool:
         """Whether any bid's price is within the ask's."""
-        return any(queue.ranks[0] <= -ask.price for queue in self._bids.values())
+        limit = -ask.price
+        for queue in self._bids.values():  # noqa: SIM110 (as above)
+            if queue.ranks[0] <= limit:
+                return True
+        return False
 
     def add_ask(self, ask: Ask) -> None:
         """Puts a new ask into the book, behind all others of its price."""
@@ -250,7 +260,7 @@ def suits(accepts: Accepts, attributes: Attributes) -> bool:
         and attributes.delivery >= accepts.delivery
         and attributes.interconnect >= accepts.interconnect
         and (attributes.confidential or not accepts.confidential)
-        and (accepts.interruptible or attributes.tier == Tier.GUARANTEED)
+        and (accepts.interruptible or attributes.tier is GUARANTEED)
     )
 
 

@@ -9,6 +9,10 @@ from matching_engine.book import Ask, Bid, Book
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
+# Members as names of their own: reading one off its class costs as much as a call.
+BID, ASK = Side
+PRICE = Prefer.PRICE
+
 MAX_WALK = 3000
 """Fills and self-trade cancels of one command. With `MAX_EXPIRED`, it keeps an answer below `MAX_RECORD_BYTES`."""
 
@@ -45,10 +49,13 @@ class Walk:
     def meet_asks(self, bid: Bid) -> None:
         """The bid trades with the best ask that it can trade with, again and again, until there is none."""
         starts = self._to_come(bid)
-        rounds = [starts] if bid.prefer is Prefer.PRICE else [(start,) for start in starts]
         # Asks that had been passed can serve a rest that fell below min_fill: then all begins anew, at most once.
-        while any(self._pass(bid, some) for some in rounds if bid.live):
-            pass
+        if bid.prefer is PRICE or len(starts) == 1:
+            while bid.live and self._pass(bid, starts):
+                pass
+        else:
+            while any(self._pass(bid, (start,)) for start in starts if bid.live):
+                pass
 
     def meet_bids(self, ask: Ask) -> None:
         """The ask trades with the best bid that it can trade with, again and again, until there is none.
@@ -132,31 +139,31 @@ class Walk:
         book = self.book
         end = start + bid.duration
         ask.take(start, end, quantity)
-        bid.left -= quantity
-        book.fills += 1
+        left = bid.left = bid.left - quantity
+        number = book.fills = book.fills + 1
         # The price is the older order's, who came second is the taker.
-        price, taker = (ask.price, Side.BID) if bid.place > ask.place else (bid.price, Side.ASK)
+        bid_takes = bid.place > ask.place
         self.events.append(
             Fill(
-                book.fills - self._first_number,
-                book.fills,
+                number - self._first_number,
+                number,
                 bid.class_id,
                 bid.id,
                 ask.id,
                 bid.account,
                 ask.account,
-                price,
+                ask.price if bid_takes else bid.price,
                 quantity,
                 start,
                 end,
-                taker,
-                bid.left,
+                BID if bid_takes else ASK,
+                left,
                 bid.fee_bps,
                 ask.fee_bps,
                 ask.attributes,
             )
         )
-        if not bid.left:
+        if not left:
             self._end(bid)
         if ask.queued and ask.spent():
             book.set_aside(ask)
