@@ -94,10 +94,14 @@ async def test_what_has_left_memory_is_read_from_disk_without_a_seam(
     for number in range(0, 400, 4):
         await log.append(COMMANDS, 0, [b"%d" % more for more in range(number, number + 4)])
 
+    written = [b"%d" % number for number in range(400)]
     values: list[bytes] = []
-    while records := await reader.poll(timeout_s=0.01):
+    while records := await reader.poll(max_records=7, timeout_s=0.01):
         values += [record.value for record in records]
-    assert values == [b"%d" % number for number in range(400)]
+    assert values == written
+    for offset in range(330, 400):
+        (record,) = await (await log.reader(COMMANDS, 0, offset)).poll(max_records=1)
+        assert record.value == written[offset]
     await log.close()
 
 
@@ -105,6 +109,7 @@ async def test_a_full_disk_fails_every_append_and_loses_none_acknowledged(tmp_pa
     fill = """
 import asyncio, resource, sys
 from pathlib import Path
+from gateways.log import embedded
 from gateways.log.embedded import EmbeddedLog
 from schemas.log import LogError
 from schemas.topics import COMMANDS
@@ -112,16 +117,21 @@ from schemas.topics import COMMANDS
 async def main():
     log = await EmbeddedLog.open(Path(sys.argv[1]))
     reader = await log.reader(COMMANDS, 0, 0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
-    appends = [log.append(COMMANDS, 0, [b"x" * 1000]) for _ in range(5000)]
-    answers = await asyncio.gather(*appends, return_exceptions=True)
-    print(sum(isinstance(answer, range) for answer in answers))
-    print(sum(isinstance(answer, LogError) and "cannot be written" in str(answer) for answer in answers))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    embedded.MAX_QUEUED = 20  # a transaction's: more still wait in the queue when the disk is full
+    taken = 0
+
+    async def append():
+        nonlocal taken
+        while True:
+            offsets = await log.append(COMMANDS, 0, [b"x" * 1000])
+            taken += len(offsets)
+
+    errors = await asyncio.gather(*(append() for _ in range(50)), return_exceptions=True)
+    print(taken)
     for call in (log.append(COMMANDS, 0, [b"x"]), reader.poll()):
-        try:
-            await call
-        except LogError as error:
-            print(error)
+        errors += await asyncio.gather(call, return_exceptions=True)
+    print(sum(isinstance(error, LogError) and " cannot be written: " in str(error) for error in errors))
     await log.close()
 
 asyncio.run(main())
@@ -130,12 +140,12 @@ asyncio.run(main())
         sys.executable, "-c", fill, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
-    taken, failed, *after = output.decode().splitlines()
-    assert (int(taken) + int(failed), process.returncode) == (5000, 0)
-    assert int(taken) > 0 < int(failed)
-    assert [" cannot be written: " in line for line in after] == [True, True]
+    assert process.returncode == 0
+    taken, failed = map(int, output.split())
+    assert taken > 100, taken
+    assert failed == 52
 
     log = await EmbeddedLog.open(tmp_path)
-    assert await log.end(COMMANDS, 0) >= int(taken)
+    assert await log.end(COMMANDS, 0) >= taken
     await log.append(COMMANDS, 0, [b"again"])
     await log.close()

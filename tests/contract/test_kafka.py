@@ -76,7 +76,7 @@ async def test_a_broker_that_stays_away_fails_the_log_in_time(broker: Broker, fa
         with pytest.raises(LogError, match="acknowledged nothing"):
             await log.append(COMMANDS, 0, [b"z"])
         await log.close()
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 6  # the watchdog, and what is in flight when it barks
     finally:
         broker.kill()
 
