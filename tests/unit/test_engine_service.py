@@ -1,0 +1,192 @@
+"""The engine on a real log: whatever ends it, each command is answered once, and always with the same bytes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateways.log.embedded import EmbeddedLog
+from matching_engine.engine import Engine
+from matching_engine.service import EngineMetrics, EngineService
+from schemas.codec import decode_command, decode_execution, encode
+from schemas.commands import Tick
+from schemas.executions import Follower
+from schemas.log import Log, LogError, Reader, Record
+from schemas.topics import COMMANDS, EXECUTIONS
+from tests.simulation.streams import stream
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[EmbeddedLog]:
+    log = await EmbeddedLog.open(folder, partitions=2)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[EmbeddedLog]:
+    async with opened(tmp_path) as log:
+        yield log
+
+
+def service(log: Log, *, partition: int = 0, max_poll: int = 50, idle_tick_s: float = 60.0) -> EngineService:
+    metrics = EngineMetrics(CollectorRegistry())
+    return EngineService(log, partition, metrics=metrics, max_poll=max_poll, idle_tick_s=idle_tick_s)
+
+
+@contextlib.asynccontextmanager
+async def running(engine: EngineService) -> AsyncIterator[EngineService]:
+    task = asyncio.create_task(engine.run())
+    try:
+        yield engine
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def send(log: Log, first: int, count: int, partition: int = 0) -> None:
+    """So many commands of one random stream, from its `first` on."""
+    commands = [command for _, _, command in stream("mixed", 9, first + count)]
+    await log.append(COMMANDS, partition, [encode(command) for command in commands[first:]])
+
+
+async def records(log: Log, topic: str, partition: int = 0) -> list[Record]:
+    end = await log.end(topic, partition)
+    reader = await log.reader(topic, partition, 0)
+    return [record for record in await reader.poll(100_000) if record.offset < end]
+
+
+async def answered(log: Log, count: int, partition: int = 0) -> list[bytes]:
+    """All executions, once there are that many."""
+    reader = await log.reader(EXECUTIONS, partition, 0)
+    found: list[bytes] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found += [record.value for record in await reader.poll()]
+    return found
+
+
+async def folded(log: Log, partition: int = 0) -> list[bytes]:
+    """What the answers to the commands in the log must be."""
+    engine = Engine(partition)
+    return [
+        encode(engine.apply(record.offset, record.time, decode_command(record.value)))
+        for record in await records(log, COMMANDS, partition)
+    ]
+
+
+async def test_each_command_is_answered_in_a_record_of_its_own(log: EmbeddedLog) -> None:
+    await send(log, 0, 120, partition=1)
+    async with running(service(log, partition=1)) as engine:
+        await engine.ready.wait()
+        assert await answered(log, 120, partition=1) == await folded(log, partition=1)
+        await send(log, 120, 30, partition=1)
+        assert await answered(log, 150, partition=1) == await folded(log, partition=1)
+    assert await log.end(EXECUTIONS, 0) == 0
+
+
+async def test_a_restart_answers_nothing_twice_and_goes_on_from_the_last_answer(log: EmbeddedLog) -> None:
+    for restart in range(6):
+        await send(log, restart * 70, 70)
+        async with running(service(log, max_poll=20)):
+            await answered(log, restart * 70 + 30)  # in the middle, or wherever it is by then
+    async with running(service(log)) as engine:
+        await engine.ready.wait()
+        answers = await answered(log, 420)
+    assert answers == await folded(log)
+
+
+async def test_ready_means_that_all_former_answers_are_folded(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        await send(log, 0, 200)
+        async with running(service(log)):
+            await answered(log, 200)
+    # Opened anew, the log reads from disk, and others run between its polls.
+    async with opened(tmp_path) as log, running(service(log, max_poll=10)) as engine:
+        await engine.ready.wait()
+        assert engine.engine.position == 199
+
+
+async def test_two_at_once_write_equal_answers_only(log: EmbeddedLog) -> None:
+    async with running(service(log, max_poll=7)), running(service(log, max_poll=13)):
+        for first in range(0, 300, 60):
+            await send(log, first, 60)
+            await asyncio.sleep(0.01)
+        written = await answered(log, 600)
+    expected = await folded(log)
+    assert set(written) == set(expected)
+    follower = Follower()
+    assert [value for value in written if follower.accept(decode_execution(value))] == expected
+
+
+class Failing:
+    """A log of which one append to executions is taken, but fails, as when the broker's answer is lost."""
+
+    def __init__(self, log: Log, good_appends: int) -> None:
+        self._log = log
+        self._left = good_appends
+        self.speed = log.speed
+
+    def now(self) -> int:
+        return self._log.now()
+
+    def partitions(self, topic: str) -> int:
+        return self._log.partitions(topic)
+
+    async def append(self, topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
+        taken = await self._log.append(topic, partition, values)
+        self._left -= 1
+        if self._left < 0:
+            raise LogError("the broker did not answer")
+        return taken
+
+    async def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        return await self._log.reader(topic, partition, offset)
+
+    async def end(self, topic: str, partition: int) -> int:
+        return await self._log.end(topic, partition)
+
+    async def close(self) -> None:
+        await self._log.close()
+
+
+@pytest.mark.parametrize("good_appends", [0, 1, 3])
+async def test_any_error_ends_it_and_a_restart_completes_the_answers(log: EmbeddedLog, good_appends: int) -> None:
+    await send(log, 0, 300)
+    with pytest.raises(LogError, match="the broker did not answer"):
+        await asyncio.wait_for(service(Failing(log, good_appends)).run(), 20)
+    assert await log.end(EXECUTIONS, 0) == 50 * (good_appends + 1)
+    async with running(service(log)):
+        assert await answered(log, 300) == await folded(log)
+
+
+async def test_time_passes_by_ticks_while_nothing_comes(log: EmbeddedLog) -> None:
+    async with running(service(log, idle_tick_s=0.02)):
+        answers = await answered(log, 3)
+    assert {decode_command(record.value) for record in await records(log, COMMANDS)} == {Tick()}
+    assert answers == (await folded(log))[: len(answers)]
+
+
+async def test_answers_to_other_commands_are_noticed(log: EmbeddedLog) -> None:
+    await log.append(EXECUTIONS, 0, [encode(Engine(0).apply(7, 0, Tick()))])
+    with pytest.raises(LogError, match="answers command 7, which is not in"):
+        await service(log).run()
+
+
+async def test_what_it_tells_prometheus(log: EmbeddedLog) -> None:
+    registry = CollectorRegistry()
+    metrics = EngineMetrics(registry)
+    await send(log, 0, 100)
+    async with running(EngineService(log, 0, metrics=metrics)), running(EngineService(log, 1, metrics=metrics)):
+        await answered(log, 100)
+        await asyncio.sleep(0.1)  # the service learns of its append after the readers do
+    assert registry.get_sample_value("engine_commands_total", {"partition": "0"}) == 100
+    assert registry.get_sample_value("engine_commands_total", {"partition": "1"}) == 0
+    assert registry.get_sample_value("engine_lag", {"partition": "0"}) == 0
+    assert registry.get_sample_value("engine_apply_seconds_count", {"partition": "0"}) == 1
