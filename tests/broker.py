@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from gateways.log.broker import Broker, BrokerError
+
+DOCKER_TIMEOUT_S = 20
 
 
 class NoBroker(Exception):
@@ -33,15 +36,13 @@ def running_broker(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _in_docker(why_not_our_own: str) -> Iterator[str]:
-    # Here, as it takes a second and almost nobody needs it.
+    try:
+        subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=DOCKER_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError):
+        advice = "Install Java and Maven, start Docker, or say CX_TEST_KAFKA=HOST:PORT"
+        raise NoBroker(f"{why_not_our_own}; and no Docker answers. {advice}") from None
+    # Imported here, as it takes a second and few need it.
     from testcontainers.community.kafka import KafkaContainer
 
-    try:
-        container = KafkaContainer().with_kraft().start()
-    except Exception as error:
-        advice = "Install Java and Maven, start Docker, or say CX_TEST_KAFKA=HOST:PORT"
-        raise NoBroker(f"{why_not_our_own}; and Docker does not answer ({error}). {advice}") from error
-    try:
+    with KafkaContainer().with_kraft() as container:
         yield container.get_bootstrap_server()
-    finally:
-        container.stop()

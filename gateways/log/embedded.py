@@ -87,10 +87,10 @@ class EmbeddedLog:
         return self._file.stream(topic, partition).end
 
     async def close(self) -> None:
+        self._end(f"{self._file.path} is closed")
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.sleep(0)  # the writer's last word is in the event loop's queue
-        self._end(f"{self._file.path} is closed")
         self._from_disk.shutdown()
         self._file.close()
 
@@ -120,14 +120,15 @@ class EmbeddedLog:
 
     def _failed(self, appends: "list[_Append]", error: Exception) -> None:
         """In the event loop, after a commit that failed: from now on every call fails (crash-only)."""
-        self._end(f"{self._file.path} cannot be written: {error}. Make room or mend the disk, then start again")
+        failure = f"{self._file.path} cannot be written: {error}. Make room or mend the disk, then start again"
+        self._end(failure)
         while not self._queue.empty():
             if (append := self._queue.get()) is not None:
                 appends.append(append)
         for append in appends:
             self._room.release()
             if not append.taken.done():
-                append.taken.set_exception(LogError(self._failure))
+                append.taken.set_exception(LogError(failure))
 
     def _end(self, failure: str) -> None:
         self._failure = self._failure or failure

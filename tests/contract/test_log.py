@@ -214,12 +214,15 @@ async def test_all_is_there_when_it_is_opened_again_and_times_go_on(place: Place
     assert records[10].time >= records[9].time
 
 
-async def test_a_closed_log_takes_nothing(log: Log) -> None:
-    await log.append(COMMANDS, 0, [b"x"])
-    await log.close()
-
+async def test_a_closing_log_waits_for_what_is_under_way_and_takes_nothing_more(log: Log) -> None:
+    under_way = [asyncio.create_task(log.append(COMMANDS, 0, [b"x" * 100] * 10_000)) for _ in range(6)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
     with pytest.raises(LogError, match="closed"):
         await log.append(COMMANDS, 0, [b"y"])
+    assert [offset for taken in await asyncio.gather(*under_way) for offset in taken] == list(range(60_000))
+    await closing
 
 
 @pytest.mark.parametrize("seed", range(2))
