@@ -157,11 +157,10 @@ class Exchange:
         """The own order of that name: what to ask after an answer `unknown`."""
         return await self._order(f"by-client-id/{client_order_id}")
 
-    async def orders(self, *, status: str | None = None, class_id: str | None = None, limit: int = PAGE) -> list[Order]:
-        """Own orders, newest first, `limit` at the most."""
-        query = {"status": status, "class": class_id}
-        orders: list[Order] = await self._list("/v1/orders", Page[Order], query, limit)
-        return orders
+    async def orders(self, *, status: str | None = None, class_id: str | None = None) -> AsyncIterator[Order]:
+        """Own orders, newest first."""
+        async for order in self._items("/v1/orders", Page[Order], {"status": status, "class": class_id}):
+            yield order
 
     async def fills(self, order: Order | str) -> AsyncIterator[OrderFill]:
         """The fills of an own order, those there are and those to come, until it ends."""
@@ -187,12 +186,11 @@ class Exchange:
         state: str | None = None,
         class_id: str | None = None,
         order_id: str | None = None,
-        limit: int = PAGE,
-    ) -> list[Lease]:
-        """Own leases as `buyer` or `supplier`, newest first, `limit` at the most; `state` may name several, with
-        commas."""
+    ) -> AsyncIterator[Lease]:
+        """Own leases as `buyer` or `supplier`, newest first; `state` may name several, with commas."""
         query = {"role": role, "state": state, "class": class_id, "order_id": order_id}
-        return await self._list("/v1/leases", Page[Lease], query, limit)
+        async for lease in self._items("/v1/leases", Page[Lease], query):
+            yield lease
 
     async def lease(self, lease_id: str) -> Lease:
         """A lease that the account bought or supplies."""
@@ -213,9 +211,10 @@ class Exchange:
         found = await self._call("POST", "/v1/usage", dict[str, list[UsageAnswer]], {"reports": reports})
         return found["answers"]
 
-    async def usage(self, lease_id: str, *, limit: int = PAGE) -> list[Usage]:
+    async def usage(self, lease_id: str) -> AsyncIterator[Usage]:
         """The accepted reports of a lease, by sequence."""
-        return await self._list(f"/v1/leases/{lease_id}/usage", Page[Usage], {}, limit)
+        async for usage in self._items(f"/v1/leases/{lease_id}/usage", Page[Usage], {}):
+            yield usage
 
     # Accounts
 
@@ -242,9 +241,10 @@ class Exchange:
 
     # For the exchange's own people
 
-    async def accounts(self, *, limit: int = PAGE) -> list[Account]:
+    async def accounts(self) -> AsyncIterator[Account]:
         """All accounts, by id."""
-        return await self._list("/v1/accounts", Page[Account], {}, limit)
+        async for account in self._items("/v1/accounts", Page[Account], {}):
+            yield account
 
     async def create_account(self, name: str, *, scopes: Sequence[str] = (), **terms: object) -> Account:
         """A new account; with scopes it has a first key. Terms: owner, buyer_fee_bps, seller_fee_bps."""
@@ -278,16 +278,16 @@ class Exchange:
     async def _get(self, path: str, kind: type[Answered], query: Body | None = None) -> Answered:
         return await self._call("GET", path, kind, query=query)
 
-    async def _list(self, path: str, kind: Any, query: Body, limit: int) -> list[Any]:
-        found: list[Any] = []
+    async def _items(self, path: str, kind: Any, query: Body) -> AsyncIterator[Any]:
+        """All items of a list, part by part."""
         after: str | None = None
-        while len(found) < limit:
-            page = await self._get(path, kind, {**query, "after": after, "limit": min(PAGE, limit - len(found))})
-            found += page.items
+        while True:
+            page: Page[Any] = await self._get(path, kind, {**query, "after": after, "limit": PAGE})
+            for item in page.items:
+                yield item
+            if page.next is None:
+                return
             after = page.next
-            if after is None:
-                break
-        return found
 
     async def _call(
         self,

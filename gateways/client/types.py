@@ -128,15 +128,18 @@ class Refusal(Answer):
 
 
 class Accepts(Answer):
-    """What a bid accepts."""
+    """What a bid accepts within its class; as it stands here, any guaranteed capacity."""
 
-    regions: list[str]
-    delivery: str
-    interconnect: str
-    confidential: bool
-    interruptible: bool
-    only_suppliers: list[str]
-    not_suppliers: list[str]
+    regions: list[str] = []
+    """Empty: any."""
+    delivery: str = "container"
+    """The least: container, vm or bare_metal."""
+    interconnect: str = "none"
+    """The least: none, nvlink or infiniband."""
+    confidential: bool = False
+    interruptible: bool = False
+    only_suppliers: list[str] = []
+    not_suppliers: list[str] = []
 
 
 class OrderState(Answer):
