@@ -30,7 +30,7 @@ from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, F
 from schemas.ids import format_order_id, partition_of, position
 from schemas.log import Log, LogError
 from schemas.refusals import Args, Refusal
-from schemas.store import Account, Intent, Order, OrderStatus, Placed, PlaceStatus, Store
+from schemas.store import Account, ApiKey, Intent, Order, OrderStatus, Placed, PlaceStatus, Scope, Store
 from schemas.topics import COMMANDS
 from schemas.units import ceil_grid, format_usd, hold
 
@@ -72,7 +72,8 @@ class Desk:
         wrong = self._check(command, listing.spec, now)
         if wrong is not None:
             # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
-            first = await self._store.order_by_client_id(account.id, client_order_id)
+            named = body.client_order_id is not None
+            first = await self._store.order_by_client_id(account.id, client_order_id) if named else None
             if first is None:
                 raise refused(*wrong)
             return await self._repeat(first, digest), True
@@ -95,9 +96,13 @@ class Desk:
             return await self._send(placed.order), False
         return await self._repeat(placed.order, digest), True
 
-    async def cancel(self, account: Account, order_id: int) -> resources.Order:
+    async def cancel(self, key: ApiKey, order_id: int) -> resources.Order:
         """The order as it stands after it: cancelled, or as it had ended before. Raises ApiError."""
+        account = key.account
         order = await self._own(account.id, order_id)
+        needed = Scope.TRADE if order.side is Side.BID else Scope.SUPPLY
+        if needed not in key.scopes:
+            raise ApiError(403, "missing_scope", f"to cancel this order needs a key with the scope {needed}")
         if order.status is not OrderStatus.OPEN:
             return shown_order(order, await self._fills(order))
         partition = partition_of(order_id)

@@ -1,0 +1,97 @@
+"""The HTTP API of an exchange: its parts, and the Litestar application over them."""
+
+import asyncio
+
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from prometheus_client import CollectorRegistry
+
+from gateways.api.doors import Doors
+from gateways.api.errors import answer
+from gateways.api.fills import FillsFeed
+from gateways.api.instructions import Clerk
+from gateways.api.keys import Keys
+from gateways.api.market import Checks, Classes
+from gateways.api.orders import Desk
+from gateways.api.replies import Replies
+from gateways.api.routes import ApiRequest, account_routes, lease_routes, market_routes, order_routes
+from schemas.book import Books
+from schemas.log import Log
+from schemas.store import Store
+from schemas.topics import COMMANDS
+
+MAX_BODY_BYTES = 1_000_000
+MAX_IN_FLIGHT = 2_000
+ANSWER_TIMEOUT_S = 5.0
+
+
+class Exchange:
+    """What the API's routes stand on: a service like the others, to be `ready` before the first request is taken."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        store: Store,
+        books: Books,
+        checks: Checks,
+        registry: CollectorRegistry,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        access_log: bool = False,
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.log = log
+        self.store = store
+        self.books = books
+        self.registry = registry
+        self.doors = Doors(registry, max_in_flight, access_log=access_log)
+        self.keys = Keys(store)
+        self.replies = [Replies(log, partition) for partition in range(log.partitions(COMMANDS))]
+        self.feed = FillsFeed(log)
+        self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
+        self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
+        self.clerk = Clerk(log, store, answer_timeout_s)
+
+    async def run(self) -> None:
+        """Follows the log until cancelled; raises where the log is damaged or gone (crash-only)."""
+        followers: list[Replies | FillsFeed] = [*self.replies, self.feed]
+        for follower in followers:
+            await follower.start()
+        async with asyncio.TaskGroup() as group:
+            for follower in followers:
+                group.create_task(follower.run())
+            self.ready.set()
+
+
+def create_app(exchange: Exchange) -> Litestar:
+    """The application; serve it once the exchange is `ready`."""
+    log, store, keys, replies = exchange.log, exchange.store, exchange.keys, exchange.replies
+    return Litestar(
+        [
+            *account_routes(log, store, keys, exchange.clerk, replies),
+            *market_routes(
+                log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
+            ),
+            *order_routes(store, keys, exchange.desk, replies),
+            *lease_routes(store, keys, exchange.clerk, replies),
+        ],
+        request_class=ApiRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        middleware=[exchange.doors.middleware],
+        exception_handlers={Exception: answer},
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="compute exchange",
+            version="1",
+            description="An exchange for GPU time. Money is decimal strings of dollars, times are RFC 3339 in UTC.",
+            path="/v1",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            use_handler_docstrings=True,
+            components=Components(
+                security_schemes={"key": SecurityScheme(type="http", scheme="bearer", bearer_format="cx_…")}
+            ),
+        ),
+    )

@@ -1,0 +1,66 @@
+"""What every request passes first and last: a bound, an id, figures."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from litestar.datastructures import MutableScopeHeaders
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateways.api.errors import REQUEST_ID, ApiError, request_id
+
+Door = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Doors:
+    """Counts requests and bounds those in flight; answers 429 beyond."""
+
+    def __init__(self, registry: CollectorRegistry, max_in_flight: int, *, access_log: bool) -> None:
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._access_log = structlog.get_logger("access") if access_log else None
+        self._answers = Counter("api_answers", "Requests answered", ["route", "method", "status"], registry=registry)
+        self._seconds = Histogram("api_seconds", "Time to answer", ["route", "method"], registry=registry)
+        self._gauge = Gauge("api_in_flight", "Requests being answered", registry=registry)
+
+    def middleware(self, app: ASGIApp) -> Door:
+        """A Litestar middleware."""
+
+        async def door(scope: Scope, receive: Receive, send: Send) -> None:
+            began = time.perf_counter()
+            route, method = scope["path_template"], str(scope.get("method"))
+            status = 500
+
+            async def stamped(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    MutableScopeHeaders.from_message(message)[REQUEST_ID] = request_id(scope)
+                await send(message)
+
+            if self._in_flight >= self._max_in_flight:
+                raise ApiError(
+                    429, "busy", f"{self._in_flight} requests are under way: try again", headers={"Retry-After": "1"}
+                )
+            self._in_flight += 1
+            self._gauge.inc()
+            try:
+                await app(scope, receive, stamped)
+            finally:
+                self._in_flight -= 1
+                self._gauge.dec()
+                seconds = time.perf_counter() - began
+                self._answers.labels(route, method, status).inc()
+                self._seconds.labels(route, method).observe(seconds)
+                if self._access_log is not None:
+                    self._access_log.info(
+                        "answered",
+                        method=method,
+                        path=scope["path"],
+                        status=status,
+                        seconds=round(seconds, 6),
+                        request_id=request_id(scope),
+                    )
+
+        return door

@@ -1,0 +1,125 @@
+"""Deposits, deliveries, acceptances and metered use: to the log, then settlement's own word on them."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from gateways.api import resources
+from gateways.api.errors import ApiError, refused, unknown
+from gateways.api.terms import parsed
+from schemas.codec import encode
+from schemas.ids import LeaseId, format_lease_id, parse_lease_id, partition_of
+from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.log import Log
+from schemas.refusals import Refusal, field, sentence
+from schemas.store import Lease, LeaseState, Outcome, Store
+from schemas.topics import INSTRUCTIONS, USAGE
+
+DEPOSITS_PARTITION = 0
+MAX_KNOWN_SUPPLIERS = 10_000
+MAX_GPU_MS = (1 << 63) - 1
+
+
+class Clerk:
+    """Appends what settlement folds and waits for what it made of it."""
+
+    def __init__(self, log: Log, store: Store, timeout_s: float) -> None:
+        self._log = log
+        self._store = store
+        self._timeout_s = timeout_s
+        self._suppliers: OrderedDict[LeaseId, int] = OrderedDict()
+        """Who supplies a lease: that never changes."""
+
+    async def deposit(self, account: int, amount: int, reference: str) -> None:
+        """Raises ApiError. The same reference again changes nothing."""
+        if await self._store.account(account) is None:
+            raise refused(Refusal.UNKNOWN_ACCOUNT, (account,))
+        await self._instruct(
+            DEPOSITS_PARTITION,
+            Deposit(account=account, amount=amount, reference=reference),
+            "send it again with the same reference",
+        )
+
+    async def deliver(self, account: int, lease: Lease, connection: str) -> None:
+        """Raises ApiError. The same connection again changes nothing."""
+        if lease.delivered_at is None or lease.connection != connection:
+            await self._instruct(
+                partition_of(lease.id[0]), Deliver(lease.id, account, connection), "look at the lease, or send it again"
+            )
+
+    async def accept(self, account: int, lease: Lease) -> None:
+        """Raises ApiError. Once more changes nothing."""
+        if lease.state is not LeaseState.ACTIVE:
+            await self._instruct(
+                partition_of(lease.id[0]), Accept(lease.id, account), "look at the lease, or send it again"
+            )
+
+    async def report(self, account: int, reports: Sequence[resources.UsageReport]) -> list[resources.UsageAnswer]:
+        """Each report answered for itself, in order. Raises ApiError where one names no lease at all."""
+        leases = [parsed(f"reports.{i}.lease_id", parse_lease_id, each.lease_id) for i, each in enumerate(reports)]
+        suppliers = dict(zip(set(leases), await asyncio.gather(*map(self._supplier, set(leases))), strict=True))
+        outcomes: list[Outcome | None] = [
+            None if suppliers[lease] == account else Outcome(Refusal.UNKNOWN_LEASE, (format_lease_id(lease),))
+            for lease in leases
+        ]
+        by_partition: dict[int, list[int]] = {}
+        for place, (report, lease) in enumerate(zip(reports, leases, strict=True)):
+            if not (0 < report.sequence <= MAX_GPU_MS and 0 <= report.gpu_ms <= MAX_GPU_MS):
+                raise ApiError(400, "invalid", "sequence starts at 1, and gpu_ms at 0", f"reports.{place}")
+            if outcomes[place] is None:
+                by_partition.setdefault(partition_of(lease[0]), []).append(place)
+
+        async def send(partition: int, places: list[int]) -> None:
+            values = [
+                encode(
+                    UsageReport(
+                        lease=leases[place],
+                        account=account,
+                        sequence=reports[place].sequence,
+                        gpu_ms=reports[place].gpu_ms,
+                        final=reports[place].final,
+                    )
+                )
+                for place in places
+            ]
+            offsets = await self._log.append(USAGE, partition, values)
+            # Settlement reads in order: once it has answered the last, it has answered all.
+            for place, offset in sorted(zip(places, offsets, strict=True), key=lambda pair: -pair[1]):
+                outcomes[place] = await self._store.outcome(USAGE, partition, offset, self._timeout_s)
+                if outcomes[place] is None:
+                    break
+
+        await asyncio.gather(*(send(partition, places) for partition, places in by_partition.items()))
+        return [_usage_answer(report, outcome) for report, outcome in zip(reports, outcomes, strict=True)]
+
+    async def _instruct(self, partition: int, instruction: Instruction, advice: str) -> None:
+        (offset,) = await self._log.append(INSTRUCTIONS, partition, [encode(instruction)])
+        outcome = await self._store.outcome(INSTRUCTIONS, partition, offset, self._timeout_s)
+        if outcome is None:
+            raise unknown(advice)
+        if outcome.refusal is not None:
+            raise refused(outcome.refusal, outcome.args)
+
+    async def _supplier(self, lease_id: LeaseId) -> int | None:
+        if lease_id not in self._suppliers:
+            lease = await self._store.lease(lease_id)
+            if lease is None:
+                return None
+            self._suppliers[lease_id] = lease.seller
+            if len(self._suppliers) > MAX_KNOWN_SUPPLIERS:
+                self._suppliers.popitem(last=False)
+        return self._suppliers.get(lease_id)
+
+
+def _usage_answer(report: resources.UsageReport, outcome: Outcome | None) -> resources.UsageAnswer:
+    error, status = None, "unknown"
+    if outcome is not None:
+        status = "accepted"
+        if outcome.refusal is not None:
+            status = "refused"
+            error = resources.UsageProblem(
+                code=outcome.refusal.value,
+                message=sentence(outcome.refusal, outcome.args),
+                field=field(outcome.refusal, outcome.args),
+            )
+    return resources.UsageAnswer(lease_id=report.lease_id, sequence=report.sequence, status=status, error=error)

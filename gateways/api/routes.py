@@ -1,0 +1,496 @@
+"""Every route of the API. Each says which scope its key needs; those without a door are public."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, delete, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from gateways.api import resources, terms
+from gateways.api.errors import ApiError, invalid, refused
+from gateways.api.fills import FillsFeed
+from gateways.api.instructions import Clerk
+from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
+from gateways.api.market import Classes
+from gateways.api.orders import APPLIED_TIMEOUT_S, Desk
+from gateways.api.replies import Replies
+from schemas.book import BookLevel, Books
+from schemas.commands import Side
+from schemas.fills import PublicFill
+from schemas.ids import (
+    LeaseId,
+    format_account_id,
+    format_lease_id,
+    format_order_id,
+    offset_of,
+    parse_account_id,
+    parse_lease_id,
+    parse_order_id,
+    partition_of,
+)
+from schemas.log import Log
+from schemas.refusals import Refusal
+from schemas.store import ApiKey, Lease, LeaseState, OrderStatus, Scope, Store, Totals
+from schemas.units import (
+    GRID_MS,
+    HOUR_MS,
+    MAX_FEE_BPS,
+    MAX_TIME_MS,
+    MAX_WINDOW_MS,
+    format_duration,
+    format_time,
+    format_usd,
+    parse_duration,
+    parse_usd,
+)
+
+MAX_WAIT_S = 30.0
+MAX_TEXT = 64
+TOTALS_EVERY_S = 1.0
+
+Limit = Annotated[int, QueryParameter(ge=1, le=500)]
+Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT_S)]
+ClassFilter = Annotated[str | None, QueryParameter(name="class")]
+
+_SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
+_STATES = {state.value: state for state in LeaseState}
+_STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}
+
+
+class ApiRequest(Request[ApiKey, Any, Any]):
+    """A request whose JSON body is decoded once and strictly: "8" is no number."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        field = self.route_handler.parsed_data_field
+        return msgspec.json.decode(body, type=field.annotation) if body and field is not None else None
+
+
+def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """Parties, their keys and their money."""
+
+    @post("/v1/accounts", **keys.door(Scope.ADMIN))
+    async def create_account(request: ApiRequest, data: JSONBody[resources.NewAccount]) -> resources.CreatedAccount:
+        """Open an account; with scopes it gets a first key, whose secret is shown this once."""
+        name = _text("name", data.name)
+        for fee in (data.buyer_fee_bps, data.seller_fee_bps):
+            if not 0 <= fee <= MAX_FEE_BPS:
+                raise refused(Refusal.FEE_OUT_OF_RANGE, (fee, MAX_FEE_BPS))
+        owner = None if data.owner is None else terms.parsed("owner", parse_account_id, data.owner)
+        if owner is not None and await store.account(owner) is None:
+            raise refused(Refusal.UNKNOWN_ACCOUNT, (owner,))
+        try:
+            account = await store.create_account(
+                name,
+                buyer_fee_bps=data.buyer_fee_bps,
+                seller_fee_bps=data.seller_fee_bps,
+                owner=owner,
+                now=log.now(),
+            )
+        except ValueError:
+            raise ApiError(409, "account_exists", f"there is an account {name} already", "name") from None
+        secret = None
+        if data.scopes:
+            _, secret = await make_key(account.id, frozenset(data.scopes), "first")
+        return terms.created_account(account, secret)
+
+    @get("/v1/accounts", **keys.door(Scope.ADMIN))
+    async def list_accounts(
+        after: FromQuery[str | None] = None, limit: Limit = 100
+    ) -> resources.Page[resources.Account]:
+        """All accounts, by id."""
+        first = 0 if after is None else terms.parsed("after", parse_account_id, after)
+        found = await store.accounts(after=first, limit=limit)
+        return resources.Page(
+            [terms.shown_account(account) for account in found],
+            format_account_id(found[-1].id) if len(found) == limit else None,
+        )
+
+    @get("/v1/accounts/me", **keys.door(Scope.READ))
+    async def own_account(request: ApiRequest) -> resources.Account:
+        """The account of this key."""
+        return terms.shown_account(request.user.account)
+
+    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ))
+    async def create_key(
+        request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
+    ) -> resources.CreatedKey:
+        """Make a key with scopes that this key has itself; an admin's key makes any, for any account."""
+        account = await ruled_account(request.user, account_id)
+        if not data.scopes:
+            raise invalid("scopes", "a key needs at least one scope")
+        if not may_rule(request.user, data.scopes):
+            raise ApiError(403, "missing_scope", f"a key can give only what it has: {shown(request.user)}", "scopes")
+        label = _text("label", data.label) if data.label else ""
+        key, secret = await make_key(account, frozenset(data.scopes), label)
+        return terms.created_key(key, secret)
+
+    @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ))
+    async def list_keys(request: ApiRequest, account_id: FromPath[str]) -> resources.Page[resources.Key]:
+        """The account's keys, without their secrets."""
+        account = await ruled_account(request.user, account_id)
+        return resources.Page([terms.shown_key(key) for key in await store.keys(account)], None)
+
+    @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ))
+    async def revoke_key(request: ApiRequest, account_id: FromPath[str], key_id: FromPath[int]) -> None:
+        """Revoke a key that has no scope beyond this key's own; an admin's key revokes any."""
+        account = await ruled_account(request.user, account_id)
+        key = next((key for key in await store.keys(account) if key.id == key_id), None)
+        if key is None:
+            raise ApiError(404, "not_found", f"this account has no key {key_id}", "key_id")
+        if not may_rule(request.user, key.scopes):
+            raise ApiError(403, "missing_scope", f"the key {key_id} may do more than yours: {shown(key)}")
+        await store.revoke_key(account, key_id)
+        keys.forget(key_id)
+
+    @post("/v1/deposits", **keys.door(Scope.ADMIN))
+    async def deposit(data: JSONBody[resources.NewDeposit]) -> resources.Deposit:
+        """Book money that came in from outside; the same reference again changes nothing."""
+        account = terms.parsed("account_id", parse_account_id, data.account_id)
+        amount = terms.parsed("amount", parse_usd, data.amount)
+        await clerk.deposit(account, amount, _text("reference", data.reference))
+        return resources.Deposit(account_id=data.account_id, amount=format_usd(amount), reference=data.reference)
+
+    @get("/v1/balance", **keys.door(Scope.READ))
+    async def balance(request: ApiRequest) -> resources.Balance:
+        """The account's money."""
+        await _settled(store, replies)
+        account = request.user.account.id
+        return terms.shown_balance(account, await store.balance(account))
+
+    async def make_key(account: int, scopes: frozenset[Scope], label: str) -> tuple[ApiKey, str]:
+        secret = new_secret()
+        key = await store.create_key(
+            account,
+            digest=digest(secret),
+            prefix=secret[:PREFIX_LENGTH],
+            label=label,
+            scopes=scopes,
+            now=log.now(),
+        )
+        return key, secret
+
+    async def ruled_account(key: ApiKey, text: str) -> int:
+        """The account in the path, `me` for the key's own; another's for an admin alone."""
+        if text == "me":
+            return key.account.id
+        account = terms.parsed("account_id", parse_account_id, text)
+        known = account == key.account.id or (Scope.ADMIN in key.scopes and await store.account(account) is not None)
+        if not known:
+            raise ApiError(404, Refusal.UNKNOWN_ACCOUNT.value, f"there is no account {text} of yours", "account_id")
+        return account
+
+    return [
+        create_account,
+        list_accounts,
+        own_account,
+        create_key,
+        list_keys,
+        revoke_key,
+        deposit,
+        balance,
+    ]
+
+
+def market_routes(
+    log: Log,
+    store: Store,
+    keys: Keys,
+    classes: Classes,
+    books: Books,
+    feed: FillsFeed,
+    replies: list[Replies],
+    registry: CollectorRegistry,
+) -> list[HTTPRouteHandler]:
+    """What anyone may see of the market, and how the exchange is."""
+    totals: tuple[Totals, float] | None = None
+
+    @get("/v1/classes")
+    async def list_classes() -> resources.Page[resources.Class]:
+        """All classes, by name."""
+        return resources.Page([terms.shown_class(listing.spec) for listing in await classes.all()], None)
+
+    @post("/v1/classes", **keys.door(Scope.ADMIN))
+    async def create_class(data: JSONBody[resources.NewClass]) -> resources.Class:
+        """Open a book for a new class."""
+        spec = terms.class_spec(data)
+        await classes.create(spec)
+        return terms.shown_class(spec)
+
+    @get("/v1/book/{class_id:str}")
+    async def book(
+        class_id: FromPath[str],
+        start: FromQuery[str] = "now",
+        duration: FromQuery[str] = "1h",
+        levels: Annotated[int, QueryParameter(ge=1, le=100)] = 10,
+    ) -> resources.Book:
+        """The book for one delivery window, best prices first."""
+        duration_ms = terms.parsed("duration", parse_duration, duration)
+        if not GRID_MS <= duration_ms <= MAX_WINDOW_MS:
+            raise refused(Refusal.DURATION_OUT_OF_RANGE, (duration_ms, MAX_WINDOW_MS))
+        start_ms = 0 if start == "now" else terms.moment("start", start, log.now())
+        if not 0 <= start_ms <= MAX_TIME_MS - MAX_WINDOW_MS:
+            raise refused(Refusal.TIME_OUT_OF_RANGE, ("start", start_ms))
+        if start_ms % GRID_MS:
+            raise refused(Refusal.WINDOW_OFF_GRID, ("start", start_ms))
+        view = await books.book(class_id, start_ms, duration_ms, levels)
+        if view is None:
+            raise refused(Refusal.UNKNOWN_CLASS, (class_id,))
+        return resources.Book(
+            class_id=view.class_id,
+            position=_shown_position(view.position),
+            time=format_time(view.time),
+            start=format_time(view.start),
+            duration=format_duration(view.duration),
+            asks=[_shown_level(level) for level in view.asks],
+            bids=[_shown_level(level) for level in view.bids],
+        )
+
+    @get("/v1/fills")
+    async def fills(
+        after: FromQuery[str] = "end",
+        class_id: ClassFilter = None,
+        limit: Limit = 100,
+        wait_s: Wait = 0.0,
+    ) -> resources.Page[PublicFill]:
+        """The public stream of fills after a cursor, `start` or `end`; `wait_s` waits for the next ones.
+
+        `next` is never null: ask with it for what comes after. A fill may come twice: go by its number.
+        """
+        found, cursor = await feed.after(after, class_id=class_id, limit=limit, wait_s=wait_s)
+        return resources.Page(found, cursor)
+
+    @get("/v1/status")
+    async def status() -> resources.Status:
+        """How the exchange is: its clock, its log, its figures."""
+        nonlocal totals
+        if totals is None or time.monotonic() - totals[1] > TOTALS_EVERY_S:
+            totals = (await store.totals(), time.monotonic())
+        figures = totals[0]
+        applied = [await store.applied(partition) for partition in range(len(replies))]
+        positions = [reply.position for reply in replies]
+        return resources.Status(
+            time=format_time(log.now()),
+            speed=log.speed,
+            position=[_shown_position(position) for position in positions],
+            settlement_lag=sum(
+                max(0, _answers_up_to(position) - _answers_up_to(done))
+                for position, done in zip(positions, applied, strict=True)
+            ),
+            orders=figures.orders,
+            fills=figures.fills,
+            leases_open=figures.leases_open,
+            leases_closed=figures.leases_closed,
+            gpu_hours=_hours(figures.used_gpu_ms),
+            charged=format_usd(figures.charged),
+            escrow=format_usd(figures.escrow),
+            held=format_usd(figures.held),
+            imbalance_microusd=figures.imbalance,
+        )
+
+    @get("/v1/health")
+    async def health() -> dict[str, str]:
+        """Whether this gateway takes requests."""
+        return {"status": "ok"}
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> Response[bytes]:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [list_classes, create_class, book, fills, status, health, metrics]
+
+
+def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """Asks and bids."""
+
+    @post("/v1/bids", **keys.door(Scope.TRADE))
+    async def place_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> Response[resources.Order]:
+        """Bid for GPUs over time. The answer has the order as understood and what it traded at once."""
+        return _placed(*await desk.place(request.user.account, data))
+
+    @post("/v1/asks", **keys.door(Scope.SUPPLY))
+    async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
+        """Offer capacity. The answer has the order as understood and what it traded at once."""
+        return _placed(*await desk.place(request.user.account, data))
+
+    @get("/v1/orders", **keys.door(Scope.READ))
+    async def list_orders(
+        request: ApiRequest,
+        status: FromQuery[str | None] = None,
+        class_id: ClassFilter = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Order]:
+        """The account's orders, newest first."""
+        await _settled(store, replies)
+        found = await store.orders(
+            request.user.account.id,
+            status=None if status is None else terms.choice("status", _STATUSES, status),
+            class_id=class_id,
+            before=None if after is None else terms.parsed("after", parse_order_id, after),
+            limit=limit,
+        )
+        last = found[-1].order_id if len(found) == limit else None
+        return resources.Page(
+            [terms.shown_order(order, None) for order in found], None if last is None else format_order_id(last)
+        )
+
+    @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ))
+    async def show_order(
+        request: ApiRequest,
+        order_id: FromPath[str],
+        filled: FromQuery[int | None] = None,
+        wait_s: Wait = 0.0,
+    ) -> resources.Order:
+        """An order. With `filled` and `wait_s` it waits until the order ends or has filled another number."""
+        this = terms.parsed("order_id", parse_order_id, order_id)
+        if filled is None:
+            return await desk.show(request.user.account, this)
+        return await desk.show_changed(request.user.account, this, filled, wait_s)
+
+    @get("/v1/orders/by-client-id/{client_order_id:str}", **keys.door(Scope.READ))
+    async def show_named_order(request: ApiRequest, client_order_id: FromPath[str]) -> resources.Order:
+        """The order that has this client_order_id: what to ask after an answer `unknown`."""
+        return await desk.show_named(request.user.account, client_order_id)
+
+    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ))
+    async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
+        """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
+        if not request.user.scopes & {Scope.TRADE, Scope.SUPPLY}:
+            raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for an ask")
+        return await desk.cancel(request.user, terms.parsed("order_id", parse_order_id, order_id))
+
+    return [place_bid, place_ask, list_orders, show_order, show_named_order, cancel_order]
+
+
+def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """What was sold, its delivery and its use."""
+
+    @get("/v1/leases", **keys.door(Scope.READ))
+    async def list_leases(
+        request: ApiRequest,
+        role: FromQuery[str] = "buyer",
+        state: FromQuery[str | None] = None,
+        class_id: ClassFilter = None,
+        order_id: FromQuery[str | None] = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Lease]:
+        """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
+        await _settled(store, replies)
+        account = request.user.account.id
+        found = await store.leases(
+            account,
+            role=terms.choice("role", _SIDES, role),
+            states=[terms.choice("state", _STATES, each) for each in state.split(",")] if state else (),
+            class_id=class_id,
+            before=None if after is None else terms.parsed("after", parse_lease_id, after),
+            limit=limit,
+            order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
+        )
+        return resources.Page(
+            [terms.shown_lease(lease, account) for lease in found],
+            format_lease_id(found[-1].id) if len(found) == limit else None,
+        )
+
+    @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ))
+    async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """A lease of the account, as buyer or supplier."""
+        lease = await own_lease(request.user, lease_id)
+        return terms.shown_lease(lease, request.user.account.id)
+
+    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY))
+    async def deliver(
+        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDelivery]
+    ) -> resources.Lease:
+        """The supplier hands the machines over."""
+        account = request.user.account.id
+        lease = await own_lease(request.user, lease_id, as_supplier=True)
+        await clerk.deliver(account, lease, data.connection)
+        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+
+    @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE))
+    async def accept(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """The buyer accepts the delivery: billing starts, though never before the lease does."""
+        account = request.user.account.id
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        await clerk.accept(account, lease)
+        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+
+    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
+    async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
+        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
+        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
+
+    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ))
+    async def list_usage(
+        request: ApiRequest,
+        lease_id: FromPath[str],
+        after: Annotated[int, QueryParameter(ge=0)] = 0,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Usage]:
+        """The accepted reports of a lease, by sequence."""
+        lease = await own_lease(request.user, lease_id)
+        found = await store.usage(lease.id, after=after, limit=limit)
+        return resources.Page(
+            [terms.shown_usage(usage) for usage in found], str(found[-1].sequence) if len(found) == limit else None
+        )
+
+    async def own_lease(key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False) -> Lease:
+        """Raises ApiError 404 where the account has no part in it, or another part than it needs."""
+        lease_id: LeaseId = terms.parsed("lease_id", parse_lease_id, text)
+        place, account = lease_id[0], key.account.id
+        partition = partition_of(place)
+        if partition < len(replies) and place <= replies[partition].position:
+            await store.wait_applied(partition, place, APPLIED_TIMEOUT_S)
+        lease = await store.lease(lease_id)
+        parts = [] if lease is None else [lease.buyer] * (not as_supplier) + [lease.seller] * (not as_buyer)
+        if lease is None or account not in parts:
+            raise refused(Refusal.UNKNOWN_LEASE, (text,))
+        return lease
+
+    return [list_leases, show_lease, deliver, accept, report_usage, list_usage]
+
+
+async def _settled(store: Store, replies: list[Replies]) -> None:
+    """Returns once settlement has applied all that was answered before, or after a bounded wait."""
+    await asyncio.gather(
+        *(store.wait_applied(partition, reply.position, APPLIED_TIMEOUT_S) for partition, reply in enumerate(replies))
+    )
+
+
+def _placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
+    if replayed:
+        return Response(order, status_code=200, headers={"Idempotent-Replayed": "true"}, media_type=MediaType.JSON)
+    return Response(order, status_code=201, media_type=MediaType.JSON)
+
+
+def _text(name: str, text: str) -> str:
+    if not (0 < len(text) <= MAX_TEXT and text.isascii() and text.isprintable()):
+        raise invalid(name, f"{name} must be 1 to {MAX_TEXT} printable ASCII characters")
+    return text
+
+
+def _shown_level(level: BookLevel) -> resources.BookLevel:
+    return resources.BookLevel(price=format_usd(level.price), quantity=level.quantity, orders=level.orders)
+
+
+def _shown_position(position: int) -> str | None:
+    return None if position < 0 else format_order_id(position)
+
+
+def _answers_up_to(position: int) -> int:
+    return 0 if position < 0 else offset_of(position) + 1
+
+
+def _hours(gpu_ms: int) -> str:
+    """GPU-hours as an exact decimal, rounded down to 6 places.
+
+    >>> _hours(5_400_000)
+    '1.50'
+    """
+    return format_usd(gpu_ms * 1_000_000 // HOUR_MS)
