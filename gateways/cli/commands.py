@@ -1,0 +1,614 @@
+"""`cx` for who trades: each command is one call of the public API, through the client and nothing else."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import cyclopts
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from gateways.client import Exchange, ExchangeError
+from gateways.client.types import Accepts, Ask, Bid, Lease, Order, UsageReport
+
+REFUSED, USAGE, UNREACHABLE = 1, 2, 3
+"""Exit codes, beside 0."""
+CONFIG = Path("~/.config/cx/config.json")
+DEFAULT_URL = "http://127.0.0.1:8080"
+HOURS_AHEAD = 23
+"""A bid that names no start accepts now, or else the next hours, so many."""
+MAX_LISTED = 10_000
+
+app = cyclopts.App(
+    name="cx",
+    help="An exchange for compute: buy, sell and follow GPU time; run an exchange.",
+    help_format="markdown",
+)
+accounts = cyclopts.App(name="accounts", help="Parties: for the exchange's own people.")
+keys = cyclopts.App(name="keys", help="API keys of your account.")
+app.command(accounts)
+app.command(keys)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Access:
+    """Which exchange, and who asks.
+
+    Parameters
+    ----------
+    url: of the exchange; else CX_URL, else the file that CX_CONFIG names, which `cx up` writes
+    key: API key; else CX_KEY, else the same file
+    json: print JSON instead of a table
+    """
+
+    url: str | None = None
+    key: str | None = None
+    json: bool = False
+
+
+HERE = Access()
+ClassOption = Annotated[str | None, Parameter(name="--class")]
+
+
+# Trading
+
+
+@app.command
+def buy(
+    class_: Annotated[str, Parameter(name="class")],
+    gpus: int,
+    /,
+    *,
+    for_: Annotated[str, Parameter(name="--for")],
+    max_: Annotated[str, Parameter(name="--max")],
+    start: list[str] | None = None,
+    now_only: bool = False,
+    cheapest: bool = False,
+    split: int | None = None,
+    region: str | None = None,
+    delivery: str = "container",
+    interconnect: str = "none",
+    confidential: bool = False,
+    interruptible: bool = False,
+    tif: str = "gtc",
+    id: str | None = None,
+    access: Access = HERE,
+) -> None:
+    """Bid for GPUs. Without a start it accepts now, or else the next 23 hours, the earliest first.
+
+    Parameters
+    ----------
+    class_: like H100-SXM-80GB; see `cx classes`
+    gpus: how many, all from one place unless --split
+    for_: how long, like 24h, 90m, 7d
+    max_: dollars per GPU-hour at the most, like 2.60
+    start: a moment that would do (RFC 3339, or like now+6h); may be given up to 32 times, the best first
+    now_only: now or never
+    cheapest: of all the starts take the cheapest, not the earliest
+    split: take them so many at a time
+    region: regions that would do, with commas, like us-east,us-west
+    delivery: the least: container, vm, bare_metal
+    interconnect: the least: none, nvlink, infiniband
+    confidential: in a trusted execution environment only
+    interruptible: capacity that may be taken back will do, too
+    tif: gtc (stands until filled), ioc (what fills now), fok (all now or nothing)
+    id: your own name for the order: with it, sending it again is safe
+    """
+    starts = start or ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
+    terms: dict[str, Any] = {
+        "duration": for_,
+        "split": split,
+        "starts": ["now"] if now_only else starts,
+        "prefer": "price" if cheapest else "start",
+        "time_in_force": tif,
+        "accepts": Accepts(
+            regions=region.split(",") if region else [],
+            delivery=delivery,
+            interconnect=interconnect,
+            confidential=confidential,
+            interruptible=interruptible,
+        ),
+    }
+
+    async def call(exchange: Exchange) -> None:
+        order = await exchange.buy(class_, gpus=gpus, max_price=max_, **terms, **_named(id))
+        _show_order(order, access)
+
+    _run(call, access)
+
+
+@app.command
+def sell(
+    class_: Annotated[str, Parameter(name="class")],
+    gpus: int,
+    /,
+    *,
+    price: str,
+    for_: Annotated[str | None, Parameter(name="--for")] = None,
+    start: str = "now",
+    end: str | None = None,
+    region: str = "unspecified",
+    delivery: str = "vm",
+    interconnect: str = "none",
+    confidential: bool = False,
+    interruptible: bool = False,
+    notice: int = 0,
+    min_duration: str = "1h",
+    lot: int = 1,
+    tif: str = "gtc",
+    id: str | None = None,
+    access: Access = HERE,
+) -> None:
+    """Offer capacity at one place.
+
+    Parameters
+    ----------
+    class_: like H100-SXM-80GB; see `cx classes`
+    gpus: how many
+    price: dollars per GPU-hour at the least, like 2.50
+    for_: how long from now, like 30d; or say --end
+    start: from when (RFC 3339, or like now+6h)
+    end: until when
+    region: where, like us-east
+    delivery: container, vm or bare_metal
+    interconnect: none, nvlink or infiniband
+    confidential: in a trusted execution environment
+    interruptible: you may take it back, with notice
+    notice: minutes of notice
+    min_duration: the shortest lease
+    lot: a fill takes a multiple of it
+    tif: gtc (stands until it ends), ioc (what sells now)
+    id: your own name for the order: with it, sending it again is safe
+    """
+    if (for_ is None) == (end is None):
+        _fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)
+    terms: dict[str, Any] = {
+        "start": start,
+        "end": end or f"now+{for_}",
+        "region": region,
+        "delivery": delivery,
+        "interconnect": interconnect,
+        "confidential": confidential,
+        "tier": "interruptible" if interruptible else "guaranteed",
+        "notice_minutes": notice,
+        "min_duration": min_duration,
+        "lot": lot,
+        "time_in_force": tif,
+    }
+
+    async def call(exchange: Exchange) -> None:
+        order = await exchange.sell(class_, gpus=gpus, price=price, **terms, **_named(id))
+        _show_order(order, access)
+
+    _run(call, access)
+
+
+@app.command
+def cancel(order_id: str, /, *, access: Access = HERE) -> None:
+    """End what is unsold of an order; its leases stay."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_order(await exchange.cancel(order_id), access)
+
+    _run(call, access)
+
+
+@app.command
+def order(order_id: str, /, *, access: Access = HERE) -> None:
+    """Show an order: every term as understood, and its fills."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_order(await exchange.order(order_id), access)
+
+    _run(call, access)
+
+
+@app.command
+def orders(*, status: str | None = None, class_: ClassOption = None, limit: int = 50, access: Access = HERE) -> None:
+    """List your orders, newest first.
+
+    Parameters
+    ----------
+    status: open, filled, cancelled, expired, rejected
+    """
+
+    async def call(exchange: Exchange) -> None:
+        found = await _some(exchange.orders(status=status, class_id=class_), limit)
+        columns = ("order", "side", "class", "GPUs", "filled", "$/GPU-h", "window", "status")
+        _show(found, columns, (_order_row(each) for each in found), access)
+
+    _run(call, access)
+
+
+# The market
+
+
+@app.command
+def classes(*, access: Access = HERE) -> None:
+    """List what can be traded."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.classes()
+        rows = ((c.class_id, c.accelerator, str(c.memory_gb), c.form_factor, c.tick) for c in found)
+        _show(found, ("class", "accelerator", "GB", "form", "tick $"), rows, access)
+
+    _run(call, access)
+
+
+@app.command
+def book(
+    class_: Annotated[str, Parameter(name="class")],
+    /,
+    *,
+    start: str = "now",
+    for_: Annotated[str, Parameter(name="--for")] = "1h",
+    levels: int = 10,
+    access: Access = HERE,
+) -> None:
+    """Show what is for sale and what is wanted over one delivery window.
+
+    Parameters
+    ----------
+    start: of the window (RFC 3339, or like now+6h)
+    for_: its length
+    levels: prices a side
+    """
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.book(class_, start=start, duration=for_, levels=levels)
+        asks = [("ask", level.price, str(level.quantity), str(level.orders)) for level in reversed(found.asks)]
+        bids = [("bid", level.price, str(level.quantity), str(level.orders)) for level in found.bids]
+        title = f"{found.class_id}, {found.duration} from {found.start}"
+        _show(found, ("side", "$/GPU-h", "GPUs", "orders"), [*asks, *bids], access, title)
+
+    _run(call, access)
+
+
+@app.command
+def fills(
+    *,
+    class_: ClassOption = None,
+    follow: bool = False,
+    after: str | None = None,
+    limit: int = 20,
+    access: Access = HERE,
+) -> None:
+    """Print the public stream of fills. With --json, one JSON object a line.
+
+    Parameters
+    ----------
+    follow: go on with those to come, until Ctrl-C
+    after: `start`, `end`, or a cursor; without it the newest, or with --follow those to come
+    limit: without --follow, so many at the most
+    """
+
+    async def call(exchange: Exchange) -> None:
+        if follow:
+            async for fill in exchange.market_fills(class_id=class_, after=after or "end"):
+                _line(fill, access)
+            return
+        shown: list[Any] = []
+        cursor = after or "start"
+        while True:
+            page = await exchange.fills_page(class_id=class_, after=cursor)
+            shown = [*shown, *page.items]
+            shown = shown[:limit] if after else shown[-limit:]
+            if not page.items or (after and len(shown) == limit) or page.next is None:
+                break
+            cursor = page.next
+        for fill in shown:
+            _line(fill, access)
+
+    _run(call, access)
+
+
+@app.command
+def status(*, access: Access = HERE) -> None:
+    """Show how the exchange is: its clock and its figures."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.status(), access)
+
+    _run(call, access)
+
+
+# Leases and money
+
+
+@app.command
+def leases(
+    *,
+    as_: Annotated[str, Parameter(name="--as")] = "buyer",
+    state: str | None = None,
+    class_: ClassOption = None,
+    limit: int = 50,
+    access: Access = HERE,
+) -> None:
+    """List your leases, newest first.
+
+    Parameters
+    ----------
+    as_: buyer or supplier
+    state: pending_delivery, delivered, active, closed; several with commas
+    """
+
+    async def call(exchange: Exchange) -> None:
+        found = await _some(exchange.leases(role=as_, state=state, class_id=class_), limit)
+        money = "charged $" if as_ == "buyer" else "earned $"
+        columns = ("lease", "class", "GPUs", "$/GPU-h", "from", "until", "state", money, "connection")
+        _show(found, columns, (_lease_row(each) for each in found), access)
+
+    _run(call, access)
+
+
+@app.command
+def deliver(lease_id: str, connection: str, /, *, access: Access = HERE) -> None:
+    """As its supplier, hand a lease's machines over: how to reach them, for the buyer alone."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.deliver(lease_id, connection), access)
+
+    _run(call, access)
+
+
+@app.command
+def accept(lease_id: str, /, *, access: Access = HERE) -> None:
+    """As its buyer, accept a delivery: billing starts, though never before the lease does."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.accept(lease_id), access)
+
+    _run(call, access)
+
+
+@app.command
+def meter(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, access: Access = HERE) -> None:
+    """As its supplier, report what a lease has used so far, in all: GPUs x milliseconds.
+
+    Parameters
+    ----------
+    sequence: 1, 2, 3, ... of this lease's reports
+    final: no more will come; only after the lease's end
+    """
+    report = UsageReport(lease_id=lease_id, sequence=sequence, gpu_ms=gpu_ms, final=final)
+
+    async def call(exchange: Exchange) -> None:
+        (answer,) = await exchange.report_usage([report])
+        if answer.error is not None:
+            _fail(answer.error.message, REFUSED)
+        _show_one(answer, access)
+
+    _run(call, access)
+
+
+@app.command
+def usage(lease_id: str, /, *, limit: int = 50, access: Access = HERE) -> None:
+    """List the metered use of a lease."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await _some(exchange.usage(lease_id), limit)
+        rows = ((str(u.sequence), str(u.gpu_ms), "yes" if u.final else "", u.reported_at) for u in found)
+        _show(found, ("sequence", "GPU-ms in all", "final", "reported"), rows, access)
+
+    _run(call, access)
+
+
+@app.command
+def balance(*, access: Access = HERE) -> None:
+    """Show your account's money."""
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.balance(), access)
+
+    _run(call, access)
+
+
+@app.command
+def deposit(account_id: str, amount: str, /, *, reference: str, access: Access = HERE) -> None:
+    """As the exchange, book money that came in from outside; the same reference again changes nothing."""
+
+    async def call(exchange: Exchange) -> None:
+        await exchange.deposit(account_id, amount, reference=reference)
+        print(f"{amount} USD are in for {account_id}")
+
+    _run(call, access)
+
+
+# Accounts and keys
+
+
+@accounts.command(name="create")
+def create_account(name: str, /, *, scopes: str = "read,trade", access: Access = HERE) -> None:
+    """Open an account and print its first key, which is shown this once.
+
+    Parameters
+    ----------
+    scopes: of the key, with commas: read, trade, supply, meter, admin
+    """
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.create_account(name, scopes=scopes.split(",")), access)
+
+    _run(call, access)
+
+
+@accounts.command(name="list")
+def list_accounts(*, limit: int = 50, access: Access = HERE) -> None:
+    """List all accounts."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await _some(exchange.accounts(), limit)
+        _show(found, ("account", "name", "created"), ((a.account_id, a.name, a.created_at) for a in found), access)
+
+    _run(call, access)
+
+
+@keys.command(name="create")
+def create_key(*, scopes: str, label: str = "", account: str = "me", access: Access = HERE) -> None:
+    """Make a key and print its secret, which is shown this once.
+
+    Parameters
+    ----------
+    scopes: with commas: read, trade, supply, meter, admin; no more than your own key has
+    """
+
+    async def call(exchange: Exchange) -> None:
+        _show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account), access)
+
+    _run(call, access)
+
+
+@keys.command(name="list")
+def list_keys(*, account: str = "me", access: Access = HERE) -> None:
+    """List your keys, without their secrets."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.keys(account)
+        rows = ((str(k.key_id), k.prefix, k.label, ",".join(k.scopes), "revoked" if k.revoked else "") for k in found)
+        _show(found, ("key", "prefix", "label", "scopes", ""), rows, access)
+
+    _run(call, access)
+
+
+@keys.command(name="revoke")
+def revoke_key(key_id: int, /, *, account: str = "me", access: Access = HERE) -> None:
+    """Revoke a key."""
+
+    async def call(exchange: Exchange) -> None:
+        await exchange.revoke_key(key_id, account_id=account)
+        print(f"key {key_id} is revoked")
+
+    _run(call, access)
+
+
+# How it runs and shows
+
+
+def _run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
+    url, key = _address(access)
+
+    async def calling() -> None:
+        async with Exchange(url, key) as exchange:
+            await call(exchange)
+
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(calling())
+    except ExchangeError as error:
+        _fail(str(error), UNREACHABLE if error.status is None else REFUSED)
+
+
+def _address(access: Access) -> tuple[str, str]:
+    """URL and key: as said, else from the environment, else from the file."""
+    url, key = access.url or os.environ.get("CX_URL"), access.key or os.environ.get("CX_KEY")
+    file = Path(os.environ.get("CX_CONFIG") or CONFIG).expanduser()
+    saved: dict[str, str] = {}
+    if (url is None or key is None) and file.exists():
+        try:
+            saved = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            _fail(f"{file} cannot be read: {error}", USAGE)
+    return url or saved.get("url", DEFAULT_URL), key or saved.get("key", "")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"cx: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _named(client_order_id: str | None) -> dict[str, Any]:
+    return {} if client_order_id is None else {"client_order_id": client_order_id}
+
+
+async def _some(items: AsyncIterator[Any], limit: int) -> list[Any]:
+    found: list[Any] = []
+    async for item in items:
+        if len(found) >= min(limit, MAX_LISTED):
+            break
+        found.append(item)
+    return found
+
+
+def _show(
+    found: object, columns: Sequence[str], rows: Iterable[Sequence[str]], access: Access, title: str | None = None
+) -> None:
+    if access.json:
+        print(msgspec.json.encode(found).decode())
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        right = column in {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all"} or "$" in column
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+
+
+def _show_one(found: Any, access: Access) -> None:
+    rows = [(name, _text(value)) for name, value in msgspec.to_builtins(found).items()]
+    _show(found, ("", ""), rows, access)
+
+
+def _show_order(order: Order, access: Access) -> None:
+    if access.json:
+        print(msgspec.json.encode(order).decode())
+        return
+    fields = msgspec.to_builtins(order)
+    del fields["fills"]
+    _show_one(fields, access)
+    fills = order.fills or []
+    rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
+    if fills:
+        _show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access, f"{len(fills)} fills")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(each)}" for name, each in value.items() if each not in (None, "", []))
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value)
+    return "" if value is None else str(value)
+
+
+def _line(fill: Any, access: Access) -> None:
+    if access.json:
+        print(msgspec.json.encode(fill).decode(), flush=True)
+        return
+    window = f"{fill.start} to {fill.end}"
+    print(
+        f"{fill.time}  {fill.class_id:<20} #{fill.number:<6} {fill.quantity:>4} x {fill.price:>9}  {window}", flush=True
+    )
+
+
+def _order_row(order: Bid | Ask) -> Sequence[str]:
+    if isinstance(order, Bid):
+        side, window = "bid", f"{order.duration} from {order.starts[0]}"
+    else:
+        side, window = "ask", f"{order.start} to {order.end}"
+    quantities = str(order.quantity), str(order.filled)
+    return order.order_id or "", side, order.class_id, *quantities, order.price, window, order.status
+
+
+def _lease_row(lease: Lease) -> Sequence[str]:
+    state = f"{lease.state} ({lease.close_reason})" if lease.close_reason else lease.state
+    money = lease.charged if lease.charged is not None else lease.earned
+    window = lease.start, lease.end
+    return (
+        lease.lease_id,
+        lease.class_id,
+        str(lease.quantity),
+        lease.price,
+        *window,
+        state,
+        money or "",
+        lease.connection,
+    )
