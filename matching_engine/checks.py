@@ -55,11 +55,14 @@ def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused |
         return Refusal.QUANTITY_OFF_LOT, (quantity, lot)
     if not GRID_MS <= min_duration <= MAX_WINDOW_MS or min_duration % GRID_MS:
         return Refusal.MIN_DURATION_OUT_OF_RANGE, (min_duration, MAX_WINDOW_MS)
-    for name, time in (("start", start), ("end", end)):
-        if not 0 <= time <= MAX_TIME_MS:
-            return Refusal.TIME_OUT_OF_RANGE, (name, time)
-        if time % GRID_MS:
-            return Refusal.WINDOW_OFF_GRID, (name, time)
+    if not 0 <= start <= MAX_TIME_MS:
+        return Refusal.TIME_OUT_OF_RANGE, ("start", start)
+    if not 0 <= end <= MAX_TIME_MS:
+        return Refusal.TIME_OUT_OF_RANGE, ("end", end)
+    if start % GRID_MS:
+        return Refusal.WINDOW_OFF_GRID, ("start", start)
+    if end % GRID_MS:
+        return Refusal.WINDOW_OFF_GRID, ("end", end)
     if end - start < min_duration:
         return Refusal.WINDOW_EMPTY, (start, end, min_duration)
     if end - start > MAX_WINDOW_MS:
@@ -157,6 +160,8 @@ def _check_attributes(attributes: Attributes) -> Refused | None:
 def _check_accepts(accepts: Accepts) -> Refused | None:
     if accepts.regions & ~_ALL_REGIONS:
         return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
+    if not accepts.only_suppliers and not accepts.not_suppliers:
+        return None
     for name, suppliers in (("only_suppliers", accepts.only_suppliers), ("not_suppliers", accepts.not_suppliers)):
         if len(suppliers) > MAX_SUPPLIERS:
             return Refusal.ACCEPTS_INVALID, (name, f"at most {MAX_SUPPLIERS} accounts")

@@ -9,14 +9,37 @@ from hypothesis import strategies as st
 
 from matching_engine.engine import MAX_EXPIRED, Engine
 from matching_engine.matching import MAX_WALK
-from schemas.attributes import Accepts, Attributes, ClassSpec
+from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier
 from schemas.codec import decode_command, decode_execution, encode
-from schemas.commands import Cancel, Command, CreateClass, PlaceAsk, PlaceBid, SelfTrade, Tick, TimeInForce, Unreadable
-from schemas.events import Cancelled, CancelReason, ClassChanged, Duplicate, Event, Expired, Fill, Rejected, Ticked
+from schemas.commands import (
+    Cancel,
+    Command,
+    CreateClass,
+    PlaceAsk,
+    PlaceBid,
+    SelfTrade,
+    Side,
+    Tick,
+    TimeInForce,
+    Unreadable,
+)
+from schemas.events import (
+    Accepted,
+    Cancelled,
+    CancelReason,
+    ClassChanged,
+    Duplicate,
+    Event,
+    Execution,
+    Expired,
+    Fill,
+    Rejected,
+    Ticked,
+)
 from schemas.ids import position
 from schemas.log import MAX_RECORD_BYTES
 from schemas.refusals import Refusal, sentence
-from schemas.units import HOUR_MS, MINUTE_MS
+from schemas.units import HOUR_MS, MAX_FEE_BPS, MAX_PRICE, MAX_QUANTITY, MAX_TIME_MS, MINUTE_MS
 
 T0 = 1_795_478_400_000
 CLASS = "H" * 64
@@ -98,6 +121,22 @@ def test_the_answer_to_most_fills_fits_a_record_and_the_rest_is_cancelled() -> N
     events = market.send(bid("c", quantity=1))
     assert isinstance(events[1], Fill)
     assert events[1].number == MAX_WALK + 1
+
+
+def test_the_largest_answer_of_all_fits_a_record() -> None:
+    """Fills up to the limit, each leaving a bid that finds the walk over, behind as many expiries as are told."""
+    attributes = Attributes(
+        Region.AP_OCEANIA, Delivery.BARE_METAL, Interconnect.INFINIBAND, True, Tier.INTERRUPTIBLE, 1
+    )
+    fill = Fill(
+        MAX_WALK, BIG, CLASS, BIG, BIG, BIG, BIG, MAX_PRICE, MAX_QUANTITY, MAX_TIME_MS, MAX_TIME_MS, Side.ASK,
+        MAX_QUANTITY, MAX_FEE_BPS, MAX_FEE_BPS, attributes,
+    )  # fmt: skip
+    events: list[Event] = [Expired(BIG, BIG, MAX_QUANTITY)] * MAX_EXPIRED
+    events += [Accepted(BIG, CLASS, CLASS, Side.ASK, MAX_QUANTITY, MAX_PRICE, MAX_FEE_BPS, MAX_TIME_MS, MAX_TIME_MS)]
+    events += [fill] * MAX_WALK
+    events += [Cancelled(BIG, BIG, CancelReason.WALK_LIMIT, MAX_QUANTITY)] * (MAX_WALK + 2)
+    assert len(encode(Execution(BIG, BIG, MAX_TIME_MS, tuple(events)))) < MAX_RECORD_BYTES
 
 
 def test_a_fok_bid_that_needs_more_fills_than_an_answer_holds_is_not_filled() -> None:
