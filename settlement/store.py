@@ -183,15 +183,20 @@ class Store:
         class_id: str | None,
         before: LeaseId | None,
         limit: int,
+        order_id: int | None = None,
     ) -> list[Lease]:
         query = self._sql.leases_bought if role is Side.BID else self._sql.leases_sold
         position, index = before if before is not None else (None, None)
-        rows = await self._rows(query, account, list(states), class_id, position, index, limit)
+        rows = await self._rows(query, account, list(states), class_id, position, index, limit, order_id)
         return [_lease(row) for row in rows]
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
         rows = await self._rows(self._sql.usage, *lease, after, limit)
         return [Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"]) for row in rows]
+
+    async def applied(self, partition: int) -> int:
+        row = await self._row(self._sql.applied, topics.EXECUTIONS, partition)
+        return -1 if row is None else int(row["position"])
 
     async def wait_applied(self, partition: int, position: int, timeout_s: float) -> bool:
         return await self._progress.wait((topics.EXECUTIONS, partition), position, timeout_s)

@@ -94,14 +94,14 @@ WHERE position = $1 AND fill_index = $2;
 SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
 FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
 WHERE buyer = $1 AND (cardinality($2::text[]) = 0 OR state = ANY ($2)) AND ($3::text IS NULL OR class_id = $3)
-    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5))
+    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5)) AND ($7::bigint IS NULL OR bid_id = $7)
 ORDER BY position DESC, fill_index DESC LIMIT $6;
 
 -- name: leases_sold
 SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
 FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
 WHERE seller = $1 AND (cardinality($2::text[]) = 0 OR state = ANY ($2)) AND ($3::text IS NULL OR class_id = $3)
-    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5))
+    AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5)) AND ($7::bigint IS NULL OR ask_id = $7)
 ORDER BY position DESC, fill_index DESC LIMIT $6;
 
 -- name: usage
@@ -109,6 +109,9 @@ SELECT * FROM usage WHERE position = $1 AND fill_index = $2 AND sequence > $3 OR
 
 -- name: refusal
 SELECT code, args FROM refusals WHERE topic = $1 AND partition = $2 AND record_offset = $3;
+
+-- name: applied
+SELECT position FROM positions WHERE topic = $1 AND partition = $2;
 
 -- name: totals
 SELECT
