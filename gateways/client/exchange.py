@@ -1,13 +1,22 @@
-"""The exchange from Python: one method a resource, retries that cannot do anything twice, streams that resume."""
+"""The exchange from Python.
+
+async with Exchange(url, key) as cx:
+    order = await cx.buy("H100-SXM-80GB", gpus=8, hours=24, max_price="2.60")
+    async for fill in cx.fills(order):
+        print(fill.quantity, "GPUs at", fill.price)
+"""
 
 import asyncio
-import uuid
+import random
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
 from gateways.client.types import (
     Account,
@@ -16,166 +25,142 @@ from gateways.client.types import (
     Bid,
     Book,
     Class,
+    Deposit,
     Fill,
     Key,
     Lease,
     Order,
     OrderFill,
-    Page,
+    Refusal,
     Status,
     Usage,
     UsageAnswer,
     UsageReport,
 )
 
-TRIES = 6
-FIRST_PAUSE_S = 0.1
-"""Before the second try; then twice as long each time."""
-TIMEOUT_S = 30.0
-POLL_S = 20.0
-"""How long a stream's request waits for news."""
-PAGE = 500
-REPEAT_STATUSES = {429, 502, 503, 504}
+Terms = Any
+"""Further fields of a request's body, by their names in the API."""
+Result = TypeVar("Result")
 
-Answered = TypeVar("Answered")
-Body = Mapping[str, object]
-_ORDER: Any = Order  # a union is no type[...] to the type checker
+MAX_ATTEMPTS = 6
+FIRST_PAUSE_S = 0.1
+MAX_PAUSE_S = 5.0
+TIMEOUT_S = 60.0
+LONG_POLL_S = 20
+PAGE = 500
+HOURS_TO_WAIT = 23
+"""A purchase that cannot start now may start at one of the next so many hours."""
+MAX_CLASSES = 10_000
+MAX_USAGE = 10_000
+_TRY_AGAIN = {429, 502, 503, 504}
+_NOTHING_DONE = {429}
+_orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
 
 class ExchangeError(Exception):
-    """The exchange refused, or could not be reached: then `status` is None and `code` is `unreachable`.
-
-    `code` is for programs, the message for people; `field` names what it is about, `request_id` is for support.
-    """
+    """The exchange refused, or could not be reached (then `status` is None and `code` is `unreachable`)."""
 
     def __init__(
-        self, message: str, *, code: str, status: int | None = None, field: str = "", request_id: str = ""
+        self, code: str, message: str, *, field: str = "", status: int | None = None, request_id: str = ""
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.status = status
+        self.message = message
         self.field = field
+        self.status = status
         self.request_id = request_id
 
 
 class Exchange:
-    """An open exchange at `url`, for the holder of `key`. Use it as an async context manager.
+    """An exchange at `url`, for the holder of `key`; without a key, what is public.
 
-    Every method raises ExchangeError. What is safe to send twice is sent again for a few seconds where the exchange
-    does not answer; orders are safe because each gets a client_order_id.
+    Every method raises ExchangeError. What can safely be sent again is sent again, a few times, when the exchange is
+    away for a moment or answers that it does not know: orders carry a client_order_id, so none is placed twice.
     """
 
-    def __init__(self, url: str, key: str = "") -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._url = url
-        self._session: aiohttp.ClientSession | None = None
+        self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S + POLL_S)
-        self._session = aiohttp.ClientSession(self._url, headers=self._headers, timeout=timeout)
+        self._http = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._session is not None
-        await self._session.close()
+        assert self._http is not None
+        await self._http.close()
 
-    # The market
-
-    async def status(self) -> Status:
-        """How the exchange is: its clock and its figures."""
-        return await self._get("/v1/status", Status)
-
-    async def classes(self) -> list[Class]:
-        """What can be traded."""
-        return (await self._get("/v1/classes", Page[Class])).items
-
-    async def book(self, class_id: str, *, start: str = "now", duration: str = "1h", levels: int = 10) -> Book:
-        """The book of a class for one delivery window."""
-        query = {"start": start, "duration": duration, "levels": levels}
-        return await self._get(f"/v1/book/{class_id}", Book, query)
-
-    async def market_fills(self, *, class_id: str | None = None, after: str = "end") -> AsyncIterator[Fill]:
-        """The public stream of fills from a cursor, `start` or `end` on, for ever; resumes by itself."""
-        while True:
-            page = await self.fills_page(class_id=class_id, after=after, wait_s=POLL_S)
-            for fill in page.items:
-                yield fill
-            assert page.next is not None
-            after = page.next
-
-    async def fills_page(
-        self, *, class_id: str | None = None, after: str = "start", wait_s: float = 0.0, limit: int = PAGE
-    ) -> Page[Fill]:
-        """Public fills after a cursor; `next` is the cursor behind them, never None."""
-        query = {"class": class_id, "after": after, "wait_s": wait_s, "limit": limit}
-        return await self._get("/v1/fills", Page[Fill], query)
-
-    # Orders
+    # Trading
 
     async def buy(
         self,
         class_id: str,
-        *,
         gpus: int,
+        hours: int,
         max_price: str,
-        hours: int | None = None,
-        duration: str | None = None,
+        *,
         split: int | None = None,
-        **terms: object,
+        now_only: bool = False,
+        **terms: Terms,
     ) -> Bid:
-        """A bid for `gpus` GPUs over `hours` (or a `duration` like 90m), all from one place or none.
+        """Rents GPUs for at most `max_price` dollars per GPU-hour: now, or else from one of the next 23 hours on.
 
-        `split` lets them be `split` at a time. Other terms of the API's bid (starts, accepts, prefer, …) may follow.
+        All come from one place, or with `split` at least so many at a time. `terms` are further fields of a bid, such
+        as `accepts`, `starts` or `time_in_force`.
         """
-        body = {"duration": duration or f"{hours}h", "min_fill": split or gpus, **terms}
-        return await self.bid(class_id, gpus, max_price, **body)
+        if "start" not in terms and "starts" not in terms and not now_only:
+            terms = {"prefer": "start", **terms, "starts": ["now", *(f"now+{h}h" for h in range(1, HOURS_TO_WAIT + 1))]}
+        return await self.bid(class_id, gpus, max_price, duration=f"{hours}h", min_fill=split or gpus, **terms)
 
-    async def sell(self, class_id: str, *, gpus: int, price: str, hours: int | None = None, **terms: object) -> Ask:
-        """An ask of `gpus` GPUs, from now on for `hours`; or with `start` and `end` among the other terms."""
-        return await self.ask(class_id, gpus, price, **({"end": f"now+{hours}h"} if hours else {}), **terms)
+    async def sell(self, class_id: str, gpus: int, price: str, hours: int, **terms: Terms) -> Ask:
+        """Offers GPUs at one place from now on, for `price` dollars per GPU-hour or more."""
+        return await self.ask(class_id, gpus, price, end=f"now+{hours}h", **terms)
 
-    async def bid(self, class_id: str, quantity: int, price: str, **terms: object) -> Bid:
-        """A bid with the API's own terms: duration, min_fill, starts, accepts, prefer, time_in_force, …"""
-        return await self._place("/v1/bids", Bid, class_id, quantity, price, terms)
+    async def bid(
+        self, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
+    ) -> Bid:
+        """Places a bid; the answer has what it traded at once. `terms`: further fields of POST /v1/bids."""
+        body = {
+            "class": class_id,
+            "quantity": quantity,
+            "price": price,
+            "duration": duration,
+            "min_fill": min_fill,
+            "client_order_id": secrets.token_hex(16),
+            **terms,
+        }
+        return await self._call("POST", "/v1/bids", Bid, body=body)
 
-    async def ask(self, class_id: str, quantity: int, price: str, **terms: object) -> Ask:
-        """An ask with the API's own terms: start, end, region, interconnect, min_duration, lot, …"""
-        return await self._place("/v1/asks", Ask, class_id, quantity, price, terms)
+    async def ask(self, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Ask:
+        """Places an ask; the answer has what it traded at once. `terms`: further fields of POST /v1/asks."""
+        body = {
+            "class": class_id,
+            "quantity": quantity,
+            "price": price,
+            "end": end,
+            "client_order_id": secrets.token_hex(16),
+            **terms,
+        }
+        return await self._call("POST", "/v1/asks", Ask, body=body)
 
     async def cancel(self, order_id: str) -> Order:
-        """Ends what is unsold of an order; its leases stay."""
-        order: Order = await self._call("DELETE", f"/v1/orders/{order_id}", _ORDER)
-        return order
+        """Ends what is unsold of an order. The answer is the order as it stands then."""
+        return await self._order("DELETE", f"/v1/orders/{_part(order_id)}")
 
     async def order(self, order_id: str) -> Order:
         """An own order."""
-        return await self._order(order_id)
+        return await self._order("GET", f"/v1/orders/{_part(order_id)}")
 
-    async def order_by_client_id(self, client_order_id: str) -> Order:
-        """The own order of that name: what to ask after an answer `unknown`."""
-        return await self._order(f"by-client-id/{client_order_id}")
+    async def order_named(self, client_order_id: str) -> Order:
+        """The own order with this client_order_id."""
+        return await self._order("GET", f"/v1/orders/by-client-id/{_part(client_order_id)}")
 
-    async def orders(self, *, status: str | None = None, class_id: str | None = None) -> AsyncIterator[Order]:
+    async def orders(self, *, status: str | None = None, class_id: str | None = None, limit: int = 100) -> list[Order]:
         """Own orders, newest first."""
-        async for order in self._items("/v1/orders", Page[Order], {"status": status, "class": class_id}):
-            yield order
-
-    async def fills(self, order: Order | str) -> AsyncIterator[OrderFill]:
-        """The fills of an own order, those there are and those to come, until it ends."""
-        order_id = order if isinstance(order, str) else order.order_id
-        seen: set[str] = set()
-        assert order_id is not None, "the log has not answered for this order: ask by its client_order_id"
-        state = await self._order(order_id)
-        while True:
-            for fill in state.fills or ():
-                if fill.fill_id not in seen:
-                    seen.add(fill.fill_id)
-                    yield fill
-            if not state.stands:
-                return
-            state = await self._order(order_id, {"filled": state.filled, "wait_s": POLL_S})
+        return await self._list("/v1/orders", Order, limit, {"status": status, "class": class_id})
 
     # Leases
 
@@ -186,155 +171,232 @@ class Exchange:
         state: str | None = None,
         class_id: str | None = None,
         order_id: str | None = None,
-    ) -> AsyncIterator[Lease]:
+        limit: int = 100,
+    ) -> list[Lease]:
         """Own leases as `buyer` or `supplier`, newest first; `state` may name several, with commas."""
         query = {"role": role, "state": state, "class": class_id, "order_id": order_id}
-        async for lease in self._items("/v1/leases", Page[Lease], query):
-            yield lease
+        return await self._list("/v1/leases", Lease, limit, query)
 
     async def lease(self, lease_id: str) -> Lease:
-        """A lease that the account bought or supplies."""
-        return await self._get(f"/v1/leases/{lease_id}", Lease)
+        """An own lease."""
+        return await self._call("GET", f"/v1/leases/{_part(lease_id)}", Lease)
 
     async def deliver(self, lease_id: str, connection: str) -> Lease:
-        """The supplier hands the machines over: how to reach them, for the buyer alone."""
-        body = {"connection": connection}
-        return await self._call("POST", f"/v1/leases/{lease_id}/delivery", Lease, body, repeat=False)
+        """Hands the machines of a lease over: how its buyer reaches them."""
+        path = f"/v1/leases/{_part(lease_id)}/delivery"
+        return await self._call("POST", path, Lease, body={"connection": connection})
 
     async def accept(self, lease_id: str) -> Lease:
-        """The buyer accepts the delivery: billing starts, though never before the lease does."""
-        return await self._call("POST", f"/v1/leases/{lease_id}/acceptance", Lease, repeat=False)
+        """Accepts the delivery of a lease."""
+        return await self._call("POST", f"/v1/leases/{_part(lease_id)}/acceptance", Lease)
 
     async def report_usage(self, reports: Sequence[UsageReport]) -> list[UsageAnswer]:
-        """Metered use, up to 500 reports; each is answered for itself, and may be sent again."""
-        found: dict[str, list[UsageAnswer]]
-        found = await self._call("POST", "/v1/usage", dict[str, list[UsageAnswer]], {"reports": reports})
-        return found["answers"]
+        """Says what leases have used so far, at most 500 at once; each report is answered for itself."""
+        answer = await self._call("POST", "/v1/usage", _UsageAnswers, body={"reports": reports})
+        return answer.answers
 
-    async def usage(self, lease_id: str) -> AsyncIterator[Usage]:
-        """The accepted reports of a lease, by sequence."""
-        async for usage in self._items(f"/v1/leases/{lease_id}/usage", Page[Usage], {}):
-            yield usage
+    async def usage(self, lease_id: str, *, limit: int = 100) -> list[Usage]:
+        """The newest accepted reports of a lease, oldest first."""
+        found = await self._list(f"/v1/leases/{_part(lease_id)}/usage", Usage, MAX_USAGE, {})
+        return found[-limit:]
 
-    # Accounts
-
-    async def account(self) -> Account:
-        """The account of this key."""
-        return await self._get("/v1/accounts/me", Account)
+    # Money, accounts and keys
 
     async def balance(self) -> Balance:
         """The account's money."""
-        return await self._get("/v1/balance", Balance)
+        return await self._call("GET", "/v1/balance", Balance)
 
-    async def keys(self, account_id: str = "me") -> list[Key]:
-        """The account's keys, without their secrets."""
-        return (await self._get(f"/v1/accounts/{account_id}/keys", Page[Key])).items
+    async def account(self) -> Account:
+        """The account of the key."""
+        return await self._call("GET", "/v1/accounts/me", Account)
+
+    async def accounts(self, *, limit: int = 100) -> list[Account]:
+        """All accounts; for an admin."""
+        return await self._list("/v1/accounts", Account, limit, {})
+
+    async def create_account(self, name: str, *, scopes: Sequence[str] = (), **terms: Terms) -> Account:
+        """Opens an account; with `scopes` it has a first key, whose secret is in `key`. For an admin."""
+        body = {"name": name, "scopes": scopes, **terms}
+        return await self._call("POST", "/v1/accounts", Account, body=body, repeatable=False)
 
     async def create_key(self, scopes: Sequence[str], *, label: str = "", account_id: str = "me") -> Key:
-        """A new key, with its secret: shown this once."""
-        body = {"scopes": scopes, "label": label}
-        return await self._call("POST", f"/v1/accounts/{account_id}/keys", Key, body, repeat=False)
+        """Makes a key with scopes that this key has itself; its secret is in `key`."""
+        path = f"/v1/accounts/{_part(account_id)}/keys"
+        return await self._call("POST", path, Key, body={"scopes": scopes, "label": label}, repeatable=False)
+
+    async def keys(self, *, account_id: str = "me") -> list[Key]:
+        """The account's keys, without their secrets."""
+        return await self._list(f"/v1/accounts/{_part(account_id)}/keys", Key, PAGE, {})
 
     async def revoke_key(self, key_id: int, *, account_id: str = "me") -> None:
-        """The key stops working."""
-        await self._call("DELETE", f"/v1/accounts/{account_id}/keys/{key_id}", type(None))
+        """Revokes a key."""
+        await self._call("DELETE", f"/v1/accounts/{_part(account_id)}/keys/{key_id}", type(None))
 
-    # For the exchange's own people
-
-    async def accounts(self) -> AsyncIterator[Account]:
-        """All accounts, by id."""
-        async for account in self._items("/v1/accounts", Page[Account], {}):
-            yield account
-
-    async def create_account(self, name: str, *, scopes: Sequence[str] = (), **terms: object) -> Account:
-        """A new account; with scopes it has a first key. Terms: owner, buyer_fee_bps, seller_fee_bps."""
-        body = {"name": name, "scopes": scopes, **terms}
-        return await self._call("POST", "/v1/accounts", Account, body, repeat=False)
-
-    async def deposit(self, account_id: str, amount: str, *, reference: str) -> None:
-        """Books money that came in from outside; the same reference again changes nothing."""
+    async def deposit(self, account_id: str, amount: str, *, reference: str) -> Deposit:
+        """Books money that came in from outside; the same reference again changes nothing. For an admin."""
         body = {"account_id": account_id, "amount": amount, "reference": reference}
-        await self._call("POST", "/v1/deposits", dict[str, Any], body)
+        return await self._call("POST", "/v1/deposits", Deposit, body=body)
+
+    # The market
+
+    async def classes(self) -> list[Class]:
+        """All classes, by name."""
+        return await self._list("/v1/classes", Class, MAX_CLASSES, {})
 
     async def create_class(
-        self, class_id: str, *, accelerator: str, memory_gb: int, form_factor: str, **terms: object
+        self, class_id: str, *, accelerator: str, memory_gb: int, form_factor: str, **terms: Terms
     ) -> Class:
-        """Opens a book. Terms: tick, max_price, max_quantity, delivery_due, acceptance, grace."""
-        body = {"class": class_id, "accelerator": accelerator, "memory_gb": memory_gb, "form_factor": form_factor}
-        return await self._call("POST", "/v1/classes", Class, {**body, **terms}, repeat=False)
+        """Opens a book for a new class; `terms`: further fields of POST /v1/classes. For an admin."""
+        body = {
+            "class": class_id,
+            "accelerator": accelerator,
+            "memory_gb": memory_gb,
+            "form_factor": form_factor,
+            **terms,
+        }
+        return await self._call("POST", "/v1/classes", Class, body=body, repeatable=False)
 
-    # How it is sent
+    async def book(self, class_id: str, *, start: str = "now", duration: str = "1h", levels: int = 10) -> Book:
+        """A class's book for one delivery window."""
+        query = {"start": start, "duration": duration, "levels": levels}
+        return await self._call("GET", f"/v1/book/{_part(class_id)}", Book, query=query)
 
-    async def _place(
-        self, path: str, kind: type[Answered], class_id: str, quantity: int, price: str, terms: Body
-    ) -> Answered:
-        body = {"client_order_id": uuid.uuid4().hex, **terms, "class": class_id, "quantity": quantity, "price": price}
-        return await self._call("POST", path, kind, body)
+    async def status(self) -> Status:
+        """How the exchange is."""
+        return await self._call("GET", "/v1/status", Status)
 
-    async def _order(self, path: str, query: Body | None = None) -> Order:
-        order: Order = await self._call("GET", f"/v1/orders/{path}", _ORDER, query=query)
-        return order
+    @overload
+    def fills(self, order: Order) -> AsyncIterator[OrderFill]: ...
 
-    async def _get(self, path: str, kind: type[Answered], query: Body | None = None) -> Answered:
-        return await self._call("GET", path, kind, query=query)
+    @overload
+    def fills(
+        self, order: None = None, *, class_id: str | None = None, after: str = "end", follow: bool = True
+    ) -> AsyncIterator[Fill]: ...
 
-    async def _items(self, path: str, kind: Any, query: Body) -> AsyncIterator[Any]:
-        """All items of a list, part by part."""
+    def fills(
+        self, order: Order | None = None, *, class_id: str | None = None, after: str = "end", follow: bool = True
+    ) -> AsyncIterator[OrderFill] | AsyncIterator[Fill]:
+        """The fills of an own order, as they happen, until it has ended; or the public ones of the market.
+
+        The public ones begin `after` a cursor, `start` or `end` and, unless `follow` is False, never end.
+        """
+        return self._fills_of(order) if order is not None else self._public_fills(class_id, after, follow)
+
+    async def _fills_of(self, order: Order) -> AsyncIterator[OrderFill]:
+        assert order.order_id is not None, "an order that was answered has an id"
+        path, seen = f"/v1/orders/{_part(order.order_id)}", set[str]()
+        if order.fills is None:
+            order = await self.order(order.order_id)
+        while True:
+            for fill in order.fills or []:
+                if fill.fill_id not in seen:
+                    seen.add(fill.fill_id)
+                    yield fill
+            if order.status not in ("open", "sent"):
+                return
+            query = {"filled": order.filled, "wait_s": LONG_POLL_S}
+            order = await self._order("GET", path, query)
+
+    async def _public_fills(self, class_id: str | None, after: str, follow: bool) -> AsyncIterator[Fill]:
+        last: dict[str, int] = {}
+        while True:
+            query = {"class": class_id, "after": after, "limit": PAGE, "wait_s": LONG_POLL_S if follow else 0}
+            page = await self._call("GET", "/v1/fills", _Page[Fill], query=query)
+            for fill in page.items:
+                if fill.number > last.get(fill.class_id, 0):  # one may come twice
+                    last[fill.class_id] = fill.number
+                    yield fill
+            if not page.items and not follow:
+                return
+            after = page.next or after
+
+    async def _order(self, method: str, path: str, query: Mapping[str, Any] | None = None) -> Order:
+        return _orders.decode(await self._call(method, path, msgspec.Raw, query=query))
+
+    async def _list(self, path: str, kind: Any, limit: int, query: Mapping[str, Any]) -> list[Any]:
+        found: list[Any] = []
         after: str | None = None
         while True:
-            page: Page[Any] = await self._get(path, kind, {**query, "after": after, "limit": PAGE})
-            for item in page.items:
-                yield item
-            if page.next is None:
-                return
+            paging = {"limit": min(PAGE, limit - len(found)), "after": after}
+            page = await self._call("GET", path, _Page[kind], query={**query, **paging})
+            found += page.items
             after = page.next
+            if after is None or len(found) >= limit:
+                return found
 
     async def _call(
         self,
         method: str,
         path: str,
-        kind: type[Answered],
-        body: Body | None = None,
+        kind: type[Result],
         *,
-        query: Body | None = None,
-        repeat: bool = True,
-    ) -> Answered:
-        """Sends the request, again where that is safe and may help; the answer as `kind`."""
-        tries = TRIES if repeat else 1
-        for this in range(1, tries + 1):
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        repeatable: bool = True,
+    ) -> Result:
+        """The answer as a `kind`; sent again where that is safe. Raises ExchangeError."""
+        attempt = 0
+        while True:
+            attempt += 1
+            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
             try:
-                answered: Answered = await self._send(method, path, kind, body, query)
-                return answered
-            except ExchangeError as error:
-                if this == tries or not (error.status is None or error.status in REPEAT_STATUSES):
-                    raise
-            await asyncio.sleep(FIRST_PAUSE_S * 2 ** (this - 1))
-        raise AssertionError("the last try returns or raises")
+                status, wait_s, value = await self._send(method, path, query, body)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if not repeatable or attempt == MAX_ATTEMPTS:
+                    raise ExchangeError("unreachable", f"{self._url} cannot be reached: {_reason(error)}") from error
+            else:
+                if status < 400:
+                    return msgspec.json.decode(value or b"null", type=kind)
+                if status not in (_TRY_AGAIN if repeatable else _NOTHING_DONE) or attempt == MAX_ATTEMPTS:
+                    raise _error(status, value)
+                pause_s = max(pause_s, min(MAX_PAUSE_S, wait_s))
+            await asyncio.sleep(pause_s)
 
-    async def _send(self, method: str, path: str, kind: Any, body: Body | None, query: Body | None) -> Any:
-        assert self._session is not None, "use it as: async with Exchange(url, key) as exchange"
-        content = None if body is None else msgspec.json.encode(body)
-        known = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        headers = {"Content-Type": "application/json"} if content is not None else {}
-        try:
-            async with self._session.request(method, path, data=content, params=known, headers=headers) as answer:
-                answered = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ExchangeError(f"no exchange answers at {self._url}: {error!r}", code="unreachable") from error
-        if answer.status >= 400:
-            raise _refusal(answer.status, answered)
-        return msgspec.json.decode(answered or b"null", type=kind)
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any
+    ) -> tuple[int, float, bytes]:
+        """Status, seconds to wait before another attempt, body."""
+        assert self._http is not None, "use it as `async with Exchange(…) as cx`"
+        async with self._http.request(
+            method,
+            self._url + path,
+            params={name: str(value) for name, value in (query or {}).items() if value is not None},
+            data=None if body is None else msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"} if body is not None else None,
+        ) as response:
+            wait = response.headers.get("Retry-After", "0")
+            return response.status, float(wait) if wait.isdecimal() else 0.0, await response.read()
 
 
-def _refusal(status: int, answered: bytes) -> ExchangeError:
+class _Page(Struct, Generic[Result]):
+    items: list[Result]
+    next: str | None
+
+
+class _UsageAnswers(Struct):
+    answers: list[UsageAnswer]
+
+
+class _ErrorBody(Refusal):
+    request_id: str
+
+
+class _ErrorAnswer(Struct):
+    error: _ErrorBody
+
+
+def _error(status: int, value: bytes) -> ExchangeError:
     try:
-        said = msgspec.json.decode(answered, type=dict[str, dict[str, str]])["error"]
-    except (msgspec.MsgspecError, KeyError):
-        said = {"code": "unreadable_answer", "message": f"the answer has status {status} and is not the exchange's"}
-    return ExchangeError(
-        said["message"],
-        code=said["code"],
-        status=status,
-        field=said.get("field", ""),
-        request_id=said.get("request_id", ""),
-    )
+        error = msgspec.json.decode(value, type=_ErrorAnswer).error
+    except msgspec.MsgspecError:
+        return ExchangeError("unexpected", f"an answer {status} that is not the exchange's", status=status)
+    return ExchangeError(error.code, error.message, field=error.field, status=status, request_id=error.request_id)
+
+
+def _part(text: str) -> str:
+    """As a part of a path."""
+    return quote(text, safe="")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

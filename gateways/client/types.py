@@ -1,28 +1,17 @@
-"""What the exchange answers, as Structs. Money and prices are decimal strings of dollars, times RFC 3339 in UTC.
+"""What the API's answers hold: money and prices are decimal strings of dollars, times RFC 3339 in UTC.
 
-They say what the API's OpenAPI document says. A field that a newer exchange adds is passed over.
+A field that a newer exchange adds is skipped, so an older client goes on working.
 """
-
-from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-Item = TypeVar("Item")
+
+class Resource(Struct, rename={"class_id": "class"}):
+    """What all answers have in common."""
 
 
-class Answer(Struct, rename={"class_id": "class"}, kw_only=True):
-    """What all have in common: in JSON `class_id` is `class`."""
-
-
-class Page(Struct, Generic[Item]):
-    """A part of a list; `next` is the `after` of the next part."""
-
-    items: list[Item]
-    next: str | None
-
-
-class Account(Answer):
-    """A party. `key` is the secret of its first key, shown once."""
+class Account(Resource):
+    """A party; `key` is the secret of its first key, in the answer that created it alone."""
 
     account_id: str
     name: str
@@ -33,8 +22,8 @@ class Account(Answer):
     key: str | None = None
 
 
-class Key(Answer):
-    """An API key; `key` is its secret, shown once."""
+class Key(Resource):
+    """An API key; `key` is its secret, in the answer that created it alone."""
 
     key_id: int
     prefix: str
@@ -45,8 +34,16 @@ class Key(Answer):
     key: str | None = None
 
 
-class Balance(Answer):
-    """An account's money in dollars."""
+class Deposit(Resource):
+    """Money that is in."""
+
+    account_id: str
+    amount: str
+    reference: str
+
+
+class Balance(Resource):
+    """An account's money: free, held for bids, in escrow for leases, earned."""
 
     account_id: str
     cash: str
@@ -55,7 +52,7 @@ class Balance(Answer):
     receivable: str
 
 
-class Class(Answer):
+class Class(Resource):
     """A contract that trades."""
 
     class_id: str
@@ -70,7 +67,7 @@ class Class(Answer):
     grace: str
 
 
-class BookLevel(Answer):
+class BookLevel(Resource):
     """All orders of one side at one price."""
 
     price: str
@@ -78,8 +75,8 @@ class BookLevel(Answer):
     orders: int
 
 
-class Book(Answer):
-    """A class's book for one delivery window, best prices first."""
+class Book(Resource):
+    """A class's book for one delivery window, best prices first, true for the log up to `position`."""
 
     class_id: str
     position: str | None
@@ -90,8 +87,27 @@ class Book(Answer):
     bids: list[BookLevel]
 
 
-class Status(Answer):
-    """How the exchange is: public figures."""
+class Fill(Resource):
+    """A trade as anyone may see it, numbered without gaps per class."""
+
+    number: int
+    class_id: str
+    fill_id: str
+    time: str
+    price: str
+    quantity: int
+    start: str
+    end: str
+    region: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    delivery: str
+    taker: str
+
+
+class Status(Resource):
+    """How the exchange is: its clock, its log, its figures."""
 
     time: str
     speed: int
@@ -108,8 +124,8 @@ class Status(Answer):
     imbalance_microusd: int
 
 
-class OrderFill(Answer):
-    """A trade of an own order, and its lease."""
+class OrderFill(Resource):
+    """A trade of an own order."""
 
     fill_id: str
     lease_id: str
@@ -119,37 +135,33 @@ class OrderFill(Answer):
     end: str
 
 
-class Refusal(Answer):
-    """Why the engine refused an order."""
+class Refusal(Resource):
+    """Why the exchange refused."""
 
     code: str
     message: str
     field: str
 
 
-class Accepts(Answer):
-    """What a bid accepts within its class; as it stands here, any guaranteed capacity."""
+class Accepts(Resource):
+    """What a bid accepts."""
 
-    regions: list[str] = []
-    """Empty: any."""
-    delivery: str = "container"
-    """The least: container, vm or bare_metal."""
-    interconnect: str = "none"
-    """The least: none, nvlink or infiniband."""
-    confidential: bool = False
-    interruptible: bool = False
-    only_suppliers: list[str] = []
-    not_suppliers: list[str] = []
+    regions: list[str]
+    delivery: str
+    interconnect: str
+    confidential: bool
+    interruptible: bool
+    only_suppliers: list[str]
+    not_suppliers: list[str]
 
 
-class OrderState(Answer):
-    """What bids and asks have in common. `fills` is None in lists."""
+class OrderState(Resource):
+    """Where an order stands. `status`: sent, open, filled, cancelled, expired, rejected, lost."""
 
     order_id: str | None
     client_order_id: str
     class_id: str
     status: str
-    """sent, open, filled, cancelled, expired, rejected or lost."""
     quantity: int
     filled: int
     left: int
@@ -159,6 +171,7 @@ class OrderState(Answer):
     refusal: Refusal | None
     created_at: str
     fills: list[OrderFill] | None
+    """None in lists."""
     time_in_force: str
     expire_at: str | None
     post_only: bool
@@ -166,14 +179,9 @@ class OrderState(Answer):
     not_after: str
     fee_bps: int
 
-    @property
-    def stands(self) -> bool:
-        """Whether more can come of it."""
-        return self.status in ("sent", "open")
-
 
 class Bid(OrderState, tag_field="side", tag="bid"):
-    """A bid, every term as the exchange understood it."""
+    """A bid as the exchange understood it."""
 
     duration: str
     starts: list[str]
@@ -183,7 +191,7 @@ class Bid(OrderState, tag_field="side", tag="bid"):
 
 
 class Ask(OrderState, tag_field="side", tag="ask"):
-    """An ask, every term as the exchange understood it."""
+    """An ask as the exchange understood it."""
 
     start: str
     end: str
@@ -200,8 +208,11 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
-class Lease(Answer):
-    """Capacity that was sold, as this account sees it. The other side's money is None."""
+class Lease(Resource):
+    """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
+
+    `state`: pending_delivery, delivered, active, closed.
+    """
 
     lease_id: str
     class_id: str
@@ -220,7 +231,6 @@ class Lease(Answer):
     tier: str
     notice_minutes: int
     state: str
-    """pending_delivery, delivered, active or closed."""
     close_reason: str
     created_at: str
     deliver_by: str
@@ -234,8 +244,8 @@ class Lease(Answer):
     earned: str | None
 
 
-class UsageReport(Answer):
-    """What a lease has used so far, in all: GPUs × milliseconds, cumulative."""
+class UsageReport(Resource):
+    """What a lease has used so far, in all: GPUs × milliseconds, numbered 1, 2, 3, …"""
 
     lease_id: str
     sequence: int
@@ -243,8 +253,8 @@ class UsageReport(Answer):
     final: bool = False
 
 
-class UsageAnswer(Answer):
-    """What became of a report: accepted, refused, or unknown (not answered in time: send it again)."""
+class UsageAnswer(Resource):
+    """What became of one report. `status`: accepted, refused, unknown."""
 
     lease_id: str
     sequence: int
@@ -252,29 +262,10 @@ class UsageAnswer(Answer):
     error: Refusal | None
 
 
-class Usage(Answer):
-    """A report that was accepted."""
+class Usage(Resource):
+    """An accepted report."""
 
     sequence: int
     gpu_ms: int
     final: bool
     reported_at: str
-
-
-class Fill(Answer):
-    """A trade as anyone may see it. It may come twice: go by `number`, which counts its class's fills."""
-
-    number: int
-    class_id: str
-    fill_id: str
-    time: str
-    price: str
-    quantity: int
-    start: str
-    end: str
-    region: str
-    interconnect: str
-    confidential: bool
-    tier: str
-    delivery: str
-    taker: str
