@@ -1,11 +1,13 @@
-"""Runs the scenarios in `scenarios/*.txt`: what a trader sends, and line by line what the market answers.
+"""Runs the scenarios in `scenarios/*.txt` and the worked examples of `matching_engine/RULES.md`.
+
+A scenario is what traders send, and line by line what the market answers:
 
     ## the cheapest ask first          a scenario begins: one class H100, an empty book, the time 0h
     a1: ask 8 @ 2.50 0h..24h           an order: 8 GPUs at $2.50 a GPU-hour, available from 0h to 24h
     b1: bid 4 @ 2.60 2h at 1h,3h       4 GPUs for 2 hours, from 1h or else from 3h; `now` is a start too
     > fill a1 to b1: 4 @ 2.50, 1h..3h, taker bid, left 0
     > filled b1                        all events of the command above, but that an order was accepted
-    = unsold a1 0h..24h: 4             what must be so then
+    = unsold a1: 0h..24h: 4            what must be so then
     @ 2h tick                          `@ TIME` before a command: the log's time, for this and what follows
 
 Options stand behind an order: by=ACCOUNT owner=OWNER until=TIME tif=ioc min_fill=4 lot=2 min=30m prefer=start post_only
@@ -34,6 +36,7 @@ T0 = 1_795_478_400_000
 """0h: midnight of 24 November 2026, UTC."""
 CLASS = "H100"
 FOLDER = Path(__file__).parent / "scenarios"
+RULES = Path(__file__).parents[2] / "matching_engine" / "RULES.md"
 
 
 def scenarios() -> dict[str, list[str]]:
@@ -45,6 +48,10 @@ def scenarios() -> dict[str, list[str]]:
             name = f"{file.stem}: {title}"
             assert name not in found, f"{name} stands twice"
             found[name] = [line for line in lines if line and not line.startswith("#")]
+    for heading, block in re.findall(
+        r"\n## ([^\n]+)(?:(?!\n## ).)*?\n```market\n(.*?)```", RULES.read_text(), re.DOTALL
+    ):
+        found[f"RULES.md: {heading}"] = block.splitlines()
     return found
 
 
