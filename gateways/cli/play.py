@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from gateways.cli.demand import DEVELOPERS, Demand, offers, pace, terms
 from gateways.cli.facts.classes import standard_classes
@@ -34,7 +34,7 @@ from schemas.units import format_duration, format_usd
 SHOW_EVERY_S = 0.25
 STATUS_EVERY_S = 0.5
 BOOKS_EVERY_S = 1.0
-FILLS_WAIT_S = 5.0
+MAX_ACCOUNTS = 1_000
 RATE_OVER = 10
 """Readings of the status over which the rate of orders is taken: about five seconds."""
 MAX_RECENT = 20
@@ -54,13 +54,13 @@ class PlayState(Struct):
     """By class, for a delivery window from now on."""
     last: dict[str, str] = {}
     """By class, the price of its last fill."""
-    recent: deque[Fill] = deque()
+    recent: deque[Fill] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
     """The last fills, oldest first."""
     orders_per_s: float = 0.0
     p50_ms: float = 0.0
     """Order to fill: from sending an order to the answer that has its fill."""
     p99_ms: float = 0.0
-    refusals: Counter[str] = Counter()
+    refusals: Counter[str] = field(default_factory=Counter)
     trouble: str = ""
 
 
@@ -109,7 +109,7 @@ async def play(
         supply = offers(prices, specs, seed)
         sellers = sorted({offer.line.seller for offer in supply})
         buyers = [f"developer-{number:02}" for number in range(1, DEVELOPERS + 1)]
-        known = {account.name: account.account_id async for account in admin.accounts()}
+        known = {account.name: account.account_id for account in await admin.accounts(limit=MAX_ACCOUNTS)}
         accounts = Accounts(url, admin, stack, known)
         suppliers = [
             Supplier(
@@ -216,7 +216,6 @@ class Watch:
         self._state = state
         self._on_state = on_state
         self._orders: deque[tuple[float, int]] = deque(maxlen=RATE_OVER)
-        self._cursor = "end"
 
     @property
     def status(self) -> Status:
@@ -228,7 +227,7 @@ class Watch:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._floor.again(STATUS_EVERY_S, self.read_status))
             group.create_task(self._floor.again(BOOKS_EVERY_S, self._read_books))
-            group.create_task(self._floor.again(0.0, self._read_fills))
+            group.create_task(self._floor.again(STATUS_EVERY_S, self._read_fills))
             group.create_task(self._floor.again(SHOW_EVERY_S, self._show))
 
     async def read_status(self) -> None:
@@ -264,11 +263,9 @@ class Watch:
         self._state.books = {book.class_id: book for book in await asyncio.gather(*calls)}
 
     async def _read_fills(self) -> None:
-        page = await self._exchange.fills_page(after=self._cursor, wait_s=FILLS_WAIT_S)
-        assert page.next is not None, "the stream of fills has no end"
-        self._cursor = page.next
-        self._state.recent = deque([*self._state.recent, *page.items], maxlen=MAX_RECENT)
-        self._state.last |= {fill.class_id: fill.price for fill in page.items}
+        async for fill in self._exchange.fills():
+            self._state.recent.append(fill)
+            self._state.last[fill.class_id] = fill.price
 
     async def _show(self) -> None:
         self._state.time = self._floor.clock.now()

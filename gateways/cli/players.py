@@ -4,7 +4,7 @@ import asyncio
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, TypeVar
 
@@ -116,7 +116,7 @@ class Supplier:
 
     async def remember(self) -> None:
         """Finds what it had on sale in an earlier run."""
-        async for order in self._exchange.orders(status="open"):
+        for order in await self._exchange.orders(status="open", limit=MAX_LEASES):
             row, _, end = order.client_order_id.removeprefix("row-").partition("-until-")
             if end:
                 self._until[int(row)] = max(int(end), self._until.get(int(row), 0))
@@ -150,14 +150,14 @@ class Supplier:
 
     async def deliver(self) -> None:
         """Hands over what was sold since the last time."""
-        leases = await _newest(self._exchange.leases(role="supplier", state="pending_delivery"))
+        leases = await self._exchange.leases(role="supplier", state="pending_delivery", limit=MAX_LEASES)
         await self._floor.attempt_all(
             [self._exchange.deliver(lease.lease_id, f"ssh play@{lease.lease_id}.example") for lease in leases]
         )
 
     async def meter(self) -> None:
         """Reports what each running lease has used so far."""
-        leases = await _newest(self._exchange.leases(role="supplier", state="delivered,active"))
+        leases = await self._exchange.leases(role="supplier", state="delivered,active", limit=MAX_LEASES)
         now = self._floor.clock.now()
         reports: list[UsageReport] = []
         running: dict[str, int] = {}
@@ -186,7 +186,7 @@ class Supplier:
         """0 where there is none yet; else as the exchange has it, since an earlier run reported."""
         if not lease.used_gpu_ms:
             return 0
-        return max([usage.sequence async for usage in self._exchange.usage(lease.lease_id)])
+        return (await self._exchange.usage(lease.lease_id, limit=1))[-1].sequence
 
 
 def usage_report(lease: Lease, sequence: int, now: int) -> UsageReport | None:
@@ -234,7 +234,7 @@ class Developers:
     async def accept(self) -> None:
         """Accepts what was delivered, where the buyer's word does it."""
         for exchange in self._exchanges:
-            leases = await _newest(exchange.leases(state="delivered"))
+            leases = await exchange.leases(state="delivered", limit=MAX_LEASES)
             await self._floor.attempt_all(
                 [exchange.accept(lease.lease_id) for lease in leases if accepted_by(lease.lease_id) == "word"]
             )
@@ -284,12 +284,3 @@ class Developers:
 def moment(units: int, unit_ms: int) -> str:
     """So many units from now, as the API takes it."""
     return f"now+{format_duration(units * unit_ms)}" if units else "now"
-
-
-async def _newest(leases: AsyncIterator[Lease]) -> list[Lease]:
-    newest: list[Lease] = []
-    async for lease in leases:
-        newest.append(lease)
-        if len(newest) == MAX_LEASES:
-            break
-    return newest
