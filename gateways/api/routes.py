@@ -374,7 +374,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     async def list_leases(
         request: ApiRequest,
         role: FromQuery[str] = "buyer",
-        state: FromQuery[str | None] = None,
+        states: Annotated[str | None, QueryParameter(name="state")] = None,
         class_id: ClassFilter = None,
         order_id: FromQuery[str | None] = None,
         after: FromQuery[str | None] = None,
@@ -386,7 +386,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         found = await store.leases(
             account,
             role=terms.choice("role", _SIDES, role),
-            states=[terms.choice("state", _STATES, each) for each in state.split(",")] if state else (),
+            states=[terms.choice("state", _STATES, each) for each in states.split(",")] if states else (),
             class_id=class_id,
             before=None if after is None else terms.parsed("after", parse_lease_id, after),
             limit=limit,
