@@ -11,6 +11,8 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
 _OFFSET_BITS = 48
 MAX_PARTITION = (1 << 15) - 1
+MAX_ACCOUNT = (1 << 53) - 1
+"""An account's id is exact in any JSON reader."""
 
 FillId = tuple[int, int]
 """(position of the command, index of the fill among that command's fills)."""

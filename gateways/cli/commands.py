@@ -5,7 +5,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateways.client import Exchange, ExchangeError
-from gateways.client.types import Accepts, Ask, Bid, Lease, Order, UsageReport
+from gateways.client.types import Accepts, Ask, Bid, Fill, Lease, Order, UsageReport
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0."""
@@ -25,7 +26,6 @@ CONFIG = Path("~/.config/cx/config.json")
 DEFAULT_URL = "http://127.0.0.1:8080"
 HOURS_AHEAD = 23
 """A bid that names no start accepts now, or else the next hours, so many."""
-MAX_LISTED = 10_000
 
 app = cyclopts.App(
     name="cx",
@@ -105,8 +105,6 @@ def buy(
     """
     starts = start or ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
     terms: dict[str, Any] = {
-        "duration": for_,
-        "split": split,
         "starts": ["now"] if now_only else starts,
         "prefer": "price" if cheapest else "start",
         "time_in_force": tif,
@@ -120,7 +118,7 @@ def buy(
     }
 
     async def call(exchange: Exchange) -> None:
-        order = await exchange.buy(class_, gpus=gpus, max_price=max_, **terms, **_named(id))
+        order = await exchange.bid(class_, gpus, max_, duration=for_, min_fill=split or gpus, **terms, **_named(id))
         _show_order(order, access)
 
     _run(call, access)
@@ -173,7 +171,6 @@ def sell(
         _fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)
     terms: dict[str, Any] = {
         "start": start,
-        "end": end or f"now+{for_}",
         "region": region,
         "delivery": delivery,
         "interconnect": interconnect,
@@ -186,7 +183,7 @@ def sell(
     }
 
     async def call(exchange: Exchange) -> None:
-        order = await exchange.sell(class_, gpus=gpus, price=price, **terms, **_named(id))
+        order = await exchange.ask(class_, gpus, price, end=end or f"now+{for_}", **terms, **_named(id))
         _show_order(order, access)
 
     _run(call, access)
@@ -222,7 +219,7 @@ def orders(*, status: str | None = None, class_: ClassOption = None, limit: int 
     """
 
     async def call(exchange: Exchange) -> None:
-        found = await _some(exchange.orders(status=status, class_id=class_), limit)
+        found = await exchange.orders(status=status, class_id=class_, limit=limit)
         columns = ("order", "side", "class", "GPUs", "filled", "$/GPU-h", "window", "status")
         _show(found, columns, (_order_row(each) for each in found), access)
 
@@ -287,25 +284,18 @@ def fills(
     Parameters
     ----------
     follow: go on with those to come, until Ctrl-C
-    after: `start`, `end`, or a cursor; without it the newest, or with --follow those to come
-    limit: without --follow, so many at the most
+    after: `start` for all there are, `end` for those to come alone; end is what --follow does by itself
+    limit: without --follow, the newest so many
     """
 
     async def call(exchange: Exchange) -> None:
         if follow:
-            async for fill in exchange.market_fills(class_id=class_, after=after or "end"):
+            async for fill in exchange.fills(class_id=class_, after=after or "end"):
                 _line(fill, access)
-            return
-        shown: list[Any] = []
-        cursor = after or "start"
-        while True:
-            page = await exchange.fills_page(class_id=class_, after=cursor)
-            shown = [*shown, *page.items]
-            shown = shown[:limit] if after else shown[-limit:]
-            if not page.items or (after and len(shown) == limit) or page.next is None:
-                break
-            cursor = page.next
-        for fill in shown:
+        newest: deque[Fill] = deque(maxlen=limit)
+        async for fill in exchange.fills(class_id=class_, after=after or "start", follow=False):
+            newest.append(fill)
+        for fill in newest:
             _line(fill, access)
 
     _run(call, access)
@@ -342,7 +332,7 @@ def leases(
     """
 
     async def call(exchange: Exchange) -> None:
-        found = await _some(exchange.leases(role=as_, state=state, class_id=class_), limit)
+        found = await exchange.leases(role=as_, state=state, class_id=class_, limit=limit)
         money = "charged $" if as_ == "buyer" else "earned $"
         columns = ("lease", "class", "GPUs", "$/GPU-h", "from", "until", "state", money, "connection")
         _show(found, columns, (_lease_row(each) for each in found), access)
@@ -395,7 +385,7 @@ def usage(lease_id: str, /, *, limit: int = 50, access: Access = HERE) -> None:
     """List the metered use of a lease."""
 
     async def call(exchange: Exchange) -> None:
-        found = await _some(exchange.usage(lease_id), limit)
+        found = await exchange.usage(lease_id, limit=limit)
         rows = ((str(u.sequence), str(u.gpu_ms), "yes" if u.final else "", u.reported_at) for u in found)
         _show(found, ("sequence", "GPU-ms in all", "final", "reported"), rows, access)
 
@@ -446,7 +436,7 @@ def list_accounts(*, limit: int = 50, access: Access = HERE) -> None:
     """List all accounts."""
 
     async def call(exchange: Exchange) -> None:
-        found = await _some(exchange.accounts(), limit)
+        found = await exchange.accounts(limit=limit)
         _show(found, ("account", "name", "created"), ((a.account_id, a.name, a.created_at) for a in found), access)
 
     _run(call, access)
@@ -472,7 +462,7 @@ def list_keys(*, account: str = "me", access: Access = HERE) -> None:
     """List your keys, without their secrets."""
 
     async def call(exchange: Exchange) -> None:
-        found = await exchange.keys(account)
+        found = await exchange.keys(account_id=account)
         rows = ((str(k.key_id), k.prefix, k.label, ",".join(k.scopes), "revoked" if k.revoked else "") for k in found)
         _show(found, ("key", "prefix", "label", "scopes", ""), rows, access)
 
@@ -527,15 +517,6 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _named(client_order_id: str | None) -> dict[str, Any]:
     return {} if client_order_id is None else {"client_order_id": client_order_id}
-
-
-async def _some(items: AsyncIterator[Any], limit: int) -> list[Any]:
-    found: list[Any] = []
-    async for item in items:
-        if len(found) >= min(limit, MAX_LISTED):
-            break
-        found.append(item)
-    return found
 
 
 def _show(

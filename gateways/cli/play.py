@@ -99,7 +99,9 @@ async def play(
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(Exchange(url, admin_key))
         clock = Clock(speed)
-        clock.set((await admin.status()).time)
+        before = await admin.status()
+        began = time.monotonic()
+        clock.set(before.time)
         floor = Floor(pace(speed), clock, run=f"{seed}-{clock.now()}")
         prices = list_prices()
         specs = {spec.class_id: spec for spec in standard_classes()}
@@ -130,7 +132,6 @@ async def play(
         state = PlayState(seed=seed, speed=speed, prices_date=max(line.date for line in prices), classes=traded)
         watch = Watch(admin, floor, state, on_state)
         await watch.read_status()
-        began, orders_before = time.monotonic(), watch.status.orders
         try:
             async with asyncio.timeout(duration_s), asyncio.TaskGroup() as group:
                 group.create_task(developers.bid())
@@ -142,7 +143,7 @@ async def play(
                     group.create_task(floor.again(OFFER_EVERY_S, supplier.offer))
                 group.create_task(watch.run())
         except TimeoutError:
-            return await watch.summary(time.monotonic() - began, orders_before)
+            return await watch.summary(before.orders, time.monotonic() - began)
     raise AssertionError("a play ends by its time, or is cancelled")
 
 
@@ -240,7 +241,7 @@ class Watch:
         self._state.orders_per_s = round((last - first) / (last_at - first_at), 1) if last_at > first_at else 0.0
         self._state.p50_ms, self._state.p99_ms = self._percentiles()
 
-    async def summary(self, elapsed_s: float, orders_before: int) -> Summary:
+    async def summary(self, orders_before: int, elapsed_s: float) -> Summary:
         """At the end."""
         await self.read_status()
         status = self.status

@@ -146,13 +146,13 @@ class Refusal(Resource):
 class Accepts(Resource):
     """What a bid accepts."""
 
-    regions: list[str]
-    delivery: str
-    interconnect: str
-    confidential: bool
-    interruptible: bool
-    only_suppliers: list[str]
-    not_suppliers: list[str]
+    regions: list[str] = []
+    delivery: str = "container"
+    interconnect: str = "none"
+    confidential: bool = False
+    interruptible: bool = False
+    only_suppliers: list[str] = []
+    not_suppliers: list[str] = []
 
 
 class OrderState(Resource):

@@ -245,3 +245,93 @@ WITH moved AS (
     RETURNING step.topic, step.partition, step.next_offset, step.position
 )
 SELECT pg_notify('settled', format('%s %s %s %s', topic, partition, next_offset, position)) FROM moved;
+
+-- The audit: each finds what should not be, at most $1 rows of (what, found, expected).
+
+-- name: audit_transactions
+SELECT 'the entries of transaction ' || transactions.reference AS what, sum(amount)::text AS found, '0' AS expected
+FROM entries JOIN transactions ON transactions.id = entries.transaction
+GROUP BY transactions.id HAVING sum(amount) <> 0 ORDER BY transactions.id LIMIT $1;
+
+-- name: audit_balances
+SELECT 'the balance of ledger account ' || account.id AS what, account.balance::text AS found,
+    coalesce(posted.amount, 0)::text AS expected
+FROM ledger_accounts AS account
+FULL JOIN (SELECT ledger_account, sum(amount) AS amount FROM entries GROUP BY ledger_account) AS posted
+    ON posted.ledger_account = account.id
+WHERE account.balance IS DISTINCT FROM coalesce(posted.amount, 0)
+    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue'))
+ORDER BY account.id LIMIT $1;
+
+-- name: audit_holds
+WITH held AS (
+    SELECT account, sum(held) AS held FROM orders WHERE held > 0 GROUP BY account
+), ledger AS (
+    SELECT account, balance FROM ledger_accounts WHERE kind = 'hold'
+)
+SELECT 'the hold of account ' || coalesce(ledger.account, held.account) AS what,
+    coalesce(ledger.balance, 0)::text AS found, coalesce(held.held, 0)::text AS expected
+FROM ledger FULL JOIN held ON held.account = ledger.account
+WHERE coalesce(ledger.balance, 0) <> coalesce(held.held, 0)
+ORDER BY 1 LIMIT $1;
+
+-- A bid that came past the gateways has no digest, and holds what its account had.
+-- name: audit_orders
+SELECT 'what is held for order ' || account || ' ' || client_order_id AS what, held::text AS found, may_cost::text AS expected
+FROM (
+    SELECT *, CASE WHEN side = 0 AND status = 'open'
+        THEN ceil(price::numeric * remaining * duration * (10000 + fee_bps) / 36000000000) ELSE 0 END AS may_cost
+    FROM orders WHERE status <> 'sent'
+) AS answered
+WHERE held > may_cost OR (held < may_cost AND digest <> '')
+ORDER BY account, client_order_id LIMIT $1;
+
+-- name: audit_escrows
+SELECT 'the escrow of lease number ' || number AS what, escrow::text AS found, may_cost::text AS expected
+FROM (
+    SELECT leases.number, coalesce(ledger.balance, 0) AS escrow, CASE WHEN state = 'closed' THEN 0 ELSE
+        floor(price::numeric * quantity * (end_at - start_at) / 3600000)
+        + floor(price::numeric * quantity * (end_at - start_at) * buyer_fee_bps / 36000000000) - charged END AS may_cost
+    FROM leases LEFT JOIN ledger_accounts AS ledger ON ledger.id = -leases.number
+) AS escrows
+WHERE escrow <> may_cost ORDER BY number LIMIT $1;
+
+-- name: audit_charges
+SELECT 'the bill of lease number ' || number AS what, charged || ' charged, ' || earned || ' earned' AS found,
+    cost + buyer_fee || ' charged, ' || cost - seller_fee || ' earned' AS expected
+FROM (
+    SELECT *, floor(price::numeric * used_gpu_ms / 3600000) AS cost,
+        floor(price::numeric * used_gpu_ms * buyer_fee_bps / 36000000000) AS buyer_fee,
+        floor(price::numeric * used_gpu_ms * seller_fee_bps / 36000000000) AS seller_fee
+    FROM leases
+) AS bills
+WHERE charged <> cost + buyer_fee OR earned <> cost - seller_fee ORDER BY number LIMIT $1;
+
+-- name: audit_usage
+SELECT 'the use of lease number ' || number AS what, used_gpu_ms::text AS found, coalesce(reported, 0)::text AS expected
+FROM (
+    SELECT number, used_gpu_ms, (SELECT gpu_ms FROM usage WHERE (usage.position, usage.fill_index)
+        = (leases.position, leases.fill_index) ORDER BY sequence DESC LIMIT 1) AS reported
+    FROM leases
+) AS metered
+WHERE used_gpu_ms <> coalesce(reported, 0) ORDER BY number LIMIT $1;
+
+-- name: audit_earnings
+SELECT 'what account ' || coalesce(seller, account) || ' earned' AS what, coalesce(balance, 0)::text AS found,
+    coalesce(earned, 0)::text AS expected
+FROM (SELECT seller, sum(earned) AS earned FROM leases GROUP BY seller) AS sold
+FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'payable') AS ledger ON account = seller
+WHERE coalesce(balance, 0) <> coalesce(earned, 0)
+UNION ALL
+SELECT 'the revenue', balance::text, (SELECT coalesce(sum(charged - earned), 0) FROM leases)::text
+FROM ledger_accounts WHERE kind = 'revenue' AND balance <> (SELECT coalesce(sum(charged - earned), 0) FROM leases)
+LIMIT $1;
+
+-- name: audit_figures
+SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS leases,
+    (SELECT count(*) FROM entries) AS entries;
+
+-- name: audit_leases
+SELECT position, fill_index, class_id, bid_id, ask_id, buyer, seller, price, quantity, start_at, end_at,
+    buyer_fee_bps, seller_fee_bps
+FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index) USING (position, fill_index);

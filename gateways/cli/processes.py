@@ -1,0 +1,218 @@
+"""Wires the exchange: every service gets its collaborators here and nowhere else.
+
+Crash-only: a service that fails ends the whole process with its error, and starting again is the only recovery.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from gateways.api.app import Exchange, create_app
+from gateways.api.keys import PREFIX_LENGTH, digest, new_secret
+from gateways.api.server import serve
+from gateways.cli.facts.classes import standard_classes
+from gateways.client import Exchange as Client
+from gateways.log.open import open_log
+from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.replica import Replica
+from matching_engine import checks
+from matching_engine.service import EngineMetrics, EngineService
+from schemas.log import Log
+from schemas.store import Scope
+from schemas.topics import COMMANDS
+from settlement.postgres import EmbeddedPostgres
+from settlement.service import SettlementService
+from settlement.store import Store
+
+READY_TIMEOUT_S = 600.0
+"""For recovery: folding a long log from its start takes its time."""
+CONFIG = "cx.json"
+EXCHANGE = "exchange"
+"""The name of the exchange's own account, the first one."""
+
+
+class Settings(Struct, frozen=True):
+    """Where one exchange lives and how it is reached."""
+
+    data: Path
+    """Folder of the embedded log, the embedded Postgres and `cx.json`."""
+    log: str = "embedded"
+    """`embedded` or `kafka://HOST:PORT[,HOST:PORT]`."""
+    dsn: str | None = None
+    """A Postgres to use; None runs the embedded one."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 picks a free one."""
+    partitions: int = 1
+    speed: int = 1
+    """Of the embedded log's clock, fixed when it is created."""
+    list_classes: bool = True
+    """Open a book for each standard class at start."""
+
+
+class Service(Protocol):
+    """Runs until cancelled; raises on any unexpected error."""
+
+    ready: asyncio.Event
+
+    async def run(self) -> None: ...
+
+
+class Running(Struct, frozen=True):
+    """A running exchange."""
+
+    url: str
+    admin_key: str
+    config: Path
+    """The file with both, for `CX_CONFIG`."""
+    log: Log
+
+
+@contextlib.asynccontextmanager
+async def exchange(settings: Settings) -> AsyncIterator[Running]:
+    """The whole exchange in this process, ready to trade. Leaves nothing running behind."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        log = await stack.enter_async_context(
+            connected(settings.log, settings.partitions, folder=settings.data / "log", speed=settings.speed)
+        )
+        store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
+        registry = CollectorRegistry()
+        metrics = EngineMetrics(registry)
+        partitions = range(log.partitions(COMMANDS))
+        await stack.enter_async_context(
+            supervised(
+                [
+                    *(EngineService(log, partition, metrics=metrics) for partition in partitions),
+                    SettlementService(log, store),
+                    *(FillsPublisher(log, partition) for partition in partitions),
+                ]
+            )
+        )
+        url = await stack.enter_async_context(serving(log, store, settings.host, settings.port, registry))
+        key = await _admin_key(store, _saved_key(settings.data / CONFIG), log.now())
+        if settings.list_classes:
+            await _list_standard_classes(url, key)
+        yield Running(url=url, admin_key=key, config=_write_config(settings.data / CONFIG, url, key), log=log)
+
+
+@contextlib.asynccontextmanager
+async def audited(settings: Settings) -> AsyncIterator[tuple[Log, Store]]:
+    """The log and the database of an exchange that is to be looked at; an embedded one must not be running."""
+    async with (
+        connected(settings.log, folder=settings.data / "log", read_only=True) as log,
+        connected_store(settings.dsn, settings.data / "postgres") as store,
+    ):
+        yield log, store
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    url: str, partitions: int = 1, *, folder: Path = Path(), speed: int = 1, read_only: bool = False
+) -> AsyncIterator[Log]:
+    """The log that `url` names; an embedded one in `folder`."""
+    log = await open_log(url, folder=folder, partitions=partitions, speed=speed, read_only=read_only)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+@contextlib.asynccontextmanager
+async def connected_store(dsn: str | None, folder: Path = Path()) -> AsyncIterator[Store]:
+    """Settlement's database, migrated: the one that `dsn` names, else the embedded one in `folder`."""
+    async with contextlib.AsyncExitStack() as stack:
+        if dsn is None:
+            dsn = await stack.enter_async_context(EmbeddedPostgres.running(folder))
+        store = await Store.connect(dsn)
+        stack.push_async_callback(store.close)
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def serving(log: Log, store: Store, host: str, port: int, registry: CollectorRegistry) -> AsyncIterator[str]:
+    """The HTTP API, with a replica of the books beside it: its address."""
+    replica = Replica(log)
+    api = Exchange(log=log, store=store, books=replica, checks=checks, registry=registry)
+    async with supervised([replica, api]), serve(create_app(api), host, port) as server:
+        yield server.url
+
+
+@contextlib.asynccontextmanager
+async def supervised(services: Sequence[Service]) -> AsyncIterator[None]:
+    """Runs the services, entered when all are ready; where one fails the body is cancelled and its error raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(service.run(), name=type(service).__name__) for service in services]
+            try:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    for service in services:
+                        await service.ready.wait()
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the first ended the others
+
+
+async def forever(services: Sequence[Service]) -> None:
+    """Runs the services until cancelled, or until one fails."""
+    async with supervised(services):
+        await asyncio.Event().wait()
+
+
+async def _admin_key(store: Store, saved: str | None, now: int) -> str:
+    """The key of the exchange's own account: the saved one, or a new one where that is not valid any more."""
+    if saved is not None and (known := await store.key(digest(saved))) is not None and not known.revoked:
+        return saved
+    first = await store.accounts(after=0, limit=1)
+    account = (
+        first[0]
+        if first
+        else await store.create_account(EXCHANGE, buyer_fee_bps=0, seller_fee_bps=0, owner=None, now=now)
+    )
+    secret = new_secret()
+    prefix = secret[:PREFIX_LENGTH]
+    await store.create_key(
+        account.id, digest=digest(secret), prefix=prefix, label="the exchange", scopes=frozenset(Scope), now=now
+    )
+    return secret
+
+
+def _saved_key(config: Path) -> str | None:
+    try:
+        key: str = json.loads(config.read_text())["key"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return key
+
+
+def _write_config(path: Path, url: str, key: str) -> Path:
+    """Atomically, readable by this user alone: it holds a secret."""
+    draft = path.with_suffix(".new")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump({"url": url, "key": key}, file)
+    draft.replace(path)
+    return path
+
+
+async def _list_standard_classes(url: str, key: str) -> None:
+    """Opens a book for each standard class that has none yet."""
+    async with Client(url, key) as client:
+        listed = {listing.class_id for listing in await client.classes()}
+        for spec in standard_classes():
+            if spec.class_id not in listed:
+                await client.create_class(
+                    spec.class_id,
+                    accelerator=spec.accelerator,
+                    memory_gb=spec.memory_gb,
+                    form_factor=spec.form_factor,
+                )

@@ -1,0 +1,42 @@
+"""`make bench` runs all, `make bench ARGS="NAME …"` some: a table, then one JSON line each."""
+
+import asyncio
+import sys
+
+import msgspec
+import uvloop
+
+from tests.benchmarks.harness import Benchmark, Result, table
+from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
+from tests.benchmarks.pipeline import pipeline_kafka
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "pipeline_kafka": pipeline_kafka,
+    "order_to_fill_embedded": order_to_fill_embedded,
+    "order_to_fill_kafka": order_to_fill_kafka,
+}
+
+
+def main(names: list[str]) -> None:
+    """Exits with 2 where a name is unknown."""
+    if unknown := set(names) - set(BENCHMARKS):
+        sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHMARKS)}")
+    results: list[Result] = []
+    for name in names or BENCHMARKS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            results.append(runner.run(BENCHMARKS[name]()))
+    print(table(results))
+    for result in results:
+        line = {
+            "name": result.name,
+            "value": result.value,
+            "unit": result.unit,
+            "baseline": result.baseline,
+            "ratio": result.ratio,
+        }
+        print(msgspec.json.encode(line).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,111 @@
+"""An order's way through HTTP to its fill, the whole exchange in a process of its own, one order at a time."""
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from settlement.postgres import EmbeddedPostgres
+from tests.benchmarks.broker import running_broker
+from tests.benchmarks.harness import Result, in_turn, p50_ms
+from tests.exchange_process import ExchangeProcess, ready_market
+
+REQUESTS = 200
+ROUNDS = 5
+
+METHOD = f"p50 of {REQUESTS} orders one by one, median of {ROUNDS} rounds, not pinned"
+
+Request = Callable[[], Awaitable[None]]
+
+
+async def order_to_fill_embedded() -> Result:
+    """p50 of POST /v1/bids until its answer holds the fill, against a bare route with as many durable writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with _buying(Path(folder), "embedded") as buy, _bare_route(Path(folder)) as bare:
+            value, baseline, ratio = await in_turn(
+                lambda: p50_ms(buy, REQUESTS), lambda: p50_ms(bare, REQUESTS), ROUNDS
+            )
+    note = f"{METHOD}; baseline: a Litestar route with one Postgres and two SQLite commits"
+    return Result("order_to_fill_embedded", value, "ms", baseline, ratio, "<= 2", note)
+
+
+async def order_to_fill_kafka() -> Result:
+    """The same on Kafka, against a bare record that is produced, acknowledged and consumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            running_broker() as address,
+            _buying(Path(folder), f"kafka://{address}") as buy,
+            _bare_trip(address) as bare,
+        ):
+            value, baseline, ratio = await in_turn(
+                lambda: p50_ms(buy, REQUESTS), lambda: p50_ms(bare, REQUESTS), ROUNDS
+            )
+    note = f"{METHOD}; baseline: produce and consume one record"
+    return Result("order_to_fill_kafka", value, "ms", baseline, ratio, "<= 3", note)
+
+
+@contextlib.asynccontextmanager
+async def _buying(folder: Path, log: str) -> AsyncIterator[Request]:
+    """A request that places a bid of one GPU and sees its fill in the answer."""
+    async with ExchangeProcess.running(folder / "exchange", log=log) as exchange, ready_market(exchange) as market:
+        body = {"class": market.class_id, "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1}
+        async with aiohttp.ClientSession(exchange.url, headers={"Authorization": f"Bearer {market.buyer_key}"}) as http:
+
+            async def buy() -> None:
+                async with http.post("/v1/bids", json=body) as answer:
+                    order = await answer.json()
+                    if answer.status != 201 or order["status"] != "filled":
+                        raise RuntimeError(f"{answer.status}: {order}")
+
+            yield buy
+
+
+@contextlib.asynccontextmanager
+async def _bare_route(folder: Path) -> AsyncIterator[Request]:
+    async with EmbeddedPostgres.running(folder / "bare") as dsn:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.benchmarks.bare_route", dsn, str(folder), stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            port = int(await process.stdout.readline())
+            body = {"class": "H100-SXM-80GB", "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1}
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+
+                async def post() -> None:
+                    async with http.post("/", json=body) as answer:
+                        await answer.read()
+
+                yield post
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _bare_trip(address: str) -> AsyncIterator[Request]:
+    topic = f"trip-{uuid.uuid4().hex[:8]}"
+    producer = AIOKafkaProducer(bootstrap_servers=address, enable_idempotence=True)
+    consumer = AIOKafkaConsumer(bootstrap_servers=address, enable_auto_commit=False, auto_offset_reset="none")
+    await producer.start()
+    await consumer.start()
+    try:
+        await producer.send_and_wait(topic, b"first", partition=0)
+        place = TopicPartition(topic, 0)
+        consumer.assign([place])
+        consumer.seek(place, 1)
+
+        async def trip() -> None:
+            await producer.send_and_wait(topic, b"x" * 150, partition=0)
+            await consumer.getone()
+
+        yield trip
+    finally:
+        await consumer.stop()
+        await producer.stop()
