@@ -54,6 +54,7 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="critical",  # our own handler tells of errors; the rest is long polls that end with the server
                 access_log=False,
                 server_header=False,
                 backlog=BACKLOG,
