@@ -1,5 +1,6 @@
 """What every request passes first and last: a bound, an id, figures."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -47,6 +48,8 @@ class Doors:
             self._gauge.inc()
             try:
                 await app(scope, receive, stamped)
+            except asyncio.CancelledError:  # the server closes, and this request waited for something to happen
+                raise ApiError(503, "closing", "the exchange is closing: try again when it is back") from None
             finally:
                 self._in_flight -= 1
                 self._gauge.dec()
