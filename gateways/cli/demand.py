@@ -33,12 +33,15 @@ class Pace(Struct, frozen=True):
     unit_ms: int
     durations: tuple[int, ...]
     """Units for which developers rent."""
+    meter_every_s: float
+    """Wall seconds between two reports of a lease's use."""
 
 
 def pace(speed: int) -> Pace:
     """About a unit in a wall second, as far as the grid and an hour allow."""
     unit_ms = min(HOUR_MS, max(MINUTE_MS, speed * 1000 // GRID_MS * GRID_MS))
-    return Pace(unit_ms, (1, 2, 3, 4, 5) if unit_ms == MINUTE_MS else (1, 2, 3, 4, 6, 8, 12, 24))
+    durations = (1, 2, 3, 4, 5) if unit_ms == MINUTE_MS else (1, 2, 3, 4, 6, 8, 12, 24)
+    return Pace(unit_ms, durations, meter_every_s=min(20.0, max(2.0, 2 * unit_ms / 1000 / speed)))
 
 
 def terms(spec: ClassSpec, unit_ms: int) -> ClassSpec:
@@ -117,8 +120,11 @@ class Demand:
 
     def __init__(self, supply: list[Offer], ticks: dict[str, int], pace: Pace, seed: int) -> None:
         self._draw = random.Random(f"demand {seed}")
-        self._supply = supply
-        self._weights = list(accumulate(offer.quantity for offer in supply))
+        self._lines = [offer.line for offer in supply]
+        self._gpus = list(accumulate(offer.quantity for offer in supply))
+        self._of_class: dict[str, list[ListPrice]] = {}
+        for line in self._lines:
+            self._of_class.setdefault(line.class_id, []).append(line)
         self._ticks = ticks
         self._pace = pace
         self._profile = arrivals()
@@ -130,9 +136,10 @@ class Demand:
         return self._draw.expovariate(count * self._scale)
 
     def wish(self) -> Wish:
-        """The next one: near the price of an offer drawn by how much is on sale."""
+        """The next one: the class drawn by how much is on sale, the limit near the better of two of its prices."""
         draw = self._draw
-        line = draw.choices(self._supply, cum_weights=self._weights)[0].line
+        line = draw.choices(self._lines, cum_weights=self._gpus)[0]
+        price = min(line.price, draw.choice(self._of_class[line.class_id]).price)
         tick = self._ticks[line.class_id]
         quantity = draw.choices(_QUANTITIES, _OFTEN)[0]
         rests = draw.random() < 0.4
@@ -141,7 +148,7 @@ class Demand:
             developer=draw.randrange(DEVELOPERS),
             class_id=line.class_id,
             quantity=quantity,
-            price=max(tick, line.price * draw.randint(700, 1300) // 1000 // tick * tick),
+            price=max(tick, price * draw.randint(700, 1300) // 1000 // tick * tick),
             duration_ms=draw.choice(self._pace.durations) * self._pace.unit_ms,
             first_step=ahead,
             steps=STEPS if rests else 1,

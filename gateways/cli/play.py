@@ -19,7 +19,6 @@ from gateways.cli.players import (
     ACCEPT_EVERY_S,
     BUDGET_USD,
     DELIVER_EVERY_S,
-    METER_EVERY_S,
     OFFER_EVERY_S,
     Clock,
     Developers,
@@ -139,7 +138,7 @@ async def play(
                 group.create_task(floor.again(ACCEPT_EVERY_S, lambda: bank.pay(developers.broke)))
                 for supplier in suppliers:
                     group.create_task(floor.again(DELIVER_EVERY_S, supplier.deliver))
-                    group.create_task(floor.again(METER_EVERY_S, supplier.meter))
+                    group.create_task(floor.again(floor.pace.meter_every_s, supplier.meter))
                     group.create_task(floor.again(OFFER_EVERY_S, supplier.offer))
                 group.create_task(watch.run())
         except TimeoutError:

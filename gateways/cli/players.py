@@ -20,13 +20,12 @@ AT_ONCE = 8
 """Requests of one player at once."""
 MAX_OPEN = 50
 """Open orders that a developer has in mind, to cancel one."""
-MAX_LATENCIES = 20_000
+MAX_LATENCIES = 5_000
 MAX_REPORTS = 500
 MAX_LEASES = 5_000
 """Of one player, seen at a time: the newest."""
 OFFER_EVERY_S = 5.0
 DELIVER_EVERY_S = 0.3
-METER_EVERY_S = 2.0
 ACCEPT_EVERY_S = 1.0
 MAX_PAUSE_S = 5.0
 BUDGET_USD = "2000000"

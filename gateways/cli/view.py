@@ -18,6 +18,7 @@ LINE_EVERY_S = 5.0
 MAX_FILLS = 12
 _OTHER_LINES = 11
 """Of the view, beside a line a book and a line a fill."""
+_CROSSED = "A bid above an ask wants another region, size, fabric, tier or time."
 
 
 class View:
@@ -153,7 +154,7 @@ def _figures(state: PlayState) -> list[Text]:
             "" if off == 0 else "bold red",
         ),
         _line(f"refused: {refused or 'none'}", "dim"),
-        _line(state.trouble, "bold yellow"),
+        _line(state.trouble, "bold yellow") if state.trouble else _line(_CROSSED, "dim"),
     ]
 
 
