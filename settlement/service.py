@@ -38,6 +38,9 @@ MAX_DUE = 2_000
 MAX_ATTEMPTS = 5
 IDLE_POLL_S = 1.0
 BUSY_POLL_S = 0.05
+PACE_S = 0.02
+"""After a batch a stream rests so long, so that what comes meanwhile shares one transaction. A record that comes
+after a rest is applied at once. It is what leaves the database to the orders' own writes."""
 
 Message = Execution | Instruction | UsageReport | Unreadable
 StreamKey = tuple[str, int]
@@ -145,6 +148,8 @@ class SettlementService:
                 self._arrived.set()
                 if stream.items:
                     await stream.taken.wait()
+                    if not stream.may_have_more:
+                        await asyncio.sleep(PACE_S)
         finally:
             await reader.close()
 
