@@ -1,5 +1,6 @@
 """Refusals over HTTP: `{"error": {code, message, field, request_id}}` with a status that fits the code."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,7 @@ _STATUS_OF_REFUSAL = {
     Refusal.USAGE_CONFLICT: 409,
     Refusal.LEASE_STATE: 409,
 }
+_FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 _CODE_OF_STATUS = {400: "invalid", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -107,8 +109,7 @@ def _as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, BodyError):
-        message, _, path = str(error).partition(" - at `$")
-        return invalid(path.strip("`.").replace("[...]", ""), message)
+        return _invalid_body(error)
     if isinstance(error, DecodeError | UnicodeDecodeError):
         return invalid("", f"the body is not JSON: {error}")
     if isinstance(error, ValidationException):
@@ -120,6 +121,14 @@ def _as_api_error(error: Exception) -> ApiError:
     if isinstance(error, HTTPException) and error.status_code < 500:
         return ApiError(error.status_code, _CODE_OF_STATUS.get(error.status_code, "invalid"), error.detail)
     return ApiError(500, "internal", "the exchange failed on this request: its log has the request id")
+
+
+def _invalid_body(error: BodyError) -> ApiError:
+    """msgspec names where it was, and last of all the field that was missing or unknown."""
+    message, _, path = str(error).partition(" - at `$")
+    named = _FIELD.search(message)
+    parts = [*path.strip("`").replace("[...]", "").split("."), named[1] if named else ""]
+    return invalid(".".join(part for part in parts if part), message)
 
 
 def _invalid_parameter(error: ValidationException) -> ApiError:

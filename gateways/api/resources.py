@@ -18,6 +18,8 @@ Moment = Annotated[
     ),
 ]
 Duration = Annotated[str, Meta(description="whole minutes, like 24h, 90m, 7d or 1h30m", examples=["24h"])]
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""JSON has larger numbers; nothing here does."""
 Item = TypeVar("Item")
 
 
@@ -46,8 +48,8 @@ class NewAccount(Request):
     name: str
     owner: str | None = None
     """Whose orders may not trade with its: an account's id; its own where absent."""
-    buyer_fee_bps: int = 0
-    seller_fee_bps: int = 0
+    buyer_fee_bps: Int = 0
+    seller_fee_bps: Int = 0
     scopes: list[Scope] = []
 
 
@@ -130,11 +132,11 @@ class NewClass(Request):
 
     class_id: str
     accelerator: str
-    memory_gb: int
+    memory_gb: Int
     form_factor: str
     tick: Price = "0.0001"
     max_price: Price = "10000"
-    max_quantity: int = 65_536
+    max_quantity: Int = 65_536
     delivery_due: Duration = "15m"
     acceptance: Duration = "10m"
     grace: Duration = "72h"
@@ -227,11 +229,11 @@ class NewBid(Request):
     """A wish for GPUs over time."""
 
     class_id: str
-    quantity: int
+    quantity: Int
     price: Price
     """The limit."""
     duration: Duration
-    min_fill: int
+    min_fill: Int
     """The least GPUs in one fill, so from one place; equal to `quantity`: from one place or not at all."""
     start: Moment | None = None
     starts: list[Moment] | None = None
@@ -253,7 +255,7 @@ class NewAsk(Request):
     """Capacity for sale, at one place."""
 
     class_id: str
-    quantity: int
+    quantity: Int
     price: Price
     """The limit."""
     end: Moment
@@ -263,9 +265,9 @@ class NewAsk(Request):
     interconnect: str = "none"
     confidential: bool = False
     tier: str = "guaranteed"
-    notice_minutes: int = 0
+    notice_minutes: Int = 0
     min_duration: Duration = "1h"
-    lot: int = 1
+    lot: Int = 1
     time_in_force: str = "gtc"
     expire_at: Moment | None = None
     post_only: bool = False
@@ -413,9 +415,9 @@ class UsageReport(Request):
     """What a lease has used so far, in all, as its supplier metered it."""
 
     lease_id: str
-    sequence: int
+    sequence: Int
     """1, 2, 3, … for each lease."""
-    gpu_ms: int
+    gpu_ms: Int
     """GPUs × milliseconds, cumulative."""
     final: bool = False
     """No more will come; only after the lease's end."""

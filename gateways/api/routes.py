@@ -430,7 +430,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     async def list_usage(
         request: ApiRequest,
         lease_id: FromPath[str],
-        after: Annotated[int, QueryParameter(ge=0)] = 0,
+        after: Annotated[int, QueryParameter(ge=0, le=2**63 - 1)] = 0,
         limit: Limit = 100,
     ) -> resources.Page[resources.Usage]:
         """The accepted reports of a lease, by sequence."""

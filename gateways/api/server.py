@@ -54,7 +54,7 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="critical",  # our own handler tells of errors; the rest is long polls that end with the server
+                log_level="critical",  # errors are told by our own handler; the rest is long polls cut at the end
                 access_log=False,
                 server_header=False,
                 backlog=BACKLOG,

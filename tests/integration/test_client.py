@@ -24,7 +24,7 @@ async def test_a_standing_bid_sees_its_fills_as_they_come(exchange: Venue) -> No
     async with exchange.trader("cloud") as cloud, exchange.trader("developer") as cx:
         order = await cx.buy(CLASS, gpus=4, hours=2, max_price="2.00", split=1, starts=["now+1h"])
         assert (order.status, order.held) == ("open", "16.00")
-        watching = asyncio.create_task(anext(cx.fills(order)))
+        watching = asyncio.ensure_future(anext(cx.fills(order)))
         await asyncio.sleep(0.2)
         await cloud.sell(CLASS, gpus=1, price="1.99", hours=48)
         assert (await asyncio.wait_for(watching, 5)).price == "2.00"
