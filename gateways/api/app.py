@@ -87,8 +87,8 @@ def create_app(exchange: Exchange) -> Litestar:
             title="compute exchange",
             version="1",
             description="An exchange for GPU time. Money is decimal strings of dollars, times are RFC 3339 in UTC.",
-            path="/v1",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            path="/v1/openapi",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],  # the others are pages that ask other hosts
             use_handler_docstrings=True,
             components=Components(
                 security_schemes={"key": SecurityScheme(type="http", scheme="bearer", bearer_format="cx_…")}

@@ -3,11 +3,13 @@
 import re
 import uuid
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import ResponseSpec
 from litestar.types import Scope as AsgiScope
 from msgspec import DecodeError, Struct
 from msgspec import ValidationError as BodyError
@@ -48,6 +50,18 @@ class ErrorAnswer(Struct, frozen=True):
     """The body of every answer that is not a success."""
 
     error: ErrorBody
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """For the description of a route: these statuses come with an error."""
+    return {
+        status: ResponseSpec(ErrorAnswer, description=HTTPStatus(status).phrase, generate_examples=False)
+        for status in statuses
+    }
+
+
+ANYWHERE = documented(400, 429, 500, 503)
+"""Errors that every route may answer with."""
 
 
 class ApiError(Exception):

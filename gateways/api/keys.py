@@ -9,7 +9,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from gateways.api.errors import ApiError
+from gateways.api.errors import ANYWHERE, ApiError, documented
 from schemas.store import ApiKey, Scope, Store
 
 SECRET_BYTES = 32
@@ -60,8 +60,11 @@ class Keys:
         """The key was revoked: from now on its secret is asked of the store again."""
         self._known = {known: entry for known, entry in self._known.items() if entry[0].id != key_id}
 
-    def door(self, scope: Scope) -> dict[str, Any]:
-        """Settings of a route that wants a key with this scope; the handler finds it as `request.user`."""
+    def door(self, scope: Scope, *errors: int) -> dict[str, Any]:
+        """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.
+
+        `errors` are the statuses of refusals that are the route's own.
+        """
 
         async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
             key = await self.holder(connection.headers.get("authorization"))
@@ -69,7 +72,12 @@ class Keys:
                 raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
             connection.scope["user"] = key
 
-        return {"guards": [guard], "security": [{"key": [scope.value]}], "opt": {"scope": scope}}
+        return {
+            "guards": [guard],
+            "security": [{"key": [scope.value]}],
+            "opt": {"scope": scope},
+            "responses": ANYWHERE | documented(401, 403, *errors),
+        }
 
 
 def shown(key: ApiKey) -> str:

@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateways.api import resources, terms
-from gateways.api.errors import ApiError, invalid, refused
+from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
@@ -73,7 +73,7 @@ class ApiRequest(Request[ApiKey, Any, Any]):
 def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
     """Parties, their keys and their money."""
 
-    @post("/v1/accounts", **keys.door(Scope.ADMIN))
+    @post("/v1/accounts", **keys.door(Scope.ADMIN, 404, 409, 422))
     async def create_account(request: ApiRequest, data: JSONBody[resources.NewAccount]) -> resources.CreatedAccount:
         """Open an account; with scopes it gets a first key, whose secret is shown this once."""
         name = _text("name", data.name)
@@ -115,7 +115,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         """The account of this key."""
         return terms.shown_account(request.user.account)
 
-    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ))
+    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
     async def create_key(
         request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
     ) -> resources.CreatedKey:
@@ -129,13 +129,13 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         key, secret = await make_key(account, frozenset(data.scopes), label)
         return terms.created_key(key, secret)
 
-    @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ))
+    @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
     async def list_keys(request: ApiRequest, account_id: FromPath[str]) -> resources.Page[resources.Key]:
         """The account's keys, without their secrets."""
         account = await ruled_account(request.user, account_id)
         return resources.Page([terms.shown_key(key) for key in await store.keys(account)], None)
 
-    @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ))
+    @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ, 404))
     async def revoke_key(request: ApiRequest, account_id: FromPath[str], key_id: FromPath[int]) -> None:
         """Revoke a key that has no scope beyond this key's own; an admin's key revokes any."""
         account = await ruled_account(request.user, account_id)
@@ -147,7 +147,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         await store.revoke_key(account, key_id)
         keys.forget(key_id)
 
-    @post("/v1/deposits", **keys.door(Scope.ADMIN))
+    @post("/v1/deposits", **keys.door(Scope.ADMIN, 404, 409, 422, 504))
     async def deposit(data: JSONBody[resources.NewDeposit]) -> resources.Deposit:
         """Book money that came in from outside; the same reference again changes nothing."""
         account = terms.parsed("account_id", parse_account_id, data.account_id)
@@ -208,20 +208,21 @@ def market_routes(
 ) -> list[HTTPRouteHandler]:
     """What anyone may see of the market, and how the exchange is."""
     totals: tuple[Totals, float] | None = None
+    document: bytes | None = None
 
-    @get("/v1/classes")
+    @get("/v1/classes", responses=ANYWHERE)
     async def list_classes() -> resources.Page[resources.Class]:
         """All classes, by name."""
         return resources.Page([terms.shown_class(listing.spec) for listing in await classes.all()], None)
 
-    @post("/v1/classes", **keys.door(Scope.ADMIN))
+    @post("/v1/classes", **keys.door(Scope.ADMIN, 409, 422, 504))
     async def create_class(data: JSONBody[resources.NewClass]) -> resources.Class:
         """Open a book for a new class."""
         spec = terms.class_spec(data)
         await classes.create(spec)
         return terms.shown_class(spec)
 
-    @get("/v1/book/{class_id:str}")
+    @get("/v1/book/{class_id:str}", responses=ANYWHERE | documented(404, 422))
     async def book(
         class_id: FromPath[str],
         start: FromQuery[str] = "now",
@@ -250,7 +251,7 @@ def market_routes(
             bids=[_shown_level(level) for level in view.bids],
         )
 
-    @get("/v1/fills")
+    @get("/v1/fills", responses=ANYWHERE)
     async def fills(
         after: FromQuery[str] = "end",
         class_id: ClassFilter = None,
@@ -264,7 +265,7 @@ def market_routes(
         found, cursor = await feed.after(after, class_id=class_id, limit=limit, wait_s=wait_s)
         return resources.Page(found, cursor)
 
-    @get("/v1/status")
+    @get("/v1/status", responses=ANYWHERE)
     async def status() -> resources.Status:
         """How the exchange is: its clock, its log, its figures."""
         nonlocal totals
@@ -292,7 +293,7 @@ def market_routes(
             imbalance_microusd=figures.imbalance,
         )
 
-    @get("/v1/health")
+    @get("/v1/health", responses=ANYWHERE)
     async def health() -> dict[str, str]:
         """Whether this gateway takes requests."""
         return {"status": "ok"}
@@ -301,18 +302,27 @@ def market_routes(
     async def metrics() -> Response[bytes]:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return [list_classes, create_class, book, fills, status, health, metrics]
+    @get("/v1/openapi.json", include_in_schema=False)
+    async def openapi(request: ApiRequest) -> Response[bytes]:
+        nonlocal document
+        document = document or msgspec.json.encode(request.app.openapi_schema.to_schema())
+        return Response(document, media_type=MediaType.JSON)
+
+    return [list_classes, create_class, book, fills, status, health, metrics, openapi]
 
 
 def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -> list[HTTPRouteHandler]:
     """Asks and bids."""
 
-    @post("/v1/bids", **keys.door(Scope.TRADE))
+    @post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
     async def place_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> Response[resources.Order]:
-        """Bid for GPUs over time. The answer has the order as understood and what it traded at once."""
+        """Bid for GPUs over time. The answer has the order as understood and what it traded at once.
+
+        The same client_order_id again gets the first order, with 200 and `Idempotent-Replayed: true`.
+        """
         return _placed(*await desk.place(request.user.account, data))
 
-    @post("/v1/asks", **keys.door(Scope.SUPPLY))
+    @post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
         return _placed(*await desk.place(request.user.account, data))
@@ -339,7 +349,7 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
             [terms.shown_order(order, None) for order in found], None if last is None else format_order_id(last)
         )
 
-    @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ))
+    @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 404))
     async def show_order(
         request: ApiRequest,
         order_id: FromPath[str],
@@ -352,12 +362,12 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
             return await desk.show(request.user.account, this)
         return await desk.show_changed(request.user.account, this, filled, wait_s)
 
-    @get("/v1/orders/by-client-id/{client_order_id:str}", **keys.door(Scope.READ))
+    @get("/v1/orders/by-client-id/{client_order_id:str}", **keys.door(Scope.READ, 404))
     async def show_named_order(request: ApiRequest, client_order_id: FromPath[str]) -> resources.Order:
         """The order that has this client_order_id: what to ask after an answer `unknown`."""
         return await desk.show_named(request.user.account, client_order_id)
 
-    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ))
+    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 504))
     async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
         """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
         if not request.user.scopes & {Scope.TRADE, Scope.SUPPLY}:
@@ -397,23 +407,25 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
             format_lease_id(found[-1].id) if len(found) == limit else None,
         )
 
-    @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ))
+    @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ, 404))
     async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
         """A lease of the account, as buyer or supplier."""
         lease = await own_lease(request.user, lease_id)
         return terms.shown_lease(lease, request.user.account.id)
 
-    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY))
+    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
     async def deliver(
         request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDelivery]
     ) -> resources.Lease:
         """The supplier hands the machines over."""
         account = request.user.account.id
+        if not all(each.isprintable() or each in "\n\t" for each in data.connection):
+            raise invalid("connection", "connection has control characters: the buyer's terminal would obey them")
         lease = await own_lease(request.user, lease_id, as_supplier=True)
         await clerk.deliver(account, lease, data.connection)
         return terms.shown_lease(await own_lease(request.user, lease_id), account)
 
-    @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE))
+    @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
     async def accept(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
         """The buyer accepts the delivery: billing starts, though never before the lease does."""
         account = request.user.account.id
@@ -426,7 +438,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         """Metered use of leases that the account supplies: each report is answered for itself, in order."""
         return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
 
-    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ))
+    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
     async def list_usage(
         request: ApiRequest,
         lease_id: FromPath[str],

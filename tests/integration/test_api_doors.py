@@ -1,0 +1,150 @@
+"""Who may pass which door, taken from the table of routes itself; what the API says of itself; its bounds."""
+
+import asyncio
+import re
+
+import aiohttp
+import pytest
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from prometheus_client import CollectorRegistry
+
+from gateways.api.app import Exchange, create_app
+from gateways.api.server import serve
+from gateways.market_data.replica import Replica
+from matching_engine import checks
+from schemas.store import Scope
+from tests.integration.conftest import Venue, running
+
+PUBLIC = {
+    "/metrics",
+    "/v1/book/{class_id}",
+    "/v1/classes",
+    "/v1/fills",
+    "/v1/health",
+    "/v1/openapi.json",
+    "/v1/status",
+}
+UNLISTED = {"/metrics", "/v1/openapi.json"}
+
+
+def app_of(exchange: Venue) -> Litestar:
+    books = Replica(exchange.log)
+    registry = CollectorRegistry()
+    return create_app(Exchange(log=exchange.log, store=exchange.store, books=books, checks=checks, registry=registry))
+
+
+def routes(app: Litestar) -> list[tuple[str, str, HTTPRouteHandler]]:
+    """(method, path, handler) of each route, as callers write it."""
+    return [
+        (method, re.sub(r":\w+}", "}", route.path), handler)
+        for route in app.routes
+        if isinstance(route, HTTPRoute) and not route.path.startswith("/v1/openapi/") and route.path != "/v1/openapi"
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods - {"OPTIONS"})
+    ]
+
+
+def example(path: str) -> str:
+    for name, value in (
+        ("account_id", "acc_1"),
+        ("key_id", "1"),
+        ("order_id", "ord_1"),
+        ("client_order_id", "x"),
+        ("lease_id", "lse_1-0"),
+    ):
+        path = path.replace(f"{{{name}}}", value)
+    return path
+
+
+async def test_every_route_wants_the_key_and_the_scope_that_it_says(exchange: Venue) -> None:
+    keys = {
+        scope: await exchange.key_of(f"all but {scope}", *(each for each in Scope if each is not scope))
+        for scope in Scope
+    }
+    guarded = 0
+    async with aiohttp.ClientSession(exchange.url) as http:
+        for method, path, handler in routes(app_of(exchange)):
+            scope = handler.opt.get("scope")
+            if scope is None:
+                assert path in PUBLIC, f"{method} {path} has no door: say so here if it is public"
+                assert method in ("GET", "HEAD")
+                continue
+            guarded += 1
+            for authorization, status, code in (
+                ("", 401, "unauthorized"),
+                ("Basic cm9vdDpyb290", 401, "unauthorized"),
+                (f"Bearer cx_{'0' * 64}", 401, "unauthorized"),
+                (f"Bearer {keys[scope]}", 403, "missing_scope"),
+            ):
+                headers = {"Authorization": authorization} if authorization else {}
+                async with http.request(method, example(path), json={}, headers=headers) as answer:
+                    error = (await answer.json())["error"]
+                    assert (answer.status, error["code"]) == (status, code), f"{method} {path}"
+                    assert status == 401 or scope in error["message"]
+    assert guarded >= 20
+
+
+async def test_openapi_lists_every_route_with_its_errors_and_scopes(exchange: Venue) -> None:
+    async with aiohttp.ClientSession(exchange.url) as http, http.get("/v1/openapi.json") as answer:
+        document = await answer.json()
+    assert document["openapi"].startswith("3.1")
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    app = app_of(exchange)
+    assert listed == {(method, path) for method, path, _ in routes(app) if path not in UNLISTED and method != "HEAD"}
+    for method, path, handler in routes(app):
+        if (method, path) in listed:
+            operation = document["paths"][path][method.lower()]
+            assert operation["description"], f"{method} {path} does not say what it is for"
+            for status in ("400", "429", "503"):
+                shape = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert shape == {"$ref": "#/components/schemas/ErrorAnswer"}, f"{method} {path} {status}"
+            scope = handler.opt.get("scope")
+            assert operation.get("security") == (None if scope is None else [{"key": [scope]}])
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', str(document).replace("'", '"')))
+    assert references <= set(document["components"]["schemas"])
+    bid = document["components"]["schemas"]["NewBid"]
+    assert {"class", "quantity", "price", "duration", "min_fill"} == set(bid["required"])
+
+
+async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venue) -> None:
+    app = Exchange(
+        log=exchange.log,
+        store=exchange.store,
+        books=Replica(exchange.log),
+        checks=checks,
+        registry=CollectorRegistry(),
+        max_in_flight=2,
+    )
+
+    async with running([app]), serve(create_app(app)) as server, aiohttp.ClientSession(server.url) as http:
+
+        async def wait_for_fills() -> int:
+            async with http.get("/v1/fills?wait_s=1") as answer:
+                return answer.status
+
+        waiting = [asyncio.create_task(wait_for_fills()) for _ in range(2)]
+        await asyncio.sleep(0.3)
+        async with http.get("/v1/health") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+            assert (await answer.json())["error"]["code"] == "busy"
+        assert await asyncio.gather(*waiting) == [200, 200]
+        async with http.get("/v1/health") as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/", "/v1/orders/by-client-id/a/b"])
+async def test_what_is_not_there_is_a_404_in_the_same_form(exchange: Venue, path: str) -> None:
+    async with aiohttp.ClientSession(exchange.url) as http, http.get(path) as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (404, "not_found")
+        assert error["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_figures_for_prometheus(exchange: Venue) -> None:
+    async with aiohttp.ClientSession(exchange.url) as http:
+        await (await http.get("/v1/health")).read()
+        async with http.get("/metrics") as answer:
+            text = await answer.text()
+    assert 'api_answers_total{method="GET",route="/v1/health",status="200"} 1.0' in text
