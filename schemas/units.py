@@ -119,9 +119,8 @@ def format_time(time_ms: int) -> str:
     """
     if not 0 <= time_ms <= MAX_TIME_MS:
         raise ValueError(f"{time_ms} ms is outside the years 1970 to 9999")
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    return f"{text}.{time_ms % 1000:03d}Z" if time_ms % 1000 else f"{text}Z"
+    timespec = "milliseconds" if time_ms % 1000 else "seconds"
+    return f"{(_EPOCH + timedelta(milliseconds=time_ms)).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 _DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?", re.ASCII)

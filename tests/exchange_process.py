@@ -85,7 +85,6 @@ class Market(Struct, frozen=True):
 
     class_id: str
     buyer_key: str
-    supplier_key: str
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +93,8 @@ async def ready_market(exchange: ExchangeProcess) -> AsyncIterator[Market]:
     async with Client(exchange.url, exchange.key) as admin:
         supplier = await admin.create_account("supplier", scopes=["read", "supply"])
         buyer = await admin.create_account("buyer", scopes=["read", "trade"])
-        await admin.deposit(buyer.id, "1000000", reference="bench")
+        await admin.deposit(buyer.account_id, "1000000", reference="bench")
+    assert buyer.key is not None
     async with Client(exchange.url, supplier.key) as client:
         await client.sell("H100-SXM-80GB", gpus=50_000, price="2.50", hours=720)
-    yield Market(class_id="H100-SXM-80GB", buyer_key=buyer.key, supplier_key=supplier.key)
+    yield Market(class_id="H100-SXM-80GB", buyer_key=buyer.key)

@@ -14,6 +14,8 @@ from schemas.ids import FillId, parse_fill_id
 from schemas.log import Log, LogError, Record
 from schemas.topics import EXECUTIONS, FILLS
 
+PACE_S = 0.02
+"""After an append it rests so long, so that what comes meanwhile shares the next, and orders have the log."""
 MAX_POLL = 2000
 STEP_BACK = 4096
 """Executions: how far before the end the search for the place to go on begins; doubled until it is before that."""
@@ -68,6 +70,8 @@ class FillsPublisher:
                 records = await reader.poll(MAX_POLL)
                 offset += len(records)
                 await self._publish(records, follower)
+                if records and self.ready.is_set():
+                    await asyncio.sleep(PACE_S)
         finally:
             await reader.close()
 

@@ -12,6 +12,8 @@ from schemas.units import ceil_grid
 
 MAX_POLL = 500
 """Commands folded at a time: other tasks of the process need not wait longer than some ten ms."""
+PACE_S = 0.02
+"""How far a book may be behind, beside the way of the commands themselves."""
 MAX_VIEWS = 1024
 """Views kept for who asks for the same again before the next command."""
 
@@ -63,8 +65,8 @@ class Replica:
                     engine.apply(record.offset, record.time, decode_command(record.value))
                     offset = record.offset + 1
                     self._views.clear()
-                if not caught_up.is_set():
-                    await asyncio.sleep(0)  # a poll of what is in memory does not wait
+                # Rests, so that what comes meanwhile is one poll; behind, it only lets others run.
+                await asyncio.sleep(PACE_S if caught_up.is_set() else 0)
         finally:
             await reader.close()
 

@@ -1,9 +1,10 @@
 """What a benchmark is: a figure of ours beside the figure of a bare baseline, measured in turn in the same run."""
 
+import contextlib
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -48,13 +49,18 @@ async def p50_ms(request: Callable[[], Awaitable[None]], times: int) -> float:
     return statistics.median(taken)
 
 
-def pin_to_one_core() -> str:
-    """Keeps this process, and what it starts from now on, on one core where the system can; says whether it did."""
+@contextlib.contextmanager
+def pinned_to_one_core() -> Iterator[str]:
+    """Keeps this process, and what it starts meanwhile, on one core where the system can; says whether it does."""
     if not hasattr(os, "sched_setaffinity"):
-        return "not pinned"
-    core = min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return "all on one core"
+        yield "not pinned"
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield "all on one core"
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def table(results: Sequence[Result]) -> str:

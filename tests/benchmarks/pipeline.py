@@ -7,7 +7,6 @@ one answer record per command. A second figure leaves producer and counting read
 """
 
 import asyncio
-import gc
 import random
 import time
 import uuid
@@ -16,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from gateways.cli.processes import spare_garbage_collection
 from gateways.log.kafka import KafkaLog
 from matching_engine.engine import Engine
 from matching_engine.service import EngineMetrics, EngineService
@@ -24,7 +24,7 @@ from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import Cancel, Command, CreateClass, PlaceAsk, PlaceBid
 from schemas.units import DAY_MS, HOUR_MS
 from tests.benchmarks.broker import running_broker
-from tests.benchmarks.harness import Result, in_turn, pin_to_one_core
+from tests.benchmarks.harness import Result, in_turn, pinned_to_one_core
 
 ORDERS = 100_000
 LIVE = 2_000
@@ -73,15 +73,19 @@ def plain_orders(count: int, now: int, seed: int = 1) -> list[Command]:
 
 async def pipeline_kafka() -> Result:
     """Orders a second through the engine's service on Kafka, against a bare aiokafka echo: at least 0.4."""
-    pinned = pin_to_one_core()
     orders = [codec.encode(command) for command in plain_orders(ORDERS, time.time_ns() // 1_000_000)]
-    async with running_broker() as address:
-        value, baseline, ratio = await in_turn(
-            lambda: _rate(address, orders, _engine, live=True), lambda: _rate(address, orders, _echo, live=True), ROUNDS
-        )
-        _, _, bare_ratio = await in_turn(
-            lambda: _rate(address, orders, _engine, live=False), lambda: _rate(address, orders, _echo, live=False), 3
-        )
+    with pinned_to_one_core() as pinned:
+        async with running_broker() as address:
+            value, baseline, ratio = await in_turn(
+                lambda: _rate(address, orders, _engine, live=True),
+                lambda: _rate(address, orders, _echo, live=True),
+                ROUNDS,
+            )
+            _, _, bare_ratio = await in_turn(
+                lambda: _rate(address, orders, _engine, live=False),
+                lambda: _rate(address, orders, _echo, live=False),
+                3,
+            )
     note = (
         f"median of {ROUNDS} runs of {ORDERS:,} plain orders, {pinned}; "
         f"without producer and counting reader {bare_ratio:.2f}"
@@ -103,7 +107,7 @@ async def _rate(address: str, orders: list[bytes], answering: Answering, *, live
         ready = asyncio.Event()
         running = asyncio.create_task(answering(address, prefix, ready))
         await ready.wait()
-        gc.collect()
+        spare_garbage_collection()
         began = time.perf_counter()
         if live:
             _, counted = await asyncio.gather(_produce(log, orders), _count(log))
