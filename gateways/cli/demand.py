@@ -127,7 +127,9 @@ class Demand:
             self._of_class.setdefault(line.class_id, []).append(line)
         self._ticks = ticks
         self._pace = pace
-        self._profile = arrivals()
+        profile = arrivals()
+        first = self._draw.randrange(len(profile))
+        self._profile = profile[first:] + profile[:first]
         self._scale = ORDERS_PER_S * len(self._profile) / sum(self._profile)
 
     def gap_s(self, elapsed_s: float) -> float:

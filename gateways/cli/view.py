@@ -56,9 +56,9 @@ class View:
 
     def _screen(self, state: PlayState) -> Group:
         room = self._console.height - len(state.classes) - _OTHER_LINES
-        clock = f"{_minute(state.time)}, {state.speed} x the wall clock" if state.speed > 1 else _minute(state.time)
+        clock = f"{_minute(state.time)}, {state.speed}x wall clock" if state.speed > 1 else _minute(state.time)
         return Group(
-            _line(f"Exchange at {self._url}    {clock}", "bold"),
+            _line(f"Exchange at {self._url}  {clock}", "bold"),
             _line(
                 f"prices: published list prices of {state.prices_date}; quantities simulated (seed {state.seed})", "dim"
             ),
