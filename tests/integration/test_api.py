@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -20,7 +20,7 @@ from schemas.codec import encode
 from schemas.commands import Side
 from schemas.ids import position
 from schemas.store import Intent, PlaceStatus
-from schemas.units import HOUR_MS
+from schemas.units import HOUR_MS, ceil_grid, format_time
 from settlement.service import SettlementService
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue, admin_key, engines, running, serving
@@ -252,6 +252,45 @@ async def test_a_gateway_killed_before_the_append_loses_nothing(tmp_path: Path, 
         status, found = await developer.send("POST", "/v1/bids", late)
         assert (status, found["error"]["code"]) == (409, "order_lost")
         assert (await developer.send("GET", "/v1/balance"))[1]["cash"] == "1000.00"
+    await log.close()
+
+
+class ClockBehind:
+    """The log as a gateway with a late clock has it."""
+
+    def __init__(self, log: EmbeddedLog) -> None:
+        self._log = log
+        self._now = log.now()
+
+    def now(self) -> int:
+        return self._now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+async def test_a_copy_that_comes_late_never_denies_the_first(tmp_path: Path, store: Store) -> None:
+    """Settlement is behind, so the order looks as if it were on its way; its copy is stale; the first one stands."""
+    log = await EmbeddedLog.open(tmp_path / "log", speed=3600)
+    async with running(engines(log)):
+        async with running([SettlementService(log, store)]), serving(log, store) as url:
+            key = await admin_key(store, log)
+            async with Client(url, key) as admin:
+                await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+                await admin.deposit((await admin.account()).account_id, "1000", reference="first")
+        behind = cast(EmbeddedLog, ClockBehind(log))
+        async with serving(behind, store, answer_timeout_s=0.5) as url, aiohttp.ClientSession() as http:
+            developer = Caller(http, url, key)
+            body = BID | {"client_order_id": "mine", "start": format_time(ceil_grid(log.now()) + 48 * HOUR_MS)}
+            body["not_after"] = format_time(ceil_grid(log.now()) + 2 * HOUR_MS)
+            status, first = await developer.send("POST", "/v1/bids", body)
+            assert (status, first["status"]) == (201, "open")
+            await asyncio.sleep(2.5)  # hours of the log
+            status, found = await developer.send("POST", "/v1/bids", body)
+            assert (status, found["error"]["code"]) == (504, "unknown")
+            async with running([SettlementService(log, store)]):
+                status, again = await developer.send("POST", "/v1/bids", body)
+                assert (status, again["order_id"], again["status"]) == (200, first["order_id"], "open")
     await log.close()
 
 
