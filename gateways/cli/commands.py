@@ -45,9 +45,12 @@ class Access:
 
     Parameters
     ----------
-    url: of the exchange; else CX_URL, else the file that CX_CONFIG names, which `cx up` writes
-    key: API key; else CX_KEY, else the same file
-    json: print JSON instead of a table
+    url
+        of the exchange; else CX_URL, else the file that CX_CONFIG names, which `cx up` writes
+    key
+        API key; else CX_KEY, else the same file
+    json
+        print JSON instead of a table
     """
 
     url: str | None = None
@@ -87,21 +90,36 @@ def buy(
 
     Parameters
     ----------
-    class_: like H100-SXM-80GB; see `cx classes`
-    gpus: how many, all from one place unless --split
-    for_: how long, like 24h, 90m, 7d
-    max_: dollars per GPU-hour at the most, like 2.60
-    start: a moment that would do (RFC 3339, or like now+6h); may be given up to 32 times, the best first
-    now_only: now or never
-    cheapest: of all the starts take the cheapest, not the earliest
-    split: take them so many at a time
-    region: regions that would do, with commas, like us-east,us-west
-    delivery: the least: container, vm, bare_metal
-    interconnect: the least: none, nvlink, infiniband
-    confidential: in a trusted execution environment only
-    interruptible: capacity that may be taken back will do, too
-    tif: gtc (stands until filled), ioc (what fills now), fok (all now or nothing)
-    id: your own name for the order: with it, sending it again is safe
+    class_
+        like H100-SXM-80GB; see `cx classes`
+    gpus
+        how many, all from one place unless --split
+    for_
+        how long, like 24h, 90m, 7d
+    max_
+        dollars per GPU-hour at the most, like 2.60
+    start
+        a moment that would do (RFC 3339, or like now+6h); may be given up to 32 times, the best first
+    now_only
+        now or never
+    cheapest
+        of all the starts take the cheapest, not the earliest
+    split
+        take them so many at a time
+    region
+        regions that would do, with commas, like us-east,us-west
+    delivery
+        the least: container, vm, bare_metal
+    interconnect
+        the least: none, nvlink, infiniband
+    confidential
+        in a trusted execution environment only
+    interruptible
+        capacity that may be taken back will do, too
+    tif
+        gtc (stands until filled), ioc (what fills now), fok (all now or nothing)
+    id
+        your own name for the order: with it, sending it again is safe
     """
     starts = start or ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
     terms: dict[str, Any] = {
@@ -150,22 +168,38 @@ def sell(
 
     Parameters
     ----------
-    class_: like H100-SXM-80GB; see `cx classes`
-    gpus: how many
-    price: dollars per GPU-hour at the least, like 2.50
-    for_: how long from now, like 30d; or say --end
-    start: from when (RFC 3339, or like now+6h)
-    end: until when
-    region: where, like us-east
-    delivery: container, vm or bare_metal
-    interconnect: none, nvlink or infiniband
-    confidential: in a trusted execution environment
-    interruptible: you may take it back, with notice
-    notice: minutes of notice
-    min_duration: the shortest lease
-    lot: a fill takes a multiple of it
-    tif: gtc (stands until it ends), ioc (what sells now)
-    id: your own name for the order: with it, sending it again is safe
+    class_
+        like H100-SXM-80GB; see `cx classes`
+    gpus
+        how many
+    price
+        dollars per GPU-hour at the least, like 2.50
+    for_
+        how long from now, like 30d; or say --end
+    start
+        from when (RFC 3339, or like now+6h)
+    end
+        until when
+    region
+        where, like us-east
+    delivery
+        container, vm or bare_metal
+    interconnect
+        none, nvlink or infiniband
+    confidential
+        in a trusted execution environment
+    interruptible
+        you may take it back, with notice
+    notice
+        minutes of notice
+    min_duration
+        the shortest lease
+    lot
+        a fill takes a multiple of it
+    tif
+        gtc (stands until it ends), ioc (what sells now)
+    id
+        your own name for the order: with it, sending it again is safe
     """
     if (for_ is None) == (end is None):
         _fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)
@@ -215,7 +249,8 @@ def orders(*, status: str | None = None, class_: ClassOption = None, limit: int 
 
     Parameters
     ----------
-    status: open, filled, cancelled, expired, rejected
+    status
+        open, filled, cancelled, expired, rejected
     """
 
     async def call(exchange: Exchange) -> None:
@@ -255,9 +290,12 @@ def book(
 
     Parameters
     ----------
-    start: of the window (RFC 3339, or like now+6h)
-    for_: its length
-    levels: prices a side
+    start
+        of the window (RFC 3339, or like now+6h)
+    for_
+        its length
+    levels
+        prices a side
     """
 
     async def call(exchange: Exchange) -> None:
@@ -283,9 +321,12 @@ def fills(
 
     Parameters
     ----------
-    follow: go on with those to come, until Ctrl-C
-    after: `start` for all there are, `end` for those to come alone; end is what --follow does by itself
-    limit: without --follow, the newest so many
+    follow
+        go on with those to come, until Ctrl-C
+    after
+        `start` for all there are, `end` for those to come alone; end is what --follow does by itself
+    limit
+        without --follow, the newest so many
     """
 
     async def call(exchange: Exchange) -> None:
@@ -327,8 +368,10 @@ def leases(
 
     Parameters
     ----------
-    as_: buyer or supplier
-    state: pending_delivery, delivered, active, closed; several with commas
+    as_
+        buyer or supplier
+    state
+        pending_delivery, delivered, active, closed; several with commas
     """
 
     async def call(exchange: Exchange) -> None:
@@ -366,8 +409,10 @@ def meter(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, 
 
     Parameters
     ----------
-    sequence: 1, 2, 3, ... of this lease's reports
-    final: no more will come; only after the lease's end
+    sequence
+        1, 2, 3, ... of this lease's reports
+    final
+        no more will come; only after the lease's end
     """
     report = UsageReport(lease_id=lease_id, sequence=sequence, gpu_ms=gpu_ms, final=final)
 
@@ -422,7 +467,8 @@ def create_account(name: str, /, *, scopes: str = "read,trade", access: Access =
 
     Parameters
     ----------
-    scopes: of the key, with commas: read, trade, supply, meter, admin
+    scopes
+        of the key, with commas: read, trade, supply, meter, admin
     """
 
     async def call(exchange: Exchange) -> None:
@@ -448,7 +494,8 @@ def create_key(*, scopes: str, label: str = "", account: str = "me", access: Acc
 
     Parameters
     ----------
-    scopes: with commas: read, trade, supply, meter, admin; no more than your own key has
+    scopes
+        with commas: read, trade, supply, meter, admin; no more than your own key has
     """
 
     async def call(exchange: Exchange) -> None:
@@ -525,7 +572,7 @@ def _show(
     if access.json:
         print(msgspec.json.encode(found).decode())
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
     for column in columns:
         right = column in {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all"} or "$" in column
         table.add_column(column, justify="right" if right else "left", overflow="fold")
@@ -535,8 +582,8 @@ def _show(
 
 
 def _show_one(found: Any, access: Access) -> None:
-    rows = [(name, _text(value)) for name, value in msgspec.to_builtins(found).items()]
-    _show(found, ("", ""), rows, access)
+    shown = ((name, _text(value)) for name, value in msgspec.to_builtins(found).items())
+    _show(found, ("", ""), [(name, text) for name, text in shown if text], access)
 
 
 def _show_order(order: Order, access: Access) -> None:
@@ -549,7 +596,7 @@ def _show_order(order: Order, access: Access) -> None:
     fills = order.fills or []
     rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
     if fills:
-        _show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access, f"{len(fills)} fills")
+        _show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
 
 
 def _text(value: object) -> str:
