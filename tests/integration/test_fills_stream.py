@@ -4,19 +4,22 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from gateways.cli.play import PlayState, Summary, play
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from gateways.log.kafka import KafkaLog
+from gateways.market_data import fills
 from gateways.market_data.fills import FillsPublisher
 from matching_engine.service import EngineMetrics, EngineService
 from schemas.attributes import Accepts, Attributes, ClassSpec
@@ -30,6 +33,7 @@ from settlement.service import SettlementService
 from settlement.store import Store
 from tests.integration.conftest import admin_key, running, serving
 
+README = Path(fills.__file__).parent / "README.md"
 PARTITIONS = 2
 SPEED = 3600
 
@@ -52,12 +56,12 @@ async def publish_with_interruptions(log: Log, partition: int) -> None:
 
 
 async def stream(log: Log) -> list[PublicFill]:
-    fills: list[PublicFill] = []
+    found: list[PublicFill] = []
     for partition in range(log.partitions(FILLS)):
         reader = await log.reader(FILLS, partition, 0)
-        fills += [decode_fill(record.value) for record in await reader.poll(100_000)]
+        found += [decode_fill(record.value) for record in await reader.poll(100_000)]
         await reader.close()
-    return fills
+    return found
 
 
 async def test_a_played_market_is_metered_charged_and_published_without_a_gap(
@@ -114,27 +118,28 @@ def check_summary(summary: Summary) -> None:
     assert figures["orders_per_s"] > 0
 
 
-async def test_an_analyst_reads_the_same_stream_with_a_plain_kafka_consumer(broker_address: str) -> None:
+async def test_the_readme_program_reads_the_stream_with_a_plain_kafka_consumer(broker_address: str) -> None:
     prefix = f"analyst-{uuid.uuid4().hex[:12]}."
-    kafka_log = await KafkaLog.connect(broker_address, prefix=prefix)
-    end = ceil_grid(kafka_log.now()) + 48 * HOUR_MS
+    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    for told, here in (('"127.0.0.1:9092"', repr(broker_address)), (f'"{FILLS}"', repr(prefix + FILLS))):
+        assert told in program
+        program = program.replace(told, here)
+
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    end = ceil_grid(log.now()) + 48 * HOUR_MS
     spec = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM")
     ask = PlaceAsk(spec.class_id, 1, 1, "a", MAX_TIME_MS, 8, 2_500_000, 0, end, Attributes())
     bids = [
         PlaceBid(spec.class_id, 2, 2, f"b{n}", MAX_TIME_MS, 2, 2_600_000, HOUR_MS, (0,), Accepts(), 1) for n in range(4)
     ]
-    engine = EngineService(kafka_log, 0, metrics=EngineMetrics(CollectorRegistry()))
-    async with running([engine, FillsPublisher(kafka_log, 0)]):
-        await kafka_log.append(COMMANDS, 0, [encode(command) for command in (CreateClass(spec), ask, *bids)])
-        consumer = AIOKafkaConsumer(bootstrap_servers=broker_address, auto_offset_reset="earliest")
-        await consumer.start()
+    async with running([EngineService(log, 0, metrics=EngineMetrics(CollectorRegistry())), FillsPublisher(log, 0)]):
+        await log.append(COMMANDS, 0, [encode(command) for command in (CreateClass(spec), ask, *bids)])
+        reader = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=subprocess.PIPE)
+        assert reader.stdout is not None
         try:
-            consumer.assign([TopicPartition(prefix + FILLS, 0)])
-            fills = [json.loads((await asyncio.wait_for(consumer.getone(), 30)).value) for _ in bids]
+            lines = [(await asyncio.wait_for(reader.stdout.readline(), 30)).decode() for _ in bids]
         finally:
-            await consumer.stop()
-    await kafka_log.close()
-    assert [(fill["class"], fill["number"], fill["price"], fill["quantity"]) for fill in fills] == [
-        (spec.class_id, number, "2.50", 2) for number in (1, 2, 3, 4)
-    ]
-    assert not any({"account", "buyer", "seller", "supplier"} & fill.keys() for fill in fills)
+            reader.kill()
+            await reader.communicate()
+    await log.close()
+    assert [line.split()[1:6] for line in lines] == [["H100-SXM-80GB", "2", "GPUs", "at", "2.50"]] * 4
