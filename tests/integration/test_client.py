@@ -6,6 +6,7 @@ import pytest
 
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import UsageReport
+from schemas.topics import USAGE
 from schemas.units import parse_time, parse_usd
 from tests.integration.conftest import CLASS, Venue
 
@@ -68,6 +69,7 @@ async def test_from_a_sale_to_metered_use(exchange: Venue) -> None:
             ("refused", "usage_above_allocated"),
             ("refused", "unknown_lease"),
         ]
+        assert await exchange.log.end(USAGE, 0) == 2, "what names another's lease is not written"
         assert [usage.sequence for usage in await cloud.usage(lease.lease_id)] == [1]
         assert parse_time(bought.end) - parse_time(bought.start) == 3_600_000
 
