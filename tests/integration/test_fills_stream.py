@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -125,14 +126,17 @@ async def test_the_readme_program_reads_the_stream_with_a_plain_kafka_consumer(b
         assert told in program
         program = program.replace(told, here)
 
-    log = await KafkaLog.connect(broker_address, prefix=prefix)
-    end = ceil_grid(log.now()) + 48 * HOUR_MS
+    end = ceil_grid(time.time_ns() // 1_000_000) + 48 * HOUR_MS
     spec = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM")
     ask = PlaceAsk(spec.class_id, 1, 1, "a", MAX_TIME_MS, 8, 2_500_000, 0, end, Attributes())
     bids = [
         PlaceBid(spec.class_id, 2, 2, f"b{n}", MAX_TIME_MS, 2, 2_600_000, HOUR_MS, (0,), Accepts(), 1) for n in range(4)
     ]
-    async with running([EngineService(log, 0, metrics=EngineMetrics(CollectorRegistry())), FillsPublisher(log, 0)]):
+    async with contextlib.AsyncExitStack() as stack:
+        log = await KafkaLog.connect(broker_address, prefix=prefix)
+        stack.push_async_callback(log.close)
+        engine = EngineService(log, 0, metrics=EngineMetrics(CollectorRegistry()))
+        await stack.enter_async_context(running([engine, FillsPublisher(log, 0)]))
         await log.append(COMMANDS, 0, [encode(command) for command in (CreateClass(spec), ask, *bids)])
         reader = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=subprocess.PIPE)
         assert reader.stdout is not None
@@ -141,5 +145,4 @@ async def test_the_readme_program_reads_the_stream_with_a_plain_kafka_consumer(b
         finally:
             reader.kill()
             await reader.communicate()
-    await log.close()
     assert [line.split()[1:6] for line in lines] == [["H100-SXM-80GB", "2", "GPUs", "at", "2.50"]] * 4
