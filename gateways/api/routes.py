@@ -208,6 +208,7 @@ def market_routes(
 ) -> list[HTTPRouteHandler]:
     """What anyone may see of the market, and how the exchange is."""
     totals: tuple[Totals, float] | None = None
+    adding_up = asyncio.Lock()
     document: bytes | None = None
 
     @get("/v1/classes", responses=ANYWHERE)
@@ -269,8 +270,9 @@ def market_routes(
     async def status() -> resources.Status:
         """How the exchange is: its clock, its log, its figures."""
         nonlocal totals
-        if totals is None or time.monotonic() - totals[1] > TOTALS_EVERY_S:
-            totals = (await store.totals(), time.monotonic())
+        async with adding_up:
+            if totals is None or time.monotonic() - totals[1] > TOTALS_EVERY_S:
+                totals = (await store.totals(), time.monotonic())
         figures = totals[0]
         applied = [await store.applied(partition) for partition in range(len(replies))]
         positions = [reply.position for reply in replies]

@@ -58,6 +58,7 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
                 log_level="critical",  # errors are told by our own handler; the rest is long polls cut at the end
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=GRACE_S,
             )
