@@ -91,6 +91,9 @@ async def test_the_public_stream_shows_every_trade_once(exchange: Venue) -> None
                 if len(numbers) == 3:
                     break
             book = await anyone.book(CLASS)
+            assert (await cx.balance()).escrow == "7.50", (
+                "a caller's own figures wait for settlement, the public ones don't"
+            )
             status = await anyone.status()
     assert numbers == [1, 2, 3]
     assert [(level.price, level.quantity, level.orders) for level in book.asks] == [("2.50", 5, 1)]
