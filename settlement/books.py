@@ -312,6 +312,8 @@ class Books:
         bid, ask = self.answered[fill.bid_id], self.answered[fill.ask_id]
         bid.filled += fill.quantity
         bid.remaining = fill.bid_left
+        if not bid.remaining:  # the engine says Filled of a command's own bid alone
+            bid.status = OrderStatus.FILLED
         ask.filled += fill.quantity
         self._change(bid)
         self._change(ask)

@@ -83,7 +83,8 @@ class Store:
             await connection.execute(self._sql.lock_settlement, LOCK_SETTLEMENT)
             yield connection
         finally:
-            await self._pool.release(connection)  # which gives the lock back too
+            await connection.close()  # which gives the lock back too, whatever went wrong
+            await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:

@@ -135,9 +135,6 @@ FROM leases;
 -- name: lock_settlement
 SELECT pg_advisory_lock($1);
 
--- name: unlock_settlement
-SELECT pg_advisory_unlock($1);
-
 -- name: begin_positions
 INSERT INTO positions SELECT topic, partition, 0, -1, 0 FROM unnest($1::text[], $2::integer[]) AS s (topic, partition)
 ON CONFLICT DO NOTHING;
