@@ -1,5 +1,6 @@
 """Which classes there are and where each lives; and the rules by which the engine takes an order."""
 
+import asyncio
 import time
 import zlib
 from typing import Protocol
@@ -47,6 +48,7 @@ class Classes:
         self._timeout_s = timeout_s
         self._known: dict[str, Listing] = {}
         self._known_at = -REFRESH_S
+        self._refreshing = asyncio.Lock()
 
     async def listing(self, class_id: str) -> Listing:
         """Raises ApiError 404."""
@@ -85,6 +87,9 @@ class Classes:
         return self._known.get(class_id)
 
     async def _refresh(self, older_than_s: float) -> None:
-        if time.monotonic() - self._known_at > older_than_s:
-            self._known_at = time.monotonic()
-            self._known |= {listing.spec.class_id: listing for listing in await self._store.classes()}
+        async with (
+            self._refreshing
+        ):  # who comes meanwhile waits for what is on its way, and is not told that it is not there
+            if time.monotonic() - self._known_at > older_than_s:
+                self._known |= {listing.spec.class_id: listing for listing in await self._store.classes()}
+                self._known_at = time.monotonic()
