@@ -5,6 +5,7 @@ would lose the names: its schema is a table of messages, each with its fields in
 """
 
 import json
+import re
 import sys
 from enum import Enum
 from pathlib import Path
@@ -48,7 +49,7 @@ def _describe(kind: Any, tables: Table) -> str:
     """The name of a type; what it is made of goes into `tables`."""
     if get_args(kind):
         inner = ", ".join("…" if part is Ellipsis else _describe(part, tables) for part in get_args(kind))
-        return f"{getattr(kind, '__name__', 'union')}[{inner}]"
+        return f"{'union' if isinstance(kind, UnionType) else kind.__name__}[{inner}]"
     name: str = kind.__name__
     if issubclass(kind, Struct) and name not in tables:
         table: Table = {"tag": kind.__struct_config__.tag, "fields": []}
@@ -80,7 +81,7 @@ def breaks(old: Table, new: Table) -> list[str]:
             found += [
                 f"{name}: field {place} was {field!r}"
                 for place, field in enumerate(was["fields"])
-                if field not in now["fields"][place : place + 1]
+                if not _reads_alike(field, now["fields"][place : place + 1], new)
             ]
             found += [
                 f"{name}: the new field {field!r} must be optional"
@@ -88,6 +89,22 @@ def breaks(old: Table, new: Table) -> list[str]:
                 if not field.endswith(", optional")
             ]
     return found
+
+
+_UNION = re.compile(r"union\[([^\]]*)\]")
+
+
+def _reads_alike(was: str, now: list[str], new: Table) -> bool:
+    """Whether the field, where it is still there, is what it was; a union of messages may have more of them."""
+    if not now or _UNION.sub("union", was) != _UNION.sub("union", now[0]):
+        return False
+    unions = zip(_UNION.findall(was), _UNION.findall(now[0]), strict=True)
+    return all(old == grown or _has_grown(old.split(", "), grown.split(", "), new) for old, grown in unions)
+
+
+def _has_grown(was: list[str], now: list[str], new: Table) -> bool:
+    """Whether only messages were added: the tag tells them apart, so their order is nothing to a reader."""
+    return set(was) <= set(now) and all(new.get(name, {}).get("tag") for name in now)
 
 
 def _json_breaks(old: Table, new: Table) -> list[str]:

@@ -122,3 +122,5 @@ class ClassSpec(Struct, frozen=True, array_like=True):
     """Silence of the buyer for so long after proof of delivery is acceptance."""
     grace_ms: int = 72 * HOUR_MS
     """Late usage counts for so long after the end of a lease."""
+    band_bps: int = 0
+    """How far from the reference price an order's may be, in basis points; 0 is no band."""

@@ -9,6 +9,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from schemas.attributes import Accepts, Attributes, ClassSpec
+from schemas.ids import FillId
 from schemas.units import HOUR_MS
 
 
@@ -44,6 +45,17 @@ class SelfTrade(IntEnum):
     SKIP = 3
 
 
+class HaltMode(IntEnum):
+    """What of a class is halted (rulebook: Halt)."""
+
+    NONE = 0
+    """Nothing: it trades."""
+    NO_NEW = 1
+    """Cancels and amends that only take quantity away pass."""
+    FULL = 2
+    """Not even those."""
+
+
 class PlaceAsk(Struct, frozen=True, array_like=True, tag="ask"):
     """Capacity for sale: `quantity` GPUs over `[start, end)` at `price` µ$ per GPU-hour or better."""
 
@@ -67,6 +79,8 @@ class PlaceAsk(Struct, frozen=True, array_like=True, tag="ask"):
     self_trade: SelfTrade = SelfTrade.CANCEL_NEWEST
     fee_bps: int = 0
     """The supplier's fee, stamped by the gateway."""
+    display: int = 0
+    """GPUs that published depth shows of it at most; 0 shows all. Priority is the same."""
 
 
 class PlaceBid(Struct, frozen=True, array_like=True, tag="bid"):
@@ -103,17 +117,160 @@ class Cancel(Struct, frozen=True, array_like=True, tag="cancel"):
     order_id: int
 
 
+class CancelNamed(Struct, frozen=True, array_like=True, tag="cancel_named"):
+    """Cancels the live order that was placed under this client_order_id."""
+
+    account: int
+    client_order_id: str
+
+
+class CancelAll(Struct, frozen=True, array_like=True, tag="cancel_all"):
+    """Cancels all live orders of an account and a class, in the order of their ids."""
+
+    account: int
+    """0: of every account, which is an admin's word and passes in every halt."""
+    class_id: str = ""
+    """Empty: in every class of this partition."""
+
+
+class Amend(Struct, frozen=True, array_like=True, tag="amend"):
+    """New terms for a live order (rulebook: Amend).
+
+    `terms` state the whole order anew: its side, class and account must be the order's; owner and fee stay what they
+    were. `quantity` is the new total. The client_order_id and not_after are of this command: a repeat changes nothing.
+    """
+
+    order_id: int
+    terms: PlaceAsk | PlaceBid
+
+
+class Return(Struct, frozen=True, array_like=True, tag="return"):
+    """From settlement: the buyer ended a lease early, so the rest of its window is for sale again."""
+
+    fill: FillId
+    ask_id: int
+    quantity: int
+    start: int
+    end: int
+
+
+class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
+    """From settlement: a lease was not delivered, or its supplier reclaimed it. Nothing comes back for sale."""
+
+    fill: FillId
+    ask_id: int
+    quantity: int
+    start: int
+    end: int
+
+
+class Extend(Struct, frozen=True, array_like=True, tag="extend"):
+    """A fill-or-kill bid of a lease's buyer that meets only that lease's ask, from the lease's end on."""
+
+    fill: FillId
+    """Whose lease goes on, on the same machines."""
+    ask_id: int
+    account: int
+    owner: int
+    client_order_id: str
+    not_after: int
+    quantity: int
+    start: int
+    """The lease's end."""
+    end: int
+    price: int
+    """The limit; it trades at the ask's."""
+    fee_bps: int = 0
+
+
 class CreateClass(Struct, frozen=True, array_like=True, tag="class"):
     """Opens a book. The class lives in the partition in which this was logged."""
 
     spec: ClassSpec
 
 
+class ChangeClass(Struct, frozen=True, array_like=True, tag="change_class"):
+    """New terms for a class, for orders to come: what it is stays, and so do the orders in its book."""
+
+    spec: ClassSpec
+
+
+class RetireClass(Struct, frozen=True, array_like=True, tag="retire_class"):
+    """Closes a book for ever: its orders are cancelled, its leases stay."""
+
+    class_id: str
+
+
+class SetReference(Struct, frozen=True, array_like=True, tag="reference"):
+    """The price around which a class's band lies from now on, µ$ per GPU-hour."""
+
+    class_id: str
+    price: int
+
+
+class Halt(Struct, frozen=True, array_like=True, tag="halt"):
+    """Halts a class, or with `NONE` resumes it; an empty class_id is every class of this partition."""
+
+    class_id: str
+    mode: HaltMode
+
+
+class Kill(Struct, frozen=True, array_like=True, tag="kill"):
+    """The kill switch: cancels all of an account and refuses what it sends, until switched off."""
+
+    account: int
+    on: bool
+
+
+class RenewDeadMan(Struct, frozen=True, array_like=True, tag="dead_man"):
+    """The dead-man switch: all of an account is cancelled at `until`, unless renewed before; 0 disarms it."""
+
+    account: int
+    until: int
+
+
+class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
+    """What an account may have in this partition at most; 0 is no limit."""
+
+    account: int
+    open_orders: int = 0
+    notional: int = 0
+    """µ$: the sum over its open orders, the new one included, of what each can still cost or bring in, without fees."""
+    quantity: int = 0
+    """GPUs in one order."""
+
+
+class SetRules(Struct, frozen=True, array_like=True, tag="rules"):
+    """From the next command on the rules with this number hold. An engine that does not know them stops."""
+
+    number: int
+
+
 class Tick(Struct, frozen=True, array_like=True, tag="tick"):
     """Moves time when nothing else does."""
 
 
-Command = PlaceAsk | PlaceBid | Cancel | CreateClass | Tick
+Command = (
+    PlaceAsk
+    | PlaceBid
+    | Cancel
+    | CancelNamed
+    | CancelAll
+    | Amend
+    | Return
+    | Withdraw
+    | Extend
+    | CreateClass
+    | ChangeClass
+    | RetireClass
+    | SetReference
+    | Halt
+    | Kill
+    | RenewDeadMan
+    | SetLimits
+    | SetRules
+    | Tick
+)
 
 
 class Unreadable(Struct, frozen=True):

@@ -5,7 +5,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import Side
+from schemas.commands import HaltMode, Side
+from schemas.ids import FillId
 from schemas.refusals import Args, Refusal
 
 
@@ -18,6 +19,11 @@ class CancelReason(StrEnum):
     SELF_TRADE = "self_trade"
     WALK_LIMIT = "walk_limit"
     """Its command had made as many fills as one answer holds."""
+    AMENDED = "amended"
+    """The new quantity was no more than what had been filled."""
+    KILLED = "killed"
+    DEAD_MAN = "dead_man"
+    CLASS_RETIRED = "class_retired"
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):
@@ -103,17 +109,148 @@ class Expired(Struct, frozen=True, array_like=True, tag="expired"):
     left: int
 
 
+class Amended(Struct, frozen=True, array_like=True, tag="amended"):
+    """The order has these terms from now on."""
+
+    order_id: int
+    account: int
+    side: Side
+    place: int
+    """The log position that says its place in the queue: its own where it kept it, else this command's."""
+    quantity: int
+    left: int
+    """Of a bid: GPUs still wanted. Of an ask: its quantity as offered."""
+    price: int
+    start: int
+    """As in Accepted."""
+    duration: int
+    """As in Accepted."""
+
+
+class Extension(Struct, frozen=True, array_like=True, tag="extension"):
+    """The fill before this one goes on with a lease, on the same machines."""
+
+    index: int
+    """Of that fill in this record."""
+    lease: FillId
+
+
+class Returned(Struct, frozen=True, array_like=True, tag="returned"):
+    """GPUs of a lease that ended early are for sale again over `[start, end)`, in its ask at its place."""
+
+    fill: FillId
+    ask_id: int
+    account: int
+    quantity: int
+    start: int
+    end: int
+
+
+class Withdrawn(Struct, frozen=True, array_like=True, tag="withdrawn"):
+    """GPUs of a lease that its supplier did not give: over `[start, end)` the ask offers so many fewer."""
+
+    fill: FillId
+    ask_id: int
+    account: int
+    quantity: int
+    start: int
+    end: int
+
+
+class AllCancelled(Struct, frozen=True, array_like=True, tag="all_cancelled"):
+    """All live orders of an account and a class were cancelled: so many. Each is told, here or by the next answers."""
+
+    account: int
+    """0: of every account."""
+    class_id: str
+    """Empty: of every class."""
+    orders: int
+
+
 class ClassChanged(Struct, frozen=True, array_like=True, tag="class_changed"):
     """The class now has these terms."""
 
     spec: ClassSpec
 
 
+class ClassRetired(Struct, frozen=True, array_like=True, tag="class_retired"):
+    """The class's book is closed for ever."""
+
+    class_id: str
+
+
+class ReferenceChanged(Struct, frozen=True, array_like=True, tag="reference_changed"):
+    """The class's band lies around this price: orders from `low` to `high` are taken, both µ$ per GPU-hour."""
+
+    class_id: str
+    price: int
+    low: int
+    high: int
+
+
+class HaltChanged(Struct, frozen=True, array_like=True, tag="halt_changed"):
+    """What of the class is halted from now on."""
+
+    class_id: str
+    mode: HaltMode
+
+
+class KillChanged(Struct, frozen=True, array_like=True, tag="kill_changed"):
+    """Whether the account's kill switch is on."""
+
+    account: int
+    on: bool
+
+
+class DeadManChanged(Struct, frozen=True, array_like=True, tag="dead_man_changed"):
+    """When all of the account is cancelled unless it renews; 0: never."""
+
+    account: int
+    until: int
+
+
+class LimitsChanged(Struct, frozen=True, array_like=True, tag="limits_changed"):
+    """What the account may have in this partition at most; 0 is no limit."""
+
+    account: int
+    open_orders: int
+    notional: int
+    quantity: int
+
+
+class RulesChanged(Struct, frozen=True, array_like=True, tag="rules_changed"):
+    """From the next command on these rules hold."""
+
+    number: int
+
+
 class Ticked(Struct, frozen=True, array_like=True, tag="ticked"):
     """Time moved; readers learn it and the position."""
 
 
-Event = Accepted | Rejected | Duplicate | Fill | Filled | Cancelled | Expired | ClassChanged | Ticked
+Event = (
+    Accepted
+    | Rejected
+    | Duplicate
+    | Fill
+    | Filled
+    | Cancelled
+    | Expired
+    | Amended
+    | Extension
+    | Returned
+    | Withdrawn
+    | AllCancelled
+    | ClassChanged
+    | ClassRetired
+    | ReferenceChanged
+    | HaltChanged
+    | KillChanged
+    | DeadManChanged
+    | LimitsChanged
+    | RulesChanged
+    | Ticked
+)
 
 
 class Execution(Struct, frozen=True, array_like=True):

@@ -47,6 +47,21 @@ class Refusal(StrEnum):
     UNKNOWN_ORDER = "unknown_order"
     UNKNOWN_ACCOUNT = "unknown_account"
     ATTRIBUTES_INVALID = "attributes_invalid"
+    NO_REFERENCE = "no_reference"
+    PRICE_OUTSIDE_BAND = "price_outside_band"
+    DISPLAY_OUT_OF_RANGE = "display_out_of_range"
+    CLASS_RETIRED = "class_retired"
+    CLASS_FIXED = "class_fixed"
+    HALTED = "halted"
+    KILLED = "killed"
+    TOO_MANY_ORDERS = "too_many_orders"
+    TOO_MUCH_NOTIONAL = "too_much_notional"
+    QUANTITY_ABOVE_LIMIT = "quantity_above_limit"
+    AMEND_INVALID = "amend_invalid"
+    RETURN_INVALID = "return_invalid"
+    ALREADY_RETURNED = "already_returned"
+    LIMITS_INVALID = "limits_invalid"
+    RULES_INVALID = "rules_invalid"
     # by settlement
     AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
     REFERENCE_REUSED = "reference_reused"
@@ -111,6 +126,29 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.ACCEPTS_INVALID: Wording("accepts", "accepts.{0} is not valid: {1}"),
     Refusal.ATTRIBUTES_INVALID: Wording("attributes", "attributes.{0} is not valid: {1}"),
     Refusal.UNKNOWN_ORDER: Wording("order_id", "there is no live order {0} of this account: it may have left the book"),
+    Refusal.NO_REFERENCE: Wording(
+        "price", "{0} has no reference price yet, so a market bid has nothing to go by: state a limit"
+    ),
+    Refusal.PRICE_OUTSIDE_BAND: Wording(
+        "price", "price {0:usd} is outside the band of {3}: it takes {1:usd} to {2:usd} now"
+    ),
+    Refusal.DISPLAY_OUT_OF_RANGE: Wording(
+        "display", "display {0} is out of range: it must be 1 to {1}, the quantity, or 0 for all"
+    ),
+    Refusal.CLASS_RETIRED: Wording("class", "the class {0} is retired: see the list of classes"),
+    Refusal.CLASS_FIXED: Wording("class", "{1} says what the class {0} is, and cannot change: open another class"),
+    Refusal.HALTED: Wording("class", "{0} is halted: try again when it trades"),
+    Refusal.KILLED: Wording("account", "the kill switch of account {0} is on: switch it off first"),
+    Refusal.TOO_MANY_ORDERS: Wording("", "the account has {0} open orders, and its limit is {1}: cancel one first"),
+    Refusal.TOO_MUCH_NOTIONAL: Wording(
+        "", "with this order the account's open orders would come to {0:usd} dollars, and its limit is {1:usd}"
+    ),
+    Refusal.QUANTITY_ABOVE_LIMIT: Wording("quantity", "quantity {0} is above the account's limit of {1} an order"),
+    Refusal.AMEND_INVALID: Wording("{0}", "{0} cannot be amended: {1}"),
+    Refusal.RETURN_INVALID: Wording("{0}", "{0} of the returned lease is not valid: {1}"),
+    Refusal.ALREADY_RETURNED: Wording("fill_id", "the lease of fill {0} was returned or withdrawn before"),
+    Refusal.LIMITS_INVALID: Wording("{0}", "the limit {0} is {1}: it must be {2}"),
+    Refusal.RULES_INVALID: Wording("number", "rules {0} cannot follow rules {1}"),
     Refusal.AMOUNT_OUT_OF_RANGE: Wording(
         "amount", "amount {0:usd} is out of range: it must be above 0 and at most {1:usd}"
     ),

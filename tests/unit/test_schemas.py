@@ -16,31 +16,58 @@ from schemas import codec
 from schemas.__main__ import PUBLISHED, breaks, published, render
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import (
+    Amend,
     Cancel,
+    CancelAll,
+    CancelNamed,
+    ChangeClass,
     Command,
     CreateClass,
+    Extend,
+    Halt,
+    HaltMode,
+    Kill,
     PlaceAsk,
     PlaceBid,
     Prefer,
+    RenewDeadMan,
+    RetireClass,
+    Return,
     SelfTrade,
+    SetLimits,
+    SetReference,
+    SetRules,
     Side,
     Tick,
     TimeInForce,
     Unreadable,
+    Withdraw,
 )
 from schemas.events import (
     Accepted,
+    AllCancelled,
+    Amended,
     Cancelled,
     CancelReason,
     ClassChanged,
+    ClassRetired,
+    DeadManChanged,
     Duplicate,
     Event,
     Execution,
     Expired,
+    Extension,
     Fill,
     Filled,
+    HaltChanged,
+    KillChanged,
+    LimitsChanged,
+    ReferenceChanged,
     Rejected,
+    Returned,
+    RulesChanged,
     Ticked,
+    Withdrawn,
 )
 from schemas.fills import PublicFill, public_fills
 from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
@@ -56,19 +83,40 @@ ACCEPTS = Accepts(
     region_mask([Region.US_EAST, Region.EU_WEST]), Delivery.VM, Interconnect.NVLINK, True, True, (3,), (4, 5)
 )
 SPEC = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM", 100, 10**9, 4096, 900_000, 600_000, 72 * HOUR)
+BANDED = msgspec.structs.replace(SPEC, band_bps=3000)
 FILL = Fill(0, 7, "H100-SXM-80GB", 41, 40, 2, 3, 2_499_900, 8, T, T + HOUR, Side.BID, 4, 100, 200, ATTRIBUTES)
 
+ASK = PlaceAsk(
+    "H100-SXM-80GB", 3, 3, "a-1", T, 16, 2_499_900, T, T + 48 * HOUR, ATTRIBUTES,
+    2 * HOUR, 8, TimeInForce.GTD, T + HOUR, True, SelfTrade.CANCEL_OLDEST, 200,
+)  # fmt: skip
+BID = PlaceBid(
+    "H100-SXM-80GB", 2, 2, "b-1", T, 12, 2_600_000, HOUR, (0, T), ACCEPTS, 4,
+    Prefer.START, TimeInForce.IOC, 0, False, SelfTrade.SKIP, 100, True,
+)  # fmt: skip
+DISPLAYED = msgspec.structs.replace(ASK, display=4)
+
 MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
-    "PlaceAsk": PlaceAsk(
-        "H100-SXM-80GB", 3, 3, "a-1", T, 16, 2_499_900, T, T + 48 * HOUR, ATTRIBUTES,
-        2 * HOUR, 8, TimeInForce.GTD, T + HOUR, True, SelfTrade.CANCEL_OLDEST, 200,
-    ),
-    "PlaceBid": PlaceBid(
-        "H100-SXM-80GB", 2, 2, "b-1", T, 12, 2_600_000, HOUR, (0, T), ACCEPTS, 4,
-        Prefer.START, TimeInForce.IOC, 0, False, SelfTrade.SKIP, 100, True,
-    ),
+    "PlaceAsk": ASK,
+    "PlaceAsk@2": DISPLAYED,
+    "PlaceBid": BID,
     "Cancel": Cancel(2, 41),
+    "CancelNamed": CancelNamed(2, "b-1"),
+    "CancelAll": CancelAll(2, "H100-SXM-80GB"),
+    "Amend": Amend(41, BID),
+    "Return": Return((41, 1), 40, 8, T, T + HOUR),
+    "Withdraw": Withdraw((41, 1), 40, 8, T, T + HOUR),
+    "Extend": Extend((41, 1), 40, 2, 5, "b-2", T, 8, T + HOUR, T + 2 * HOUR, 2_600_000, 100),
     "CreateClass": CreateClass(SPEC),
+    "CreateClass@2": CreateClass(BANDED),
+    "ChangeClass": ChangeClass(BANDED),
+    "RetireClass": RetireClass("H100-SXM-80GB"),
+    "SetReference": SetReference("H100-SXM-80GB", 2_500_000),
+    "Halt": Halt("H100-SXM-80GB", HaltMode.FULL),
+    "Kill": Kill(2, True),
+    "RenewDeadMan": RenewDeadMan(2, T + HOUR),
+    "SetLimits": SetLimits(2, 100, 10**12, 64),
+    "SetRules": SetRules(2),
     "Tick": Tick(),
     "Deposit": Deposit(2, 1_000_000, "wire-1"),
     "Deliver": Deliver((41, 0), 3, "ssh root@192.0.2.1"),
@@ -81,7 +129,22 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Filled": Execution(44, 43, T, (Filled(41, 2),)),
     "Cancelled": Execution(45, 44, T, (Cancelled(41, 2, CancelReason.REQUESTED, 4),)),
     "Expired": Execution(46, 45, T, (Expired(41, 2, 4),)),
+    "Amended": Execution(46, 45, T, (Amended(41, 2, Side.BID, 46, 16, 8, 2_600_000, T, HOUR),)),
+    "Extension": Execution(41, -1, T, (Extension(0, (7, 1)),)),
+    "Returned": Execution(46, 45, T, (Returned((41, 1), 40, 3, 8, T, T + HOUR),)),
+    "Withdrawn": Execution(46, 45, T, (Withdrawn((41, 1), 40, 3, 8, T, T + HOUR),)),
+    "AllCancelled": Execution(46, 45, T, (AllCancelled(2, "H100-SXM-80GB", 3),)),
     "ClassChanged": Execution(47, 46, T, (ClassChanged(SPEC),)),
+    "ClassChanged@2": Execution(47, 46, T, (ClassChanged(BANDED),)),
+    "ClassRetired": Execution(47, 46, T, (ClassRetired("H100-SXM-80GB"),)),
+    "ReferenceChanged": Execution(
+        47, 46, T, (ReferenceChanged("H100-SXM-80GB", 2_500_000, 1_750_000, 3_250_000),)
+    ),
+    "HaltChanged": Execution(47, 46, T, (HaltChanged("H100-SXM-80GB", HaltMode.NO_NEW),)),
+    "KillChanged": Execution(47, 46, T, (KillChanged(2, True),)),
+    "DeadManChanged": Execution(47, 46, T, (DeadManChanged(2, T + HOUR),)),
+    "LimitsChanged": Execution(47, 46, T, (LimitsChanged(2, 100, 10**12, 64),)),
+    "RulesChanged": Execution(47, 46, T, (RulesChanged(2),)),
     "Ticked": Execution(1 << 48 | 48, 47, T, (Ticked(),)),
 }  # fmt: skip
 
@@ -100,15 +163,31 @@ def golden() -> dict[str, bytes]:
     return {name: bytes.fromhex(digits) for name, digits in lines}
 
 
+NEWEST = {name.partition("@")[0]: name for name in MESSAGES}
+"""Of each message the line of its newest form: the one that is written today."""
+
+
 def test_every_message_has_golden_bytes() -> None:
     tagged = {kind.__name__ for union in (Command, Event, Instruction) for kind in union.__args__}
-    assert set(golden()) == set(MESSAGES) == tagged | {"UsageReport"}
+    assert set(golden()) == set(MESSAGES)
+    assert set(NEWEST) == tagged | {"UsageReport"}
 
 
 @pytest.mark.parametrize("name", MESSAGES)
+def test_bytes_that_were_once_written_stay_readable(name: str) -> None:
+    assert decode(name, golden()[name]) == MESSAGES[name]
+
+
+@pytest.mark.parametrize("name", NEWEST.values())
 def test_the_bytes_of_a_message_never_change(name: str) -> None:
     assert codec.encode(MESSAGES[name]) == golden()[name]
+
+
+@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ClassChanged"])
+def test_old_bytes_lack_the_newest_field_and_are_read_with_its_default(name: str) -> None:
+    assert len(golden()[name]) < len(golden()[NEWEST[name]])
     assert decode(name, golden()[name]) == MESSAGES[name]
+    assert (ASK.display, SPEC.band_bps) == (0, 0)
 
 
 def test_the_public_fill_is_json_without_accounts() -> None:
@@ -157,6 +236,11 @@ def changed(topic: str, change: Any) -> list[str]:
     return breaks(published()[topic], new)
 
 
+def replace(table: Any, place: int, old: str, new: str) -> None:
+    assert old in table["fields"][place]
+    table["fields"][place] = table["fields"][place].replace(old, new)
+
+
 def test_a_change_that_breaks_old_readers_is_named() -> None:
     assert changed("commands.v1", lambda s: s.pop("Cancel")) == ["Cancel is gone"]
     assert changed("commands.v1", lambda s: s["Cancel"].update(tag="c")) == ["Cancel had the tag 'cancel'"]
@@ -168,6 +252,14 @@ def test_a_change_that_breaks_old_readers_is_named() -> None:
         "Cancel: the new field 'why: str' must be optional"
     ]
     assert changed("commands.v1", lambda s: s["Prefer"]["values"].update(PRICE=5)) == ["Prefer.PRICE was 0"]
+    terms = ["Amend: field 1 was 'terms: union[PlaceAsk, PlaceBid]'"]
+    assert changed("commands.v1", lambda s: replace(s["Amend"], 1, "PlaceAsk, PlaceBid", "PlaceAsk, Cancel")) == terms
+    assert changed("commands.v1", lambda s: replace(s["Amend"], 1, "union[PlaceAsk, PlaceBid]", "PlaceAsk")) == terms
+    assert changed("commands.v1", lambda s: replace(s["Amend"], 1, ", PlaceBid", ", PlaceBid, int")) == terms
+    assert changed("commands.v1", lambda s: replace(s["Return"], 0, "int, int", "int, str")) == [
+        "Return: field 0 was 'fill: tuple[int, int]'"
+    ]
+    assert changed("executions.v1", lambda s: replace(s["Rejected"], 3, "int, str", "int, str, Accepted"))
     assert changed("fills.v1", lambda s: s["$defs"]["PublicFill"]["properties"].pop("price")) == [
         "PublicFill.price was {'type': 'string'}"
     ]
@@ -175,7 +267,11 @@ def test_a_change_that_breaks_old_readers_is_named() -> None:
 
 def test_a_change_that_old_readers_can_live_with_passes() -> None:
     assert changed("commands.v1", lambda s: s["Cancel"]["fields"].append("why: str, optional")) == []
-    assert changed("commands.v1", lambda s: s.update(Amend={"tag": "amend", "fields": []})) == []
+    assert changed("commands.v1", lambda s: s.update(Merge={"tag": "merge", "fields": []})) == []
+    assert changed("commands.v1", lambda s: replace(s["Amend"], 1, "[PlaceAsk", "[Cancel, PlaceAsk")) == []
+    assert (
+        changed("executions.v1", lambda s: replace(s["Execution"], 3, "Fill, Filled", "Extension, Filled, Fill")) == []
+    )
     assert changed("fills.v1", lambda s: s["$defs"]["PublicFill"]["properties"].update(note={"type": "string"})) == []
 
 
