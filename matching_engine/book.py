@@ -1,17 +1,31 @@
-"""One class's book: live orders in price-time order, in queues by what they state or accept."""
+"""One class's book: the live orders of each side in price-time order, in chunks that a walk can pass over whole.
 
-import heapq
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
-from operator import attrgetter
+A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
+for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
+widen as orders come, and are measured anew when half a chunk has left or its calendars were cut.
+"""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from itertools import zip_longest
+from operator import attrgetter, or_
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from matching_engine.calendar import Calendar
-from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
-from schemas.commands import Prefer, SelfTrade
-from schemas.units import MAX_PRICE
+from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, regions_of
+from schemas.commands import HaltMode, Prefer, SelfTrade
+from schemas.units import BPS
+
+CHUNK = 128
+"""Orders at which a chunk is split."""
+PLACE_BITS = 63
+NOBODY = 1 << 62
+"""More than any quantity, duration or time."""
+MAX_KNOWN = 4096
 
 
 class Ask(Struct, eq=False, gc=False):
@@ -19,9 +33,12 @@ class Ask(Struct, eq=False, gc=False):
 
     id: int
     place: int
+    key: int
+    """In the order of keys asks trade: lowest price, then oldest place."""
     account: int
     owner: int
-    class_id: str
+    client_order_id: str
+    book: "Book"
     price: int
     quantity: int
     start: int
@@ -33,12 +50,26 @@ class Ask(Struct, eq=False, gc=False):
     fee_bps: int
     leaves: int
     """The first ms of `now` at which it is no longer in the book."""
+    display: int
+    signature: int
+    free: int
+    """A bound: at no moment of its availability are more GPUs unsold. Exact while `calendar` is None."""
+    longest: int
+    """A bound: no stretch in which a lot is unsold is longer. ms."""
+    stale: bool = False
+    """Whether its calendar was cut since the bounds were measured."""
     sold: int = 0
     """GPUs sold over the whole availability, as long as `calendar` is None."""
     calendar: Calendar | None = None
     """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
-    queued: bool = False
+    chunk: "AskChunk | None" = None
+    """Where it stands in the book; None where it can serve nobody, or is not in the book."""
     live: bool = True
+
+    @property
+    def left(self) -> int:
+        """What a cancel ends: its quantity as offered."""
+        return self.quantity
 
     def unsold(self, start: int, end: int) -> int:
         """The least GPUs for sale at any moment of `[start, end)`; 0 where that leaves the availability."""
@@ -47,19 +78,63 @@ class Ask(Struct, eq=False, gc=False):
         return max(0, self.quantity - (self.sold if self.calendar is None else self.calendar.most(start, end)))
 
     def take(self, start: int, end: int, quantity: int) -> None:
-        """Sells `quantity` GPUs over `[start, end)`."""
+        """Sells `quantity` GPUs over `[start, end)`; below 0, they come back."""
         if self.calendar is None:
             if start == self.start and end == self.end:
                 self.sold += quantity
+                self.free -= quantity
                 return
-            self.calendar = Calendar(self.start, self.end, self.sold)
-        self.calendar.take(start, end, quantity)
+            self.cut()
+        assert self.calendar is not None
+        self.calendar.add(start, end, quantity)
+        if quantity < 0:
+            self.measure()
+            return
+        self.stale = True
+        if (chunk := self.chunk) is not None:
+            chunk.stale += 1
+            if chunk.stale * 2 > len(chunk.orders):
+                chunk.measure()
+
+    def cut(self) -> None:
+        """From now on it has a calendar."""
+        if self.calendar is None:
+            self.calendar = Calendar()
+            if self.sold:
+                self.calendar.add(self.start, self.end, self.sold)
+                self.sold = 0
+
+    def measure(self) -> None:
+        """Makes its own bounds exact."""
+        self.stale = False
+        calendar = self.calendar
+        if calendar is None:
+            self.free, self.longest = self.quantity - self.sold, self.end - self.start
+            return
+        self.free = self.quantity - calendar.least(self.start, self.end)
+        self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
+
+    def least_sold(self, start: int, end: int) -> int:
+        """The fewest GPUs sold at any moment of `[start, end)`."""
+        if self.calendar is not None:
+            return self.calendar.least(start, end)
+        return self.sold if self.start <= start and end <= self.end else 0
+
+    def sold_from(self, now: int) -> tuple[list[int], list[int]]:
+        """Times and GPUs sold from each on, as a calendar has them, of what has not passed yet."""
+        calendar = self.calendar
+        if calendar is None:
+            if not self.sold or self.end <= now:
+                return [0], [0]
+            if self.start <= now:
+                return [0, self.end], [self.sold, 0]
+            return [0, self.start, self.end], [0, self.sold, 0]
+        past = bisect_right(calendar.times, now) - 1
+        return [0, *calendar.times[past + 1 :]], calendar.sold[past:]
 
     def spent(self) -> bool:
-        """Whether it can serve nobody: no stretch of its `min_duration` has a lot left."""
-        if self.calendar is None:
-            return self.quantity - self.sold < self.lot
-        return self.calendar.longest(self.quantity - self.lot) < self.min_duration
+        """Whether it can serve nobody, as far as its bounds tell."""
+        return self.free < self.lot or self.longest < self.min_duration
 
 
 class Bid(Struct, eq=False, gc=False):
@@ -67,9 +142,12 @@ class Bid(Struct, eq=False, gc=False):
 
     id: int
     place: int
+    key: int
+    """In the order of keys bids trade: highest price, then oldest place."""
     account: int
     owner: int
-    class_id: str
+    client_order_id: str
+    book: "Book"
     price: int
     quantity: int
     left: int
@@ -82,186 +160,363 @@ class Bid(Struct, eq=False, gc=False):
     fee_bps: int
     leaves: int
     """The first ms of `now` at which it is no longer in the book."""
-    queued: bool = False
+    mask: int
+    """A bit for each signature of an ask that suits it, suppliers aside."""
+    chunk: "BidChunk | None" = None
     live: bool = True
 
+    @property
+    def need(self) -> int:
+        """The least GPUs that it takes from one ask now."""
+        return self.min_fill if self.min_fill < self.left else self.left
 
-GUARANTEED = Tier.GUARANTEED
 
-AnyOrder = TypeVar("AnyOrder", Ask, Bid)
+AnyOrder = TypeVar("AnyOrder", bound=Ask | Bid)
 
 
-class Level(Generic[AnyOrder]):
-    """The orders of one queue at one price, oldest place first. Who leaves is passed over until half have left."""
+class Chunk(ABC, Generic[AnyOrder]):
+    """Neighbours in the order of their keys. Who leaves is passed over until half have left."""
 
-    __slots__ = ("first", "gone", "orders")
+    __slots__ = ("first_key", "gone", "keys", "orders", "stale")
 
-    def __init__(self, order: AnyOrder) -> None:
-        self.orders: list[AnyOrder] = [order]
-        self.first = 0
-        """Where the first order that has not left stands."""
+    def __init__(self, keys: list[int], orders: list[AnyOrder]) -> None:
+        self.keys = keys
+        self.orders: list[AnyOrder] = orders
+        self.first_key = keys[0]
+        """At or before its first order, and behind the chunk before it."""
         self.gone = 0
+        self.stale = 0
+        """How many cuts of calendars its bounds do not know of."""
+        order: Any
+        for order in orders:
+            order.chunk = self
+        self.measure()
 
-    def drop(self) -> bool:
-        """Takes note that an order has left; returns whether it was the last."""
-        self.gone += 1
-        orders = self.orders
-        if self.gone == len(orders):
-            return True
-        while not orders[self.first].queued:
-            self.first += 1
-        if self.gone > 32 and self.gone * 2 > len(orders):
-            # A new list: a walk that is under way goes on over the old one.
-            self.orders = [order for order in orders if order.queued]
-            self.first = self.gone = 0
+    def compact(self) -> None:
+        """Lets go of who has left. New lists: a walk that is under way goes on over the old ones."""
+        there = [(key, order) for key, order in zip(self.keys, self.orders, strict=True) if order.chunk is self]
+        self.keys, self.orders = [key for key, _ in there], [order for _, order in there]
+        self.gone = 0
+        self.measure()
+
+    @abstractmethod
+    def measure(self) -> None:
+        """Makes the bounds as narrow as they can be."""
+
+    @abstractmethod
+    def widen(self, order: AnyOrder) -> None:
+        """From now on the bounds hold for this order, too."""
+
+
+class AskChunk(Chunk[Ask]):
+    """Asks, and bounds of what they can serve.
+
+    `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
+    """
+
+    __slots__ = ("ends", "free", "longest", "signatures", "starts")
+
+    def measure(self) -> None:
+        self.stale = 0
+        self.signatures = self.free = self.longest = 0
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        for ask in self.orders:
+            if ask.chunk is self:
+                if ask.stale:
+                    ask.measure()
+                self.widen(ask)
+
+    def widen(self, ask: Ask) -> None:
+        self.signatures |= 1 << ask.signature
+        if ask.free > self.free:
+            self.free = ask.free
+        if ask.longest > self.longest:
+            self.longest = ask.longest
+        starts, ends = self.starts, self.ends
+        step = bisect_right(starts, ask.start)
+        if step and ends[step - 1] >= ask.end:
+            return
+        if step and starts[step - 1] == ask.start:
+            step -= 1
+        higher = step
+        while higher < len(ends) and ends[higher] <= ask.end:
+            higher += 1
+        starts[step:higher] = (ask.start,)
+        ends[step:higher] = (ask.end,)
+
+    def spans(self, starts: Sequence[int], duration: int) -> bool:
+        """Whether an ask may be available over `duration` from one of `starts`."""
+        for start in starts:
+            step = bisect_right(self.starts, start)
+            if step and self.ends[step - 1] >= start + duration:
+                return True
         return False
 
 
-class Queue(Generic[AnyOrder]):
-    """Orders in the order in which they trade: best price, then oldest place. A rank is a price, a bid's negated."""
+class BidChunk(Chunk[Bid]):
+    """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("levels", "ranks")
+    __slots__ = ("first_end", "last_start", "mask", "need", "shortest")
 
-    def __init__(self) -> None:
-        self.levels: dict[int, Level[AnyOrder]] = {}
-        self.ranks: list[int] = []
+    def measure(self) -> None:
+        self.stale = 0
+        self.mask = self.last_start = 0
+        self.need = self.shortest = self.first_end = NOBODY
+        for bid in self.orders:
+            if bid.chunk is self:
+                self.widen(bid)
 
-    def add(self, rank: int, order: AnyOrder) -> None:
-        """`order` is newer than all others of its rank."""
-        level = self.levels.get(rank)
-        if level is None:
-            self.levels[rank] = Level(order)
-            insort(self.ranks, rank)
-        else:
-            level.orders.append(order)
-        order.queued = True
+    def widen(self, bid: Bid) -> None:
+        self.mask |= bid.mask
+        need, duration, starts = bid.need, bid.duration, bid.starts
+        if need < self.need:
+            self.need = need
+        if duration < self.shortest:
+            self.shortest = duration
+        first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
+        if last > self.last_start:
+            self.last_start = last
+        if first + duration < self.first_end:
+            self.first_end = first + duration
 
-    def remove(self, rank: int, order: AnyOrder) -> None:
-        order.queued = False
-        if self.levels[rank].drop():
-            del self.levels[rank]
-            del self.ranks[bisect_left(self.ranks, rank)]
 
-    def upto(self, rank: int) -> Iterator[AnyOrder]:
-        """Best first, while the rank is no worse than `rank`. Orders may leave meanwhile, none may come."""
-        for this in self.ranks[: bisect_right(self.ranks, rank)]:
-            level = self.levels[this]
-            orders = level.orders
-            for place in range(level.first, len(orders)):
-                if (order := orders[place]).queued:
+AnyChunk = TypeVar("AnyChunk", bound="AskChunk | BidChunk")
+
+
+class Queue(Generic[AnyChunk, AnyOrder]):
+    """One side's orders in the order in which they trade."""
+
+    __slots__ = ("_kind", "chunks", "first_keys")
+
+    def __init__(self, kind: type[AnyChunk]) -> None:
+        self._kind: Any = kind
+        self.chunks: list[AnyChunk] = []
+        self.first_keys: list[int] = []
+
+    def __iter__(self) -> Iterator[AnyOrder]:
+        """Best first."""
+        chunk: Any
+        for chunk in self.chunks[:]:  # as some may leave meanwhile
+            for order in chunk.orders:
+                if order.chunk is chunk:
                     yield order
+
+    def before(self, key: int) -> list[AnyChunk]:
+        """The chunks, best first, that may hold orders with keys below `key`."""
+        first_keys = self.first_keys
+        if not first_keys or first_keys[0] >= key:
+            return []
+        return self.chunks[: bisect_left(first_keys, key)]
+
+    def add(self, order: AnyOrder) -> None:
+        """Puts the order where its key says."""
+        key = order.key
+        if not self.chunks:
+            self.chunks.append(self._kind([key], [order]))
+            self.first_keys.append(key)
+            return
+        at = bisect_right(self.first_keys, key) - 1
+        if at < 0:
+            at = 0
+            self.first_keys[0] = self.chunks[0].first_key = key
+        chunk: Any = self.chunks[at]
+        keys = chunk.keys
+        if key > keys[-1]:
+            keys.append(key)
+            chunk.orders.append(order)
+        else:
+            place = bisect_left(keys, key)
+            if keys[place] == key:  # it was here before, and has left a gap
+                chunk.compact()
+                place = bisect_left(chunk.keys, key)
+            chunk.keys.insert(place, key)
+            chunk.orders.insert(place, order)
+        order.chunk = chunk
+        chunk.widen(order)
+        if len(chunk.keys) > CHUNK:
+            self._split(at)
+
+    def remove(self, order: AnyOrder) -> None:
+        """The order is not to be met any more."""
+        chunk: Any = order.chunk
+        assert chunk is not None, "only an order in the queue leaves it"
+        order.chunk = None
+        chunk.gone += 1
+        if chunk.gone == len(chunk.orders):
+            at = bisect_right(self.first_keys, chunk.first_key) - 1
+            del self.first_keys[at], self.chunks[at]
+        elif chunk.gone > 32 and chunk.gone * 2 > len(chunk.orders):
+            chunk.compact()
+
+    def _split(self, at: int) -> None:
+        chunk: Any = self.chunks[at]
+        chunk.compact()
+        half = len(chunk.keys) // 2
+        if len(chunk.keys) > CHUNK // 2:
+            after = self._kind(chunk.keys[half:], chunk.orders[half:])
+            chunk.keys, chunk.orders = chunk.keys[:half], chunk.orders[:half]
+            chunk.measure()
+            self.chunks.insert(at + 1, after)
+            self.first_keys.insert(at + 1, after.first_key)
 
 
 class Book:
-    """The live orders of one class, in a queue for each combination of attributes, so that a walk meets what suits."""
+    """The live orders of one class."""
 
     def __init__(self, spec: ClassSpec) -> None:
         self.spec = spec
         self.fills = 0
         """How many fills the class has had."""
-        self._asks: dict[Attributes, Queue[Ask]] = {}
-        self._bids: dict[Accepts, Queue[Bid]] = {}
-        self._spent: dict[int, Ask] = {}
+        self.reference = 0
+        """µ$ per GPU-hour; 0 before the first."""
+        self.halt = HaltMode.NONE
+        self.retired = False
+        self.closed = False
+        """Halted or retired: it takes no order."""
+        self.ask_queue: Queue[AskChunk, Ask] = Queue(AskChunk)
+        self.bid_queue: Queue[BidChunk, Bid] = Queue(BidChunk)
+        self.spent: dict[int, Ask] = {}
         """Live asks that can serve nobody, by id: out of the way of every walk."""
+
+    def close(self, halt: HaltMode, retired: bool) -> None:
+        """Whether it takes orders, from now on."""
+        self.halt, self.retired = halt, retired
+        self.closed = retired or halt is not HaltMode.NONE
 
     def asks(self) -> list[Ask]:
         """All live asks, best first, the sold-out included."""
-        queued = [ask for queue in self._asks.values() for ask in queue.upto(MAX_PRICE)]
-        return sorted([*queued, *self._spent.values()], key=_ASK_PRIORITY)
+        asks = list(self.ask_queue)
+        return sorted([*asks, *self.spent.values()], key=attrgetter("key")) if self.spent else asks
 
     def bids(self) -> list[Bid]:
         """All live bids, best first."""
-        return sorted((bid for queue in self._bids.values() for bid in queue.upto(0)), key=_bid_priority)
+        return list(self.bid_queue)
 
-    def asks_for(self, bid: Bid) -> Iterable[Ask]:
-        """Best first, the asks whose price and attributes suit the bid."""
-        limit, accepts = bid.price, bid.accepts
-        walks = [
-            queue.upto(limit)
-            for attributes, queue in self._asks.items()
-            if queue.ranks[0] <= limit and suits(accepts, attributes)
-        ]
-        asks = _merged(walks, _ASK_PRIORITY)
-        if accepts.only_suppliers or accepts.not_suppliers:
-            return (ask for ask in asks if suits_supplier(accepts, ask.account))
-        return asks
-
-    def bids_for(self, ask: Ask) -> Iterable[Bid]:
-        """Best first, the bids whose price and attributes suit the ask."""
-        limit = -ask.price
-        walks = [
-            queue.upto(limit)
-            for accepts, queue in self._bids.items()
-            if queue.ranks[0] <= limit and suits(accepts, ask.attributes) and suits_supplier(accepts, ask.account)
-        ]
-        return _merged(walks, _bid_priority)
-
-    def crossed_by_bid(self, bid: Bid) -> bool:
-        """Whether any ask's price is within the bid's: where none is, there is no need to walk."""
-        limit = bid.price
-        for queue in self._asks.values():  # noqa: SIM110 (every order comes by: `any` over a generator costs thrice)
-            if queue.ranks[0] <= limit:
-                return True
-        return False
+    def band(self) -> tuple[int, int]:
+        """The lowest and the highest price that orders may have now, inward on the tick (rulebook: Price band)."""
+        spec = self.spec
+        tick, highest = spec.tick, spec.max_price // spec.tick * spec.tick
+        if not spec.band_bps or not self.reference:
+            return tick, highest
+        low = -(-self.reference * (BPS - spec.band_bps) // (BPS * tick)) * tick
+        high = self.reference * (BPS + spec.band_bps) // (BPS * tick) * tick
+        return max(tick, low), min(high, highest)
 
     def crossed_by_ask(self, ask: Ask) -> bool:
-        """Whether any bid's price is within the ask's."""
-        limit = -ask.price
-        for queue in self._bids.values():  # noqa: SIM110 (as above)
-            if queue.ranks[0] <= limit:
-                return True
-        return False
+        """Whether a bid's price may be within the ask's: where none is, there is no need to walk."""
+        keys = self.bid_queue.first_keys
+        return bool(keys) and keys[0] < (1 - ask.price) << PLACE_BITS
 
-    def add_ask(self, ask: Ask) -> None:
-        """Puts a new ask into the book, behind all others of its price."""
-        if ask.spent():
-            self._spent[ask.id] = ask
-            return
-        queue = self._asks.get(ask.attributes)
-        if queue is None:
-            queue = self._asks[ask.attributes] = Queue()
-        queue.add(ask.price, ask)
+    def crossed_by_bid(self, bid: Bid) -> bool:
+        """Whether an ask's price may be within the bid's."""
+        keys = self.ask_queue.first_keys
+        return bool(keys) and keys[0] < (bid.price + 1) << PLACE_BITS
 
-    def add_bid(self, bid: Bid) -> None:
-        """Puts a new bid into the book, behind all others of its price."""
-        queue = self._bids.get(bid.accepts)
-        if queue is None:
-            queue = self._bids[bid.accepts] = Queue()
-        queue.add(-bid.price, bid)
+    def add(self, order: Ask | Bid) -> None:
+        """Puts the order into the book, at its place."""
+        if isinstance(order, Bid):
+            self.bid_queue.add(order)
+        elif order.spent():
+            self.spent[order.id] = order
+        else:
+            self.ask_queue.add(order)
 
     def remove(self, order: Ask | Bid) -> None:
         """The order leaves the book."""
         if isinstance(order, Bid):
-            queue = self._bids[order.accepts]
-            queue.remove(-order.price, order)
-            if not queue.ranks:
-                del self._bids[order.accepts]
-        elif order.queued:
-            self._unqueue(order)
+            self.bid_queue.remove(order)
+        elif order.chunk is not None:
+            self.ask_queue.remove(order)
         else:
-            del self._spent[order.id]
+            del self.spent[order.id]
 
     def set_aside(self, ask: Ask) -> None:
         """The ask stays live but can serve nobody any more."""
-        self._unqueue(ask)
-        self._spent[ask.id] = ask
+        self.ask_queue.remove(ask)
+        self.spent[ask.id] = ask
 
-    def _unqueue(self, ask: Ask) -> None:
-        queue = self._asks[ask.attributes]
-        queue.remove(ask.price, ask)
-        if not queue.ranks:
-            del self._asks[ask.attributes]
+    def check(self) -> None:
+        """Raises AssertionError where the book is not what it would be when built anew from its orders."""
+        queues: tuple[Queue[Any, Any], ...] = (self.ask_queue, self.bid_queue)
+        for queue in queues:
+            orders: list[Any] = list(queue)
+            assert [order.key for order in orders] == sorted({order.key for order in orders}), "out of order"
+            assert queue.first_keys == [chunk.first_key for chunk in queue.chunks] == sorted(queue.first_keys)
+            for chunk, following in zip_longest(queue.chunks, queue.first_keys[1:]):
+                there = [order for order in chunk.orders if order.chunk is chunk]
+                assert there, "an empty chunk"
+                assert len(chunk.orders) == len(chunk.keys) == len(there) + chunk.gone
+                assert chunk.first_key <= there[0].key
+                assert following is None or there[-1].key < following
+        for asks in self.ask_queue.chunks:
+            for ask in asks.orders:
+                if ask.chunk is asks:
+                    bound = ask.free, ask.longest
+                    ask.measure()
+                    assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
+                    assert asks.signatures >> ask.signature & 1
+                    assert asks.free >= ask.free
+                    assert asks.longest >= ask.longest
+                    assert asks.spans((ask.start,), ask.end - ask.start)
+                    assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
+        for bids in self.bid_queue.chunks:
+            for bid in bids.orders:
+                if bid.chunk is bids:
+                    assert bids.mask & bid.mask == bid.mask
+                    assert bids.need <= bid.need
+                    assert bids.shortest <= bid.duration
+                    assert bids.last_start >= max(bid.starts)
+                    assert bids.first_end <= min(bid.starts) + bid.duration
+        for ask in self.spent.values():
+            ask.measure()
+            assert ask.spent(), "an ask stands aside that could serve"
 
 
-def suits(accepts: Accepts, attributes: Attributes) -> bool:
-    """Whether a bid accepts what an ask states, its supplier aside (rulebook: Classes and attributes)."""
+# A signature is a small number for all that an ask states and that is compared: a bit of a mask says whether it suits.
+
+
+def signature(attributes: Attributes) -> int:
+    """Below 1024: region, delivery, interconnect, confidential, tier."""
     return (
-        (not accepts.regions or accepts.regions >> attributes.region & 1 == 1)
-        and attributes.delivery >= accepts.delivery
-        and attributes.interconnect >= accepts.interconnect
-        and (attributes.confidential or not accepts.confidential)
-        and (accepts.interruptible or attributes.tier is GUARANTEED)
+        attributes.region
+        | attributes.delivery << 4
+        | attributes.interconnect << 6
+        | attributes.confidential << 8
+        | attributes.tier << 9
     )
+
+
+def _bits(which: Callable[[Attributes], bool]) -> int:
+    """A bit for the signature of each attributes of which that is so."""
+    return sum(
+        1 << signature(attributes)
+        for region in Region
+        for delivery in Delivery
+        for interconnect in Interconnect
+        for confidential in (False, True)
+        for tier in Tier
+        if which(attributes := Attributes(region, delivery, interconnect, confidential, tier))
+    )
+
+
+_OF_REGION = [_bits(lambda stated, region=region: stated.region is region) for region in Region]  # type: ignore[misc]
+_DELIVERED = [_bits(lambda stated, least=least: stated.delivery >= least) for least in Delivery]  # type: ignore[misc]
+_CONNECTED = [_bits(lambda stated, least=least: stated.interconnect >= least) for least in Interconnect]  # type: ignore[misc]
+_CONFIDENTIAL = _bits(lambda stated: stated.confidential)
+_GUARANTEED = _bits(lambda stated: stated.tier is Tier.GUARANTEED)
+
+
+def mask(accepts: Accepts) -> int:
+    """A bit for the signature of each attributes that suit, suppliers aside (rulebook: Classes and attributes)."""
+    suitable = _DELIVERED[accepts.delivery] & _CONNECTED[accepts.interconnect]
+    if accepts.confidential:
+        suitable &= _CONFIDENTIAL
+    if not accepts.interruptible:
+        suitable &= _GUARANTEED
+    if accepts.regions:
+        suitable &= reduce(or_, (_OF_REGION[region] for region in regions_of(accepts.regions)))
+    return suitable
 
 
 def suits_supplier(accepts: Accepts, supplier: int) -> bool:
@@ -269,14 +524,25 @@ def suits_supplier(accepts: Accepts, supplier: int) -> bool:
     return supplier not in accepts.not_suppliers and (not accepts.only_suppliers or supplier in accepts.only_suppliers)
 
 
-_ASK_PRIORITY = attrgetter("price", "place")
+class Known:
+    """Signatures and masks of what is stated and accepted again and again: a look-up in place of a calculation."""
 
+    def __init__(self) -> None:
+        self._signatures: dict[Attributes, int] = {}
+        self._masks: dict[Accepts, int] = {}
 
-def _bid_priority(bid: Bid) -> tuple[int, int]:
-    return -bid.price, bid.place
+    def signature(self, attributes: Attributes) -> int:
+        known = self._signatures.get(attributes)
+        if known is None:
+            if len(self._signatures) == MAX_KNOWN:
+                self._signatures.clear()
+            known = self._signatures[attributes] = signature(attributes)
+        return known
 
-
-def _merged(walks: list[Iterator[AnyOrder]], priority: Callable[[AnyOrder], Any]) -> Iterable[AnyOrder]:
-    if len(walks) == 1:
-        return walks[0]
-    return heapq.merge(*walks, key=priority)
+    def mask(self, accepts: Accepts) -> int:
+        known = self._masks.get(accepts)
+        if known is None:
+            if len(self._masks) == MAX_KNOWN:
+                self._masks.clear()
+            known = self._masks[accepts] = mask(accepts)
+        return known

@@ -4,9 +4,11 @@ Each check gives None, or the refusal's code and its arguments as its wording in
 """
 
 from schemas.attributes import Accepts, Attributes, ClassSpec, Region
-from schemas.commands import PlaceAsk, PlaceBid, TimeInForce
+from schemas.commands import Extend, PlaceAsk, PlaceBid, Return, SetLimits, TimeInForce, Withdraw
+from schemas.ids import FillId
 from schemas.refusals import Args, Refusal
 from schemas.units import (
+    BPS,
     DAY_MS,
     GRID_MS,
     MAX_FEE_BPS,
@@ -28,6 +30,11 @@ MAX_SUPPLIERS = 64
 """Accounts in a set of suppliers that a bid accepts or denies."""
 MAX_NOTICE_MINUTES = 7 * 24 * 60
 MAX_MEMORY_GB = 1 << 20
+MAX_OPEN_ORDERS = 10_000
+"""That a limit can name."""
+MAX_NOTIONAL = 1 << 62
+MAX_INDEX = (1 << 31) - 1
+"""Of a fill among its command's."""
 _ALL_REGIONS = sum(1 << region for region in Region if region is not Region.UNSPECIFIED)
 
 GTC, GTD, IOC, FOK = TimeInForce
@@ -73,6 +80,8 @@ def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused |
         return Refusal.WINDOW_EMPTY, (ceil_grid(now), end, min_duration)
     if ask.time_in_force is FOK:
         return Refusal.FOK_ASK, ()
+    if not 0 <= ask.display <= quantity:
+        return Refusal.DISPLAY_OUT_OF_RANGE, (ask.display, quantity)
     return _check_attributes(ask.attributes)
 
 
@@ -118,9 +127,67 @@ def check_class(spec: ClassSpec) -> Refused | None:
         ("delivery_due_ms", spec.delivery_due_ms, MINUTE_MS, DAY_MS),
         ("acceptance_ms", spec.acceptance_ms, 0, DAY_MS),
         ("grace_ms", spec.grace_ms, 0, MAX_WINDOW_MS),
+        ("band_bps", spec.band_bps, 0, BPS - 1),
     ):
         if not least <= value <= most:
             return Refusal.CLASS_INVALID, (name, value, f"{least} to {most}")
+    return None
+
+
+def check_limits(limits: SetLimits) -> Refused | None:
+    """Of an account that can be one."""
+    for name, value, most in (
+        ("open_orders", limits.open_orders, MAX_OPEN_ORDERS),
+        ("notional", limits.notional, MAX_NOTIONAL),
+        ("quantity", limits.quantity, MAX_QUANTITY),
+    ):
+        if not 0 <= value <= most:
+            return Refusal.LIMITS_INVALID, (name, value, f"0 to {most}")
+    if limits.notional and not limits.open_orders:  # its orders are counted through at each new one
+        return Refusal.LIMITS_INVALID, ("open_orders", 0, f"1 to {MAX_OPEN_ORDERS} where notional is limited")
+    return None
+
+
+def check_fill(fill: FillId) -> Refused | None:
+    """Whether it can be the id of a fill."""
+    if 0 <= fill[0] <= MAX_ACCOUNT and 0 <= fill[1] <= MAX_INDEX:
+        return None
+    return Refusal.RETURN_INVALID, ("fill_id", "there is no such fill")
+
+
+def check_lease(lease: Return | Withdraw) -> Refused | None:
+    """What a lease's GPUs and window can be."""
+    if (wrong := check_fill(lease.fill)) is not None:
+        return wrong
+    if not 1 <= lease.quantity <= MAX_QUANTITY:
+        return Refusal.RETURN_INVALID, ("quantity", f"1 to {MAX_QUANTITY} GPUs")
+    for name, time in (("start", lease.start), ("end", lease.end)):
+        if not 0 <= time <= MAX_TIME_MS or time % GRID_MS:
+            return Refusal.RETURN_INVALID, (name, "it is no whole minute from 1970 to 9999")
+    if lease.start >= lease.end:
+        return Refusal.RETURN_INVALID, ("end", "it is not after start")
+    return None
+
+
+def check_extend(extend: Extend, spec: ClassSpec, now: int) -> Refused | None:
+    """The terms on which a lease goes on; tick and band bind only prices that make a market."""
+    if not 1 <= extend.price <= spec.max_price:
+        return Refusal.PRICE_OUT_OF_RANGE, (extend.price, spec.max_price, spec.class_id, spec.tick)
+    if not 1 <= extend.quantity <= spec.max_quantity:
+        return Refusal.QUANTITY_OUT_OF_RANGE, (extend.quantity, spec.max_quantity, spec.class_id)
+    if not 1 <= extend.owner <= MAX_ACCOUNT:
+        return Refusal.UNKNOWN_ACCOUNT, (extend.owner,)
+    if not 0 <= extend.fee_bps <= MAX_FEE_BPS:
+        return Refusal.FEE_OUT_OF_RANGE, (extend.fee_bps, MAX_FEE_BPS)
+    for name, time in (("start", extend.start), ("end", extend.end)):
+        if not 0 <= time <= MAX_TIME_MS:
+            return Refusal.TIME_OUT_OF_RANGE, (name, time)
+        if time % GRID_MS:
+            return Refusal.WINDOW_OFF_GRID, (name, time)
+    if not 1 <= extend.end - extend.start <= MAX_WINDOW_MS:
+        return Refusal.DURATION_OUT_OF_RANGE, (extend.end - extend.start, MAX_WINDOW_MS)
+    if extend.start < now:
+        return Refusal.WINDOW_PAST, ("start", extend.start, now)
     return None
 
 

@@ -1,43 +1,122 @@
 """The fold: a command in, its answer out. All state is a pure function of the commands so far (RULES.md)."""
 
-import hashlib
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
+from operator import attrgetter
+from typing import Any, Self
 
 import msgspec
+from msgspec import Struct
 
-from matching_engine.book import Ask, Bid, Book
-from matching_engine.checks import MAX_ACCOUNT, Refused, check_ask, check_bid, check_class, is_name, shown
-from matching_engine.matching import Walk
-from schemas.commands import Cancel, Command, CreateClass, PlaceAsk, PlaceBid, Side, Tick, TimeInForce, Unreadable
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.checks import (
+    MAX_ACCOUNT,
+    Refused,
+    check_ask,
+    check_bid,
+    check_class,
+    check_extend,
+    check_fill,
+    check_lease,
+    check_limits,
+    is_name,
+    shown,
+)
+from matching_engine.matching import MAX_WALK, Walk, fit
+from matching_engine.snapshot import digest
+from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
+from schemas.attributes import Accepts
+from schemas.commands import (
+    Amend,
+    Cancel,
+    CancelAll,
+    CancelNamed,
+    ChangeClass,
+    Command,
+    CreateClass,
+    Extend,
+    Halt,
+    HaltMode,
+    Kill,
+    PlaceAsk,
+    PlaceBid,
+    RenewDeadMan,
+    RetireClass,
+    Return,
+    SetLimits,
+    SetReference,
+    SetRules,
+    Side,
+    Tick,
+    TimeInForce,
+    Unreadable,
+    Withdraw,
+)
 from schemas.events import (
     Accepted,
+    AllCancelled,
+    Amended,
     Cancelled,
     CancelReason,
     ClassChanged,
+    ClassRetired,
+    DeadManChanged,
     Duplicate,
     Event,
     Execution,
     Expired,
+    Extension,
     Filled,
+    HaltChanged,
+    KillChanged,
+    LimitsChanged,
+    ReferenceChanged,
     Rejected,
+    Returned,
+    RulesChanged,
     Ticked,
+    Withdrawn,
 )
-from schemas.ids import format_order_id, position
+from schemas.ids import FillId, format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
-from schemas.units import GRID_MS, MAX_TIME_MS, ceil_grid
+from schemas.units import GRID_MS, MAX_TIME_MS, ceil_grid, cost
 
 GTC, GTD, IOC, FOK = TimeInForce
 BID, ASK = Side
+TRADES, NO_NEW, FULL = HaltMode
 
+RULES = 1
+"""The newest rules that this engine knows (rulebook: SetRules)."""
+MAX_TOLD = 5000
+"""Orders of whose leaving, by time or by one command for many, one answer tells; the rest the next answers do."""
+MAX_SHOWN = (1 << 63) - 1
+"""The largest amount that a refusal names."""
 _ID_BITS = 63
 _NEVER = 1 << 62
-MAX_EXPIRED = 5000
-"""Expiries that one answer tells; the rest are told by the next answers."""
-_canonical = msgspec.msgpack.Encoder(order="sorted")
 
 Key = tuple[int, str]
 """(account, client_order_id)."""
+Order = Ask | Bid
+Place = PlaceAsk | PlaceBid
+
+
+class UnknownRulesError(Exception):
+    """The log goes on under rules that this engine does not know: it must not guess. Run a newer one."""
+
+
+class Party(Struct, eq=False):
+    """An account, as far as the engine knows it."""
+
+    orders: list[int] = []
+    """Ids of its live orders in order, and of some that have left."""
+    live: int = 0
+    """How many of them are."""
+    killed: bool = False
+    limits: SetLimits | None = None
+    dead_man: int = 0
+    """ms; 0: none is set."""
 
 
 class Engine:
@@ -49,184 +128,192 @@ class Engine:
         self.now = 0
         """ms: the largest log time so far. Time moves with commands alone."""
         self.books: dict[str, Book] = {}
+        self.rules = 1
         self._base = position(partition, 0)
-        self._orders: dict[int, Ask | Bid] = {}
+        self._orders: dict[int, Order] = {}
+        self._parties: dict[int, Party] = {}
+        self._bound: set[int] = set()
+        """The accounts that are killed, or have limits."""
         self._leaving: list[int] = []
         """A heap of (time it leaves, id) of the live orders, and of some that have left already."""
+        self._dead_men: list[tuple[int, int]] = []
+        """A heap of (until, account), and of some that were renewed since."""
         self._answered: dict[Key, tuple[int, int]] = {}
         """Repeats: (position of the first command, its not_after)."""
-        self._forget: dict[int, list[Key]] = {}
-        """By minute of not_after, what to forget after it."""
+        self._returned: dict[FillId, int] = {}
+        """Leases returned or withdrawn, until their windows end."""
+        self._forget: dict[int, list[Any]] = {}
+        """By minute, what of the two above to forget after it."""
         self._forget_minutes: list[int] = []
         """A heap of the minutes in `_forget`."""
         self._due = _NEVER
-        """The first ms of `now` at which an order leaves or a repeat can be forgotten."""
-        self._expired: deque[Expired] = deque()
-        """Orders that have left by time, not yet told."""
+        """The first ms of `now` at which an order leaves or something can be forgotten."""
+        self._untold: deque[Cancelled | Expired] = deque()
+        """What has left, and no answer has told yet."""
+        self._known = Known()
+        self._does: dict[type, Callable[[int, Any, list[Event]], None]] = {
+            PlaceBid: self._place_bid,
+            PlaceAsk: self._place_ask,
+            Cancel: self._cancel,
+            CancelNamed: self._cancel_named,
+            CancelAll: self._cancel_all,
+            Amend: self._amend,
+            Return: self._return,
+            Withdraw: self._withdraw,
+            Extend: self._extend,
+            CreateClass: self._create_class,
+            ChangeClass: self._change_class,
+            RetireClass: self._retire_class,
+            SetReference: self._set_reference,
+            Halt: self._halt,
+            Kill: self._kill,
+            RenewDeadMan: self._renew_dead_man,
+            SetLimits: self._set_limits,
+            SetRules: self._set_rules,
+            Tick: self._tick,
+            Unreadable: self._refuse_unreadable,
+        }
 
     def apply(self, offset: int, time: int, command: Command | Unreadable) -> Execution:
         """The answer to the command at `offset`, which the log stamped with `time` in ms.
 
-        Never raises on what a command says: whatever it is, the answer has at least one event.
+        Never raises on what a command says: whatever it is, the answer has at least one event. The one exception is
+        UnknownRulesError.
         """
         events: list[Event] = []
         if time > self.now:
             self.now = time
             if time >= self._due:
                 self._pass_time()
-        if self._expired:
-            events += [self._expired.popleft() for _ in range(min(len(self._expired), MAX_EXPIRED))]
+        if self._untold:
+            self._tell(events)
         this = self._base | offset
         assert this > self.position, "commands come in the order of the log"
-        if isinstance(command, PlaceBid):
-            self._place_bid(this, command, events)
-        elif isinstance(command, PlaceAsk):
-            self._place_ask(this, command, events)
-        elif isinstance(command, Cancel):
-            self._cancel(command, events)
-        elif isinstance(command, Tick):
-            events.append(Ticked())
-        elif isinstance(command, CreateClass):
-            self._create_class(command, events)
-        else:
-            events.append(Rejected(0, "", Refusal.UNREADABLE, (command.reason,)))
+        self._does[command.__class__](this, command, events)
         execution = Execution(this, self.position, self.now, tuple(events))
         self.position = this
         return execution
 
-    def order(self, order_id: int) -> Ask | Bid | None:
+    def order(self, order_id: int) -> Order | None:
         """The live order with this id."""
         return self._orders.get(order_id)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> State:
         """All that later answers depend on, in a canonical form; nothing that can be rebuilt from it."""
-        return {
-            "now": self.now,
-            "position": self.position,
-            "repeats": sorted([*key, *first] for key, first in self._answered.items() if first[1] >= self.now),
-            "expired": list(self._expired),
-            "books": {
-                class_id: {
-                    "spec": book.spec,
-                    "fills": book.fills,
-                    "asks": [_ask_state(ask) for ask in book.asks()],
-                    "bids": [_bid_state(bid) for bid in book.bids()],
-                }
-                for class_id, book in self.books.items()
-            },
-        }
+        now = self.now
+        return State(
+            rules=self.rules,
+            now=now,
+            position=self.position,
+            books=[book_state(book, now) for _, book in sorted(self.books.items())],
+            parties=[
+                PartyState(account, party.killed, party.limits, party.dead_man)
+                for account, party in sorted(self._parties.items())
+                if party.killed or party.limits or party.dead_man
+            ],
+            repeats=sorted((*key, *first) for key, first in self._answered.items() if first[1] >= now),
+            returned=sorted((*fill, end) for fill, end in self._returned.items() if end > now),
+            untold=list(self._untold),
+        )
 
     def state_hash(self) -> bytes:
         """BLAKE2b-256 over the canonical MessagePack of the state: equal states, equal hashes, on any machine."""
-        return hashlib.blake2b(_canonical.encode(self.state()), digest_size=32).digest()
+        return digest(self.state().encoded())
+
+    @classmethod
+    def from_state(cls, partition: int, state: State) -> Self:
+        """The engine that goes on from that state exactly as the one that was there. Raises UnknownRulesError."""
+        if state.rules > RULES:
+            raise UnknownRulesError(
+                f"the state is under rules {state.rules}, and this engine knows rules up to {RULES}"
+            )
+        engine = cls(partition)
+        engine.rules, engine.now, engine.position = state.rules, state.now, state.position
+        for known in state.parties:
+            party = engine._party(known.account)
+            party.killed, party.limits = known.killed, known.limits
+            engine._mark_bound(known.account, party)
+            if known.dead_man:
+                engine._set_dead_man(known.account, known.dead_man)
+        for account, client_order_id, first, not_after in state.repeats:
+            engine._answered[account, client_order_id] = (first, not_after)
+            engine._remember((account, client_order_id), not_after)
+        for first, index, end in state.returned:
+            engine._returned[first, index] = end
+            engine._remember((first, index), end - 1)
+        engine._untold.extend(state.untold)
+        orders: list[Order] = []
+        for stored in state.books:
+            book = engine.books[stored.spec.class_id] = Book(stored.spec)
+            book.fills, book.reference = stored.fills, stored.reference
+            book.close(stored.halt, stored.retired)
+            orders += [restored_ask(book, engine._known, ask) for ask in stored.asks]
+            orders += [restored_bid(book, engine._known, bid) for bid in stored.bids]
+        for order in sorted(orders, key=attrgetter("id")):
+            engine._add(order)
+        return engine
+
+    # Orders.
 
     def _place_ask(self, this: int, command: PlaceAsk, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
             return
+        start = command.start or ceil_grid(self.now)
         book = self.books.get(command.class_id)
-        if book is None:
-            _reject(command, (Refusal.UNKNOWN_CLASS, (shown(command.class_id),)), events)
+        if book is None or book.closed:
+            _reject(command, self._closed(command, book), events)
             return
-        now = self.now
-        start, end = command.start or ceil_grid(now), command.end
-        refused = check_ask(command, start, book.spec, now)
+        refused = self._check_ask(book, command, start, None)
         if refused is not None:
             _reject(command, refused, events)
             return
-        leaves = end - command.min_duration + 1
-        if command.time_in_force is GTD and command.expire_at < leaves:
-            leaves = command.expire_at
-        ask = Ask(
-            this,
-            this,
-            command.account,
-            command.owner,
-            book.spec.class_id,
-            command.price,
-            command.quantity,
-            start,
-            end,
-            command.attributes,
-            command.min_duration,
-            command.lot,
-            command.self_trade,
-            command.fee_bps,
-            leaves,
-        )
+        ask = self._new_ask(this, this, book, command, start)
         crossed = book.crossed_by_ask(ask)
-        if crossed and command.post_only and self._would_trade(book, ask, command, events):
+        if crossed and command.post_only and self._would_trade(ask, command, events):
             return
         events.append(
             Accepted(
                 ask.account,
                 command.client_order_id,
-                ask.class_id,
+                book.spec.class_id,
                 ASK,
                 ask.quantity,
                 ask.price,
                 ask.fee_bps,
                 start,
-                end - start,
+                ask.end - start,
             )
         )
         if crossed:
-            walk = Walk(book, now, events)
-            walk.meet_bids(ask)
-            self._drop(walk.done)
+            self._walk(ask, events)
         if not ask.live:
             return
         if command.time_in_force is IOC:
             events.append(Cancelled(this, ask.account, CancelReason.IOC_REST, ask.quantity))
             return
-        book.add_ask(ask)
         self._add(ask)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
             return
         book = self.books.get(command.class_id)
-        if book is None:
-            _reject(command, (Refusal.UNKNOWN_CLASS, (shown(command.class_id),)), events)
+        if book is None or book.closed:
+            _reject(command, self._closed(command, book), events)
             return
-        now = self.now
-        starts = command.starts
-        if 0 in starts:
-            soon = ceil_grid(now)
-            # Where now is one of the other starts too, the earlier mention stands.
-            starts = tuple(dict.fromkeys(start or soon for start in starts))
-        refused = check_bid(command, starts, book.spec, now)
+        starts = self._starts(command)
+        refused = self._check_bid(book, command, starts, None)
         if refused is not None:
             _reject(command, refused, events)
             return
-        leaves = max(starts) + 1
-        if command.time_in_force is GTD and command.expire_at < leaves:
-            leaves = command.expire_at
-        bid = Bid(
-            this,
-            this,
-            command.account,
-            command.owner,
-            book.spec.class_id,
-            command.price,
-            command.quantity,
-            command.quantity,
-            command.duration,
-            starts,
-            command.accepts,
-            command.min_fill,
-            command.prefer,
-            command.self_trade,
-            command.fee_bps,
-            leaves,
-        )
+        bid = self._new_bid(this, this, book, command, starts)
         crossed = book.crossed_by_bid(bid)
-        if crossed and command.post_only and self._would_trade(book, bid, command, events):
+        if crossed and command.post_only and self._would_trade(bid, command, events):
             return
         events.append(
             Accepted(
                 bid.account,
                 command.client_order_id,
-                bid.class_id,
+                book.spec.class_id,
                 BID,
                 bid.quantity,
                 bid.price,
@@ -236,12 +323,7 @@ class Engine:
             )
         )
         if crossed:
-            walk = Walk(book, now, events)
-            if command.time_in_force is FOK:
-                walk.fill_or_kill(bid)
-            else:
-                walk.meet_asks(bid)
-            self._drop(walk.done)
+            self._walk(bid, events, fok=command.time_in_force is FOK)
         if not bid.left:
             events.append(Filled(this, bid.account))
         elif not bid.live:
@@ -250,32 +332,418 @@ class Engine:
             reason = CancelReason.IOC_REST if command.time_in_force is IOC else CancelReason.FOK_UNFILLED
             events.append(Cancelled(this, bid.account, reason, bid.left))
         else:
-            book.add_bid(bid)
             self._add(bid)
 
-    def _cancel(self, command: Cancel, events: list[Event]) -> None:
+    def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
+        terms = command.terms
+        if not self._first_time(this, terms, events):
+            return
+        if terms.account in self._bound and self._parties[terms.account].killed:
+            _reject(terms, (Refusal.KILLED, (terms.account,)), events)
+            return
+        order = self._orders.get(command.order_id)
+        if order is None or order.account != terms.account:
+            _reject(terms, (Refusal.UNKNOWN_ORDER, (_shown_order(command.order_id),)), events)
+            return
+        side_differs = isinstance(order, Ask) != isinstance(terms, PlaceAsk)
+        if side_differs or terms.class_id != order.book.spec.class_id:
+            named = ("side", "an ask stays an ask, and a bid a bid")
+            _reject(terms, (Refusal.AMEND_INVALID, named if side_differs else ("class", "place another order")), events)
+            return
+        if order.book.halt is FULL:
+            _reject(terms, (Refusal.HALTED, (terms.class_id,)), events)
+            return
+        if terms.quantity <= (order.quantity - order.left if isinstance(order, Bid) else 0):
+            self._remove(order)
+            events.append(Cancelled(order.id, order.account, CancelReason.AMENDED, order.left))
+            return
+        # What is the order's for life.
+        terms = msgspec.structs.replace(
+            terms, owner=order.owner, fee_bps=order.fee_bps, client_order_id=order.client_order_id
+        )
+        if isinstance(order, Bid):
+            assert isinstance(terms, PlaceBid)
+            refused = self._amend_bid(this, order, terms, events)
+        else:
+            assert isinstance(terms, PlaceAsk)
+            refused = self._amend_ask(this, order, terms, events)
+        if refused is not None:
+            _reject(command.terms, refused, events)
+
+    def _amend_ask(self, this: int, ask: Ask, terms: PlaceAsk, events: list[Event]) -> Refused | None:
+        book = ask.book
+        start = terms.start or ceil_grid(self.now)
+        if _reduces_ask(ask, terms, start):
+            if terms.quantity < ask.lot:
+                return Refusal.LOT_OUT_OF_RANGE, (ask.lot, terms.quantity)
+            if terms.quantity % ask.lot:
+                return Refusal.QUANTITY_OFF_LOT, (terms.quantity, ask.lot)
+            ask.quantity = terms.quantity
+            ask.measure()
+            if ask.chunk is not None and ask.spent():
+                book.set_aside(ask)
+            events.append(_amended(ask))
+            return None
+        refused = self._check_new_terms(book, terms) or self._check_ask(book, terms, start, ask)
+        if refused is not None:
+            return refused
+        amended = self._new_ask(ask.id, this, book, terms, start)
+        if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
+            ask.cut()
+        amended.sold, amended.calendar = ask.sold, ask.calendar
+        amended.measure()
+        if terms.post_only and (other := Walk(book, self.now, events).taken_by(amended)) is not None:
+            return Refusal.WOULD_TRADE, (format_order_id(other),)
+        self._remove(ask)
+        events.append(_amended(amended))
+        self._walk(amended, events)
+        if amended.live:
+            self._add(amended)
+        return None
+
+    def _amend_bid(self, this: int, bid: Bid, terms: PlaceBid, events: list[Event]) -> Refused | None:
+        book, filled = bid.book, bid.quantity - bid.left
+        starts = self._starts(terms)
+        if _reduces_bid(bid, terms, starts):
+            if terms.min_fill > terms.quantity:
+                return Refusal.MIN_FILL_OUT_OF_RANGE, (terms.min_fill, terms.quantity)
+            bid.quantity, bid.left, bid.min_fill = terms.quantity, terms.quantity - filled, terms.min_fill
+            assert bid.chunk is not None
+            bid.chunk.widen(bid)
+            events.append(_amended(bid))
+            if book.halt is TRADES:
+                self._walk(bid, events)
+                if not bid.left:
+                    events.append(Filled(bid.id, bid.account))
+            return None
+        refused = self._check_new_terms(book, terms) or self._check_bid(book, terms, starts, bid)
+        if refused is not None:
+            return refused
+        amended = self._new_bid(bid.id, this, book, terms, starts)
+        amended.left = amended.quantity - filled
+        if terms.post_only and (other := Walk(book, self.now, events).taken_by(amended)) is not None:
+            return Refusal.WOULD_TRADE, (format_order_id(other),)
+        self._remove(bid)
+        events.append(_amended(amended))
+        self._walk(amended, events)
+        if not amended.left:
+            events.append(Filled(amended.id, amended.account))
+        elif amended.live:
+            self._add(amended)
+        return None
+
+    def _check_new_terms(self, book: Book, terms: Place) -> Refused | None:
+        """What an amend that does more than reduce cannot be."""
+        if book.halt is not TRADES:
+            return Refusal.HALTED, (book.spec.class_id,)
+        if terms.time_in_force is IOC or terms.time_in_force is FOK:
+            return Refusal.AMEND_INVALID, ("time_in_force", "it rests, so it is gtc or gtd")
+        if isinstance(terms, PlaceBid) and terms.market:
+            return Refusal.AMEND_INVALID, ("market", "it rests, so it has a limit")
+        return None
+
+    def _extend(self, this: int, command: Extend, events: list[Event]) -> None:
+        if not self._first_time(this, command, events):
+            return
+        ask = self._orders.get(command.ask_id)
+        refused = self._check_extend(command, ask)
+        if refused is not None or not isinstance(ask, Ask):
+            _reject(command, refused, events)
+            return
+        book, account, quantity = ask.book, command.account, command.quantity
+        start, duration = command.start, command.end - command.start
+        class_id = book.spec.class_id
+        events.append(
+            Accepted(
+                account,
+                command.client_order_id,
+                class_id,
+                BID,
+                quantity,
+                command.price,
+                command.fee_bps,
+                start,
+                duration,
+            )
+        )
+        able = ask.owner != command.owner and ask.price <= command.price
+        if not able or fit(ask, (start,), duration, quantity, quantity)[1] < quantity:
+            events.append(Cancelled(this, account, CancelReason.FOK_UNFILLED, quantity))
+            return
+        terms = PlaceBid(
+            class_id,
+            account,
+            command.owner,
+            command.client_order_id,
+            command.not_after,
+            quantity,
+            command.price,
+            duration,
+            (start,),
+            Accepts(),
+            quantity,
+            fee_bps=command.fee_bps,
+        )
+        bid = self._new_bid(this, this, book, terms, (start,))
+        Walk(book, self.now, events).fill(ask, bid, start, quantity)
+        events += [Extension(0, command.fill), Filled(this, account)]
+
+    def _check_extend(self, command: Extend, ask: Order | None) -> Refused | None:
+        if command.account in self._bound and self._parties[command.account].killed:
+            return Refusal.KILLED, (command.account,)
+        if (wrong := check_fill(command.fill)) is not None:
+            return wrong
+        if command.fill in self._returned:
+            return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
+        if not isinstance(ask, Ask):
+            return Refusal.UNKNOWN_ORDER, (_shown_order(command.ask_id),)
+        if ask.book.halt is not TRADES:
+            return Refusal.HALTED, (ask.book.spec.class_id,)
+        return check_extend(command, ask.book.spec, self.now)
+
+    def _cancel(self, this: int, command: Cancel, events: list[Event]) -> None:
         order = self._orders.get(command.order_id)
         if order is None or order.account != command.account:
-            known = 0 <= command.order_id < 1 << _ID_BITS
-            shown_id = format_order_id(command.order_id) if known else command.order_id
-            account = command.account if 1 <= command.account <= MAX_ACCOUNT else 0
-            events.append(Rejected(account, "", Refusal.UNKNOWN_ORDER, (shown_id,)))
+            _refuse(command.account, (Refusal.UNKNOWN_ORDER, (_shown_order(command.order_id),)), events)
+        else:
+            self._cancel_order(order, events)
+
+    def _cancel_named(self, this: int, command: CancelNamed, events: list[Event]) -> None:
+        account, name = command.account, command.client_order_id
+        named = (order for order in self._live_of(account) if order.client_order_id == name)
+        order = max(named, key=attrgetter("place"), default=None)
+        if order is None:
+            _refuse(account, (Refusal.UNKNOWN_ORDER, (shown(name),)), events)
+        else:
+            self._cancel_order(order, events)
+
+    def _cancel_order(self, order: Order, events: list[Event]) -> None:
+        if order.book.halt is FULL:
+            _refuse(order.account, (Refusal.HALTED, (order.book.spec.class_id,)), events)
             return
         self._remove(order)
-        events.append(Cancelled(order.id, order.account, CancelReason.REQUESTED, _left(order)))
+        events.append(Cancelled(order.id, order.account, CancelReason.REQUESTED, order.left))
 
-    def _create_class(self, command: CreateClass, events: list[Event]) -> None:
+    def _cancel_all(self, this: int, command: CancelAll, events: list[Event]) -> None:
+        account, class_id = command.account, command.class_id
+        if not 0 <= account <= MAX_ACCOUNT:
+            _refuse(0, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
+            return
+        if class_id and class_id not in self.books:
+            _refuse(account, (Refusal.UNKNOWN_CLASS, (shown(class_id),)), events)
+            return
+        orders: Iterable[Order] = self._live_of(account) if account else self._by_id(self._orders.values())
+        ended = [
+            order
+            for order in orders
+            if (not class_id or order.book.spec.class_id == class_id) and not (account and order.book.halt is FULL)
+        ]
+        events.append(AllCancelled(account, class_id, len(ended)))
+        self._cancel_many(ended, CancelReason.REQUESTED, events)
+
+    # Leases that change (from settlement).
+
+    def _return(self, this: int, command: Return, events: list[Event]) -> None:
+        found = self._lease_of(command)
+        if not isinstance(found, Ask):
+            _refuse(0, found, events)
+            return
+        ask, quantity, end = found, command.quantity, command.end
+        start = max(command.start, ceil_grid(self.now))
+        self._forget_lease(command)
+        events.append(Returned(command.fill, ask.id, ask.account, quantity, start, end))
+        ask.take(start, end, -quantity)
+        book = ask.book
+        if ask.chunk is not None:
+            ask.chunk.widen(ask)
+        elif not ask.spent():
+            del book.spent[ask.id]
+            book.add(ask)
+        if book.halt is TRADES:
+            self._walk(ask, events)
+
+    def _withdraw(self, this: int, command: Withdraw, events: list[Event]) -> None:
+        found = self._lease_of(command)
+        if not isinstance(found, Ask):
+            _refuse(0, found, events)
+            return
+        # Less is offered and less is sold by the same amount: what is unsold stays as it is (RULES.md).
+        self._forget_lease(command)
+        start = max(command.start, ceil_grid(self.now))
+        events.append(Withdrawn(command.fill, found.id, found.account, command.quantity, start, command.end))
+
+    def _lease_of(self, command: Return | Withdraw) -> Ask | Refused:
+        """The ask of a lease that ends before its time."""
+        wrong = check_lease(command)
+        if wrong is not None:
+            return wrong
+        if command.fill in self._returned:
+            return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
+        ask = self._orders.get(command.ask_id)
+        if not isinstance(ask, Ask):
+            return Refusal.UNKNOWN_ORDER, (_shown_order(command.ask_id),)
+        start = max(command.start, ceil_grid(self.now))
+        if start >= command.end:
+            return Refusal.RETURN_INVALID, ("end", "it is past")
+        if ask.least_sold(start, command.end) < command.quantity:
+            return Refusal.RETURN_INVALID, ("quantity", "so much was not sold of the ask over that window")
+        return ask
+
+    def _forget_lease(self, command: Return | Withdraw) -> None:
+        """A second command for the same lease changes nothing, for as long as its window runs."""
+        self._returned[command.fill] = command.end
+        self._remember(command.fill, command.end - 1)
+
+    # Classes.
+
+    def _create_class(self, this: int, command: CreateClass, events: list[Event]) -> None:
         spec = command.spec
         refused = check_class(spec)
         if refused is None and spec.class_id in self.books:
             refused = Refusal.CLASS_EXISTS, (spec.class_id,)
         if refused is not None:
-            events.append(Rejected(0, "", *refused))
+            _refuse(0, refused, events)
             return
         self.books[spec.class_id] = Book(spec)
         events.append(ClassChanged(spec))
 
-    def _first_time(self, this: int, command: PlaceAsk | PlaceBid, events: list[Event]) -> bool:
+    def _change_class(self, this: int, command: ChangeClass, events: list[Event]) -> None:
+        spec = command.spec
+        book = self._there(spec.class_id, events)
+        if book is None:
+            return
+        refused = check_class(spec)
+        for name in ("accelerator", "memory_gb", "form_factor"):
+            if refused is None and getattr(spec, name) != getattr(book.spec, name):
+                refused = Refusal.CLASS_FIXED, (spec.class_id, name)
+        if refused is not None:
+            _refuse(0, refused, events)
+            return
+        book.spec = spec
+        events.append(ClassChanged(spec))
+
+    def _retire_class(self, this: int, command: RetireClass, events: list[Event]) -> None:
+        book = self._there(command.class_id, events)
+        if book is not None:
+            book.close(book.halt, retired=True)
+            events.append(ClassRetired(command.class_id))
+            self._cancel_many(self._by_id([*book.asks(), *book.bids()]), CancelReason.CLASS_RETIRED, events)
+
+    def _set_reference(self, this: int, command: SetReference, events: list[Event]) -> None:
+        book = self._there(command.class_id, events)
+        if book is None:
+            return
+        spec = book.spec
+        if not 1 <= command.price <= spec.max_price:
+            args = (command.price, spec.max_price, spec.class_id, spec.tick)
+            _refuse(0, (Refusal.PRICE_OUT_OF_RANGE, args), events)
+            return
+        book.reference = command.price
+        events.append(ReferenceChanged(spec.class_id, command.price, *book.band()))
+
+    def _halt(self, this: int, command: Halt, events: list[Event]) -> None:
+        if command.class_id:
+            book = self._there(command.class_id, events)
+            if book is None:
+                return
+            books = [book]
+        else:
+            books = [book for _, book in sorted(self.books.items()) if not book.retired]
+            if not books:
+                _refuse(0, (Refusal.UNKNOWN_CLASS, ("",)), events)
+                return
+        fills, most = 0, len(events) + MAX_WALK
+        for book in books:
+            was = book.halt
+            book.close(command.mode, retired=False)
+            events.append(HaltChanged(book.spec.class_id, command.mode))
+            if was is not TRADES and command.mode is TRADES:
+                walk = Walk(book, self.now, events, first_index=fills, most=most, resuming=True)
+                before = book.fills
+                walk.meet_all_bids()
+                fills += book.fills - before
+                self._drop(walk.done)
+                if walk.full:
+                    book.close(was, retired=False)
+                    events.append(HaltChanged(book.spec.class_id, was))
+
+    def _there(self, class_id: str, events: list[Event]) -> Book | None:
+        """The book of a class that can still be changed; else a refusal."""
+        book = self.books.get(class_id)
+        if book is None:
+            _refuse(0, (Refusal.UNKNOWN_CLASS, (shown(class_id),)), events)
+        elif book.retired:
+            _refuse(0, (Refusal.CLASS_RETIRED, (class_id,)), events)
+        else:
+            return book
+        return None
+
+    # Accounts.
+
+    def _kill(self, this: int, command: Kill, events: list[Event]) -> None:
+        if (party := self._named_party(command.account, events)) is not None:
+            party.killed = command.on
+            self._mark_bound(command.account, party)
+            events.append(KillChanged(command.account, command.on))
+            if command.on:
+                self._cancel_many(self._live_of(command.account), CancelReason.KILLED, events)
+
+    def _renew_dead_man(self, this: int, command: RenewDeadMan, events: list[Event]) -> None:
+        account, until = command.account, command.until
+        if (party := self._named_party(account, events)) is None:
+            return
+        if not 0 <= until <= MAX_TIME_MS:
+            _refuse(account, (Refusal.TIME_OUT_OF_RANGE, ("until", until)), events)
+        elif 0 < until <= self.now:
+            _refuse(account, (Refusal.EXPIRY_PAST, (until, self.now)), events)
+        else:
+            party.dead_man = 0
+            if until:
+                self._set_dead_man(account, until)
+            events.append(DeadManChanged(account, until))
+
+    def _set_limits(self, this: int, command: SetLimits, events: list[Event]) -> None:
+        if (party := self._named_party(command.account, events)) is None:
+            return
+        if (refused := check_limits(command)) is not None:
+            _refuse(command.account, refused, events)
+            return
+        party.limits = command if command.open_orders or command.notional or command.quantity else None
+        self._mark_bound(command.account, party)
+        events.append(LimitsChanged(command.account, command.open_orders, command.notional, command.quantity))
+
+    def _mark_bound(self, account: int, party: Party) -> None:
+        if party.killed or party.limits is not None:
+            self._bound.add(account)
+        else:
+            self._bound.discard(account)
+
+    def _named_party(self, account: int, events: list[Event]) -> Party | None:
+        if 1 <= account <= MAX_ACCOUNT:
+            return self._party(account)
+        _refuse(0, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
+        return None
+
+    def _set_rules(self, this: int, command: SetRules, events: list[Event]) -> None:
+        if command.number > RULES:
+            raise UnknownRulesError(
+                f"from command {this} on rules {command.number} hold, and this engine knows rules up to {RULES}"
+            )
+        if command.number < self.rules:
+            _refuse(0, (Refusal.RULES_INVALID, (command.number, self.rules)), events)
+            return
+        self.rules = command.number
+        events.append(RulesChanged(command.number))
+
+    def _tick(self, this: int, command: Tick, events: list[Event]) -> None:
+        events.append(Ticked())
+
+    def _refuse_unreadable(self, this: int, command: Unreadable, events: list[Event]) -> None:
+        _refuse(0, (Refusal.UNREADABLE, (command.reason,)), events)
+
+    # What these stand on.
+
+    def _first_time(self, this: int, command: Place | Extend, events: list[Event]) -> bool:
         """Whether this is neither late nor a repeat. From here on its client_order_id is answered, even by a refusal:
         another copy of the same bytes must not do later what the first did not.
         """
@@ -295,27 +763,165 @@ class Engine:
                 events.append(Duplicate(account, client_order_id, first[0]))
                 return False
             self._answered[key] = (this, not_after)
-            minute = not_after // GRID_MS
-            keys = self._forget.get(minute)
-            if keys is None:
-                self._forget[minute] = [key]
-                heappush(self._forget_minutes, minute)
-                self._due = min(self._due, (minute + 1) * GRID_MS)
-            else:
-                keys.append(key)
+            self._remember(key, not_after)
             return True
         return False
 
-    def _would_trade(self, book: Book, order: Ask | Bid, command: PlaceAsk | PlaceBid, events: list[Event]) -> bool:
-        other = Walk(book, self.now, events).taken_by(order)
+    def _remember(self, key: Key | FillId, last_ms: int) -> None:
+        """It can be forgotten after the minute of `last_ms`."""
+        minute = last_ms // GRID_MS
+        keys = self._forget.get(minute)
+        if keys is None:
+            self._forget[minute] = [key]
+            heappush(self._forget_minutes, minute)
+            self._due = min(self._due, (minute + 1) * GRID_MS)
+        else:
+            keys.append(key)
+
+    def _closed(self, command: Place, book: Book | None) -> Refused:
+        """Why no book takes the order."""
+        if book is None:
+            return Refusal.UNKNOWN_CLASS, (shown(command.class_id),)
+        return (Refusal.CLASS_RETIRED if book.retired else Refusal.HALTED), (command.class_id,)
+
+    def _check_ask(self, book: Book, command: PlaceAsk, start: int, amended: Ask | None) -> Refused | None:
+        refused = check_ask(command, start, book.spec, self.now)
+        if refused is None and (book.spec.band_bps or command.account in self._bound):
+            return self._check_standing(book, command, command.quantity, command.end - start, amended)
+        return refused
+
+    def _check_bid(self, book: Book, command: PlaceBid, starts: tuple[int, ...], amended: Bid | None) -> Refused | None:
+        refused = check_bid(command, starts, book.spec, self.now)
+        if refused is None and command.market and not book.reference:
+            return Refusal.NO_REFERENCE, (book.spec.class_id,)
+        if refused is None and (book.spec.band_bps or command.account in self._bound):
+            left = command.quantity if amended is None else command.quantity - amended.quantity + amended.left
+            return self._check_standing(book, command, left, command.duration, amended)
+        return refused
+
+    def _check_standing(
+        self, book: Book, command: Place, left: int, duration: int, amended: Order | None
+    ) -> Refused | None:
+        """The class's band, and what the account may do. `amended` is the order whose new terms these are."""
+        if book.spec.band_bps and book.reference:
+            low, high = book.band()
+            if not low <= command.price <= high:
+                return Refusal.PRICE_OUTSIDE_BAND, (command.price, low, high, book.spec.class_id)
+        if command.account not in self._bound:
+            return None
+        party = self._parties[command.account]
+        if party.killed:
+            return Refusal.KILLED, (command.account,)
+        limits = party.limits
+        if limits is None:
+            return None
+        if limits.quantity and command.quantity > limits.quantity:
+            return Refusal.QUANTITY_ABOVE_LIMIT, (command.quantity, limits.quantity)
+        if amended is None and limits.open_orders and party.live >= limits.open_orders:
+            return Refusal.TOO_MANY_ORDERS, (party.live, limits.open_orders)
+        if limits.notional:
+            others = sum(_notional(order) for order in self._live_of(command.account) if order is not amended)
+            total = others + cost(command.price, left, duration)
+            if total > limits.notional:
+                return Refusal.TOO_MUCH_NOTIONAL, (min(total, MAX_SHOWN), limits.notional)
+        return None
+
+    def _starts(self, command: PlaceBid) -> tuple[int, ...]:
+        """A bid's starts, "now" resolved."""
+        starts = command.starts
+        if 0 not in starts:
+            return starts
+        soon = ceil_grid(self.now)
+        # Where now is one of the other starts too, the earlier mention stands.
+        return tuple(dict.fromkeys(start or soon for start in starts))
+
+    def _new_ask(self, order_id: int, place: int, book: Book, command: PlaceAsk, start: int) -> Ask:
+        end, min_duration, quantity = command.end, command.min_duration, command.quantity
+        leaves = end - min_duration + 1
+        if command.time_in_force is GTD and command.expire_at < leaves:
+            leaves = command.expire_at
+        return Ask(
+            order_id,
+            place,
+            command.price << PLACE_BITS | place,
+            command.account,
+            command.owner,
+            command.client_order_id,
+            book,
+            command.price,
+            quantity,
+            start,
+            end,
+            command.attributes,
+            min_duration,
+            command.lot,
+            command.self_trade,
+            command.fee_bps,
+            leaves,
+            command.display,
+            self._known.signature(command.attributes),
+            quantity,
+            end - start,
+        )
+
+    def _new_bid(self, order_id: int, place: int, book: Book, command: PlaceBid, starts: tuple[int, ...]) -> Bid:
+        leaves = max(starts) + 1
+        if command.time_in_force is GTD and command.expire_at < leaves:
+            leaves = command.expire_at
+        return Bid(
+            order_id,
+            place,
+            (-command.price << PLACE_BITS) + place,
+            command.account,
+            command.owner,
+            command.client_order_id,
+            book,
+            command.price,
+            command.quantity,
+            command.quantity,
+            command.duration,
+            starts,
+            command.accepts,
+            command.min_fill,
+            command.prefer,
+            command.self_trade,
+            command.fee_bps,
+            leaves,
+            self._known.mask(command.accepts),
+        )
+
+    def _would_trade(self, order: Order, command: Place, events: list[Event]) -> bool:
+        other = Walk(order.book, self.now, events).taken_by(order)
         if other is None:
             return False
         _reject(command, (Refusal.WOULD_TRADE, (format_order_id(other),)), events)
         return True
 
-    def _add(self, order: Ask | Bid) -> None:
-        """The order, already in its book, is live from now on."""
+    def _walk(self, order: Order, events: list[Event], *, fok: bool = False) -> None:
+        """The order trades with what it can."""
+        walk = Walk(order.book, self.now, events)
+        if isinstance(order, Ask):
+            walk.meet_bids(order)
+        elif fok:
+            walk.fill_or_kill(order)
+        else:
+            walk.meet_asks(order)
+        self._drop(walk.done)
+
+    def _add(self, order: Order) -> None:
+        """The order is live from now on, and in its book."""
+        order.book.add(order)
         self._orders[order.id] = order
+        party = self._party(order.account)
+        party.live += 1
+        if not party.orders or party.orders[-1] < order.id:
+            party.orders.append(order.id)
+            if len(party.orders) > 2 * party.live + 64:
+                party.orders = [known for known in party.orders if known in self._orders]
+        elif order.place != order.id:  # amended: it was there already, unless its place was cleared away meanwhile
+            at = bisect_left(party.orders, order.id)
+            if party.orders[at] != order.id:
+                party.orders.insert(at, order.id)
         heappush(self._leaving, order.leaves << _ID_BITS | order.id)
         if order.leaves < self._due:
             self._due = order.leaves
@@ -323,80 +929,154 @@ class Engine:
             self._leaving = [live.leaves << _ID_BITS | live.id for live in self._orders.values()]
             heapify(self._leaving)
 
-    def _remove(self, order: Ask | Bid) -> None:
-        self.books[order.class_id].remove(order)
-        del self._orders[order.id]
+    def _remove(self, order: Order) -> None:
+        order.book.remove(order)
+        self._drop((order,))
 
-    def _drop(self, done: list[int]) -> None:
-        """Forgets orders that a walk took out of their book."""
-        for order_id in done:
-            del self._orders[order_id]
+    def _drop(self, done: Iterable[Order]) -> None:
+        """Forgets orders that are out of their book already."""
+        for order in done:
+            del self._orders[order.id]
+            self._parties[order.account].live -= 1
+
+    def _party(self, account: int) -> Party:
+        party = self._parties.get(account)
+        if party is None:
+            party = self._parties[account] = Party()
+        return party
+
+    def _live_of(self, account: int) -> list[Order]:
+        """An account's live orders, in order of id."""
+        party = self._parties.get(account)
+        if party is None:
+            return []
+        orders = self._orders
+        return [orders[known] for known in party.orders if known in orders]
+
+    @staticmethod
+    def _by_id(orders: Iterable[Order]) -> list[Order]:
+        return sorted(orders, key=attrgetter("id"))
+
+    def _cancel_many(self, orders: Iterable[Order], reason: CancelReason, events: list[Event]) -> None:
+        for order in orders:
+            self._remove(order)
+            self._untold.append(Cancelled(order.id, order.account, reason, order.left))
+        self._tell(events)
+
+    def _tell(self, events: list[Event]) -> None:
+        """Tells what has left, as far as there is room in this answer."""
+        untold = self._untold
+        events += [untold.popleft() for _ in range(min(len(untold), MAX_TOLD - len(events)))]
+
+    def _set_dead_man(self, account: int, until: int) -> None:
+        self._party(account).dead_man = until
+        heappush(self._dead_men, (until, account))
+        self._due = min(self._due, until)
 
     def _pass_time(self) -> None:
-        """Who has left by time leaves, by (time it left, id); repeats whose time is over are forgotten."""
-        now, leaving, minutes = self.now, self._leaving, self._forget_minutes
+        """Who has left by time leaves, by (time it left, id); what need not be remembered any more is forgotten."""
+        now, leaving, minutes, dead_men = self.now, self._leaving, self._forget_minutes, self._dead_men
+        left: list[tuple[int, int, Cancelled | Expired]] = []
+        while dead_men and dead_men[0][0] <= now:
+            until, account = heappop(dead_men)
+            party = self._parties[account]
+            if party.dead_man == until:  # else it was renewed
+                party.dead_man = 0
+                for order in self._live_of(account):
+                    if order.leaves > until:
+                        self._remove(order)
+                        told = Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)
+                        left.append((until, order.id, told))
         while leaving and leaving[0] >> _ID_BITS <= now:
-            order = self._orders.get(heappop(leaving) & (1 << _ID_BITS) - 1)
-            if order is not None:
-                self._remove(order)
-                self._expired.append(Expired(order.id, order.account, _left(order)))
+            entry = heappop(leaving)
+            leaver = self._orders.get(entry & (1 << _ID_BITS) - 1)
+            if leaver is not None and leaver.leaves == entry >> _ID_BITS:  # else it left, or was amended
+                self._remove(leaver)
+                left.append((leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left)))
+        self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             for key in self._forget.pop(heappop(minutes)):
-                if key in self._answered and self._answered[key][1] < now:
+                if key in self._returned:
+                    del self._returned[key]
+                elif (first := self._answered.get(key)) is not None and first[1] < now:
                     del self._answered[key]
         self._due = min(
-            leaving[0] >> _ID_BITS if leaving else _NEVER, (minutes[0] + 1) * GRID_MS if minutes else _NEVER
+            leaving[0] >> _ID_BITS if leaving else _NEVER,
+            dead_men[0][0] if dead_men else _NEVER,
+            (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
         )
 
 
-def _reject(command: PlaceAsk | PlaceBid, refused: Refused, events: list[Event]) -> None:
+def _when_left(entry: tuple[int, int, Event]) -> tuple[int, int]:
+    return entry[:2]
+
+
+def _reduces_ask(ask: Ask, terms: PlaceAsk, start: int) -> bool:
+    """Whether the terms take quantity away and change nothing else."""
+    leaves = terms.end - terms.min_duration + 1
+    if terms.time_in_force is GTD:
+        leaves = min(leaves, terms.expire_at)
+    return (
+        terms.quantity <= ask.quantity
+        and (terms.time_in_force is GTC or terms.time_in_force is GTD)
+        and (terms.price, start, terms.end, terms.attributes, terms.min_duration, terms.lot)
+        == (ask.price, ask.start, ask.end, ask.attributes, ask.min_duration, ask.lot)
+        and (terms.self_trade, terms.display, leaves) == (ask.self_trade, ask.display, ask.leaves)
+    )
+
+
+def _reduces_bid(bid: Bid, terms: PlaceBid, starts: tuple[int, ...]) -> bool:
+    """Likewise; a min_fill above the new quantity may be lowered to it."""
+    leaves = max(starts, default=0) + 1
+    if terms.time_in_force is GTD:
+        leaves = min(leaves, terms.expire_at)
+    return (
+        terms.quantity <= bid.quantity
+        and (terms.time_in_force is GTC or terms.time_in_force is GTD)
+        and not terms.market
+        and (terms.price, terms.duration, starts, terms.accepts, terms.prefer)
+        == (bid.price, bid.duration, bid.starts, bid.accepts, bid.prefer)
+        and (terms.self_trade, leaves) == (bid.self_trade, bid.leaves)
+        and (terms.min_fill == bid.min_fill or terms.min_fill == terms.quantity < bid.min_fill)
+    )
+
+
+def _amended(order: Order) -> Amended:
+    if isinstance(order, Ask):
+        start, duration = order.start, order.end - order.start
+    else:
+        start, duration = order.starts[0], order.duration
+    return Amended(
+        order.id,
+        order.account,
+        ASK if isinstance(order, Ask) else BID,
+        order.place,
+        order.quantity,
+        order.left,
+        order.price,
+        start,
+        duration,
+    )
+
+
+def _notional(order: Order) -> int:
+    """µ$ that the order can still cost or bring in, without fees."""
+    duration = order.end - order.start if isinstance(order, Ask) else order.duration
+    return cost(order.price, order.left, duration)
+
+
+def _reject(command: Place | Extend, refused: Refused | None, events: list[Event]) -> None:
     """Names only an account and a client_order_id that can be ones."""
+    assert refused is not None
     account = command.account if 1 <= command.account <= MAX_ACCOUNT else 0
     client_order_id = command.client_order_id if is_name(command.client_order_id) else ""
     events.append(Rejected(account, client_order_id, *refused))
 
 
-def _left(order: Ask | Bid) -> int:
-    return order.left if isinstance(order, Bid) else order.quantity
+def _refuse(account: int, refused: Refused, events: list[Event]) -> None:
+    """Of a command that is no order."""
+    events.append(Rejected(account if 1 <= account <= MAX_ACCOUNT else 0, "", *refused))
 
 
-def _ask_state(ask: Ask) -> list[object]:
-    calendar = ask.calendar
-    return [
-        ask.id,
-        ask.place,
-        ask.account,
-        ask.owner,
-        ask.price,
-        ask.quantity,
-        ask.start,
-        ask.end,
-        ask.attributes,
-        ask.min_duration,
-        ask.lot,
-        ask.self_trade,
-        ask.fee_bps,
-        ask.leaves,
-        [ask.start] if calendar is None else calendar.times,
-        [ask.sold] if calendar is None else calendar.taken,
-    ]
-
-
-def _bid_state(bid: Bid) -> list[object]:
-    return [
-        bid.id,
-        bid.place,
-        bid.account,
-        bid.owner,
-        bid.price,
-        bid.quantity,
-        bid.left,
-        bid.duration,
-        bid.starts,
-        bid.accepts,
-        bid.min_fill,
-        bid.prefer,
-        bid.self_trade,
-        bid.fee_bps,
-        bid.leaves,
-    ]
+def _shown_order(order_id: int) -> str | int:
+    return format_order_id(order_id) if 0 <= order_id < 1 << _ID_BITS else order_id

@@ -3,9 +3,10 @@
 The one rule behind every walk: of all pairs that can trade now, the best one does, and again, until none can.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 
-from matching_engine.book import Ask, Bid, Book
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, suits_supplier
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
@@ -14,19 +15,56 @@ BID, ASK = Side
 PRICE = Prefer.PRICE
 
 MAX_WALK = 3000
-"""Fills and self-trade cancels of one command. With `MAX_EXPIRED`, it keeps an answer below `MAX_RECORD_BYTES`."""
+"""Fills and self-trade cancels of one command. With `MAX_TOLD`, it keeps an answer below `MAX_RECORD_BYTES`."""
 
 
-def given(ask: Ask, start: int, duration: int, wanted: int, min_fill: int) -> int:
-    """GPUs that the ask gives over `duration` from `start` to a bid that wants so many; 0 where they cannot trade so.
+NOTHING = (0, 0)
 
-    Price, attributes, `min_duration` and whether the start is past are the caller's.
+
+def fit(ask: Ask, starts: Sequence[int], duration: int, wanted: int, need: int) -> tuple[int, int]:
+    """The first of `starts` at which the ask gives at least `need` of the `wanted` GPUs over `duration`, and how many
+    it gives then; NOTHING where there is none.
+
+    Price, attributes, `min_duration` and whether a start is past are the caller's.
     """
-    gives = ask.unsold(start, start + duration)
-    if gives > wanted:
-        gives = wanted
-    gives -= gives % ask.lot
-    return gives if gives >= min_fill or gives == wanted else 0
+    lot = ask.lot
+    if lot != 1:
+        need = -(-need // lot) * lot
+        wanted -= wanted % lot
+        if need > wanted:
+            return NOTHING
+    first, last = ask.start, ask.end - duration
+    most = ask.quantity - need
+    """GPUs that may be sold at any moment."""
+    calendar = ask.calendar
+    if calendar is None:
+        sold = ask.sold
+        if sold <= most:
+            for start in starts:
+                if first <= start <= last:
+                    return start, _cut(ask.quantity - sold, wanted, lot)
+        return NOTHING
+    times, pieces = calendar.times, calendar.sold
+    for start in starts:
+        if first <= start <= last:
+            piece = bisect_right(times, start) - 1
+            sold = pieces[piece]
+            if sold > most:
+                continue
+            after = bisect_left(times, start + duration, piece + 1)
+            if after > piece + 1:
+                sold = max(pieces[piece:after])
+            if sold <= most:
+                return start, _cut(ask.quantity - sold, wanted, lot)
+    return NOTHING
+
+
+def _cut(unsold: int, wanted: int, lot: int) -> int:
+    return wanted if unsold >= wanted else unsold - unsold % lot
+
+
+MAX_REPAIRS = 4
+"""Chunks whose bounds a walk measures anew: each walk mends a little, none pays for all."""
 
 
 class Walk:
@@ -35,16 +73,31 @@ class Walk:
     It appends what happens to `events`, takes resting orders that are done out of the book, and lists them in `done`.
     """
 
-    __slots__ = ("_first_number", "_most", "book", "done", "events", "now")
+    __slots__ = ("_first_number", "_most", "_repairs", "_resuming", "book", "done", "events", "full", "now")
 
-    def __init__(self, book: Book, now: int, events: list[Event]) -> None:
+    def __init__(
+        self,
+        book: Book,
+        now: int,
+        events: list[Event],
+        *,
+        first_index: int = 0,
+        most: int | None = None,
+        resuming: bool = False,
+    ) -> None:
+        """Its fills count from `first_index`; it is over, `full`, when there are `most` events, and then the order
+        that moves is cancelled, unless all that rests is tried for `resuming`.
+        """
         self.book = book
         self.now = now
         self.events = events
-        self.done: list[int] = []
-        """Ids of resting orders that left."""
-        self._first_number = book.fills + 1
-        self._most = len(events) + MAX_WALK
+        self.done: list[Ask | Bid] = []
+        """Resting orders that left."""
+        self.full = False
+        self._resuming = resuming
+        self._repairs = MAX_REPAIRS
+        self._first_number = book.fills + 1 - first_index
+        self._most = len(events) + MAX_WALK if most is None else most
 
     def meet_asks(self, bid: Bid) -> None:
         """The bid trades with the best ask that it can trade with, again and again, until there is none."""
@@ -63,19 +116,34 @@ class Walk:
         A bid whose rest falls below its min_fill by this may suit other asks than before: it meets them afterwards.
         """
         short: list[Bid] = []
-        for bid in self.book.bids_for(ask):
-            if bid.duration < ask.min_duration:
-                continue
+        cuts = 0
+        for bid in self._bids_for(ask):
             before = bid.left
             starts = self._to_come(bid)
             while bid.live and self._trade_once(ask, bid, starts, ask):
                 pass
             if bid.live and bid.left < bid.min_fill <= before:
                 short.append(bid)
-            if not ask.live or (bid.left < before and ask.spent()):
+            if not ask.live:
                 break
+            if bid.left < before:
+                cuts += 1
+                if ask.calendar is not None and cuts * 4 > len(ask.calendar.times):
+                    ask.measure()  # seldom, as it costs a look at each piece
+                    cuts = 0
+                if ask.spent():
+                    break
         for bid in short:
-            self.meet_asks(bid)
+            if bid.live:
+                self.meet_asks(bid)
+
+    def meet_all_bids(self) -> None:
+        """Every bid of the book, best first, meets the asks."""
+        for bid in self.book.bids():
+            if bid.live:
+                self.meet_asks(bid)
+            if self.full:
+                return
 
     def fill_or_kill(self, bid: Bid) -> None:
         """At the first start at which the whole quantity can be had, the bid takes it; else nothing happens."""
@@ -83,62 +151,28 @@ class Walk:
             plan = self._plan(bid, start)
             if plan is not None:
                 for ask, quantity in plan:
-                    self._fill(ask, bid, start, quantity)
+                    self.fill(ask, bid, start, quantity)
                 return
 
     def taken_by(self, order: Ask | Bid) -> int | None:
         """The id of the best order of another owner with which `order` could trade now, if there is one."""
         if isinstance(order, Bid):
             starts = self._to_come(order)
-            pairs = ((ask, order, starts, ask.id) for ask in self.book.asks_for(order))
+            pairs = ((ask, order, starts, ask.id) for ask in self._asks_for(order, starts, order.need))
         else:
-            pairs = ((order, bid, self._to_come(bid), bid.id) for bid in self.book.bids_for(order))
+            pairs = ((order, bid, self._to_come(bid), bid.id) for bid in self._bids_for(order))
         for ask, bid, starts, other in pairs:
-            if (
-                ask.owner != bid.owner
-                and bid.duration >= ask.min_duration
-                and any(given(ask, start, bid.duration, bid.left, bid.min_fill) for start in starts)
-            ):
+            if ask.owner != bid.owner and fit(ask, starts, bid.duration, bid.left, bid.need)[1]:
                 return other
         return None
 
-    def _to_come(self, bid: Bid) -> Sequence[int]:
-        starts = bid.starts
-        # With one start the bid would have left by time already.
-        return starts if len(starts) == 1 else [start for start in starts if start >= self.now]
-
-    def _pass(self, bid: Bid, starts: Sequence[int]) -> bool:
-        """Once through the asks; True: the bid's rest fell below its min_fill and is still wanted."""
-        for ask in self.book.asks_for(bid):
-            if bid.duration < ask.min_duration:
-                continue
-            before = bid.left
-            while bid.live and self._trade_once(ask, bid, starts, bid):
-                if 0 < bid.left < bid.min_fill <= before:
-                    return True
-            if not bid.live:
-                return False
-        return False
-
-    def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int], walker: Ask | Bid) -> bool:
-        """The pair trades at the first start at which it can; False: it cannot, has one owner, or the walk is over."""
-        for start in starts:
-            quantity = given(ask, start, bid.duration, bid.left, bid.min_fill)
-            if quantity:
-                if len(self.events) >= self._most:
-                    self._cancel(walker, CancelReason.WALK_LIMIT)
-                    return False
-                if ask.owner == bid.owner:
-                    self._self_trade(ask, bid)
-                    return False
-                self._fill(ask, bid, start, quantity)
-                return True
-        return False
-
-    def _fill(self, ask: Ask, bid: Bid, start: int, quantity: int) -> None:
+    def fill(self, ask: Ask, bid: Bid, start: int, quantity: int) -> None:
+        """The pair trades."""
         book = self.book
         end = start + bid.duration
         ask.take(start, end, quantity)
+        if ask.calendar is not None:
+            ask.calendar.trim(self.now)
         left = bid.left = bid.left - quantity
         number = book.fills = book.fills + 1
         # The price is the older order's, who came second is the taker.
@@ -147,7 +181,7 @@ class Walk:
             Fill(
                 number - self._first_number,
                 number,
-                bid.class_id,
+                book.spec.class_id,
                 bid.id,
                 ask.id,
                 bid.account,
@@ -163,10 +197,110 @@ class Walk:
                 ask.attributes,
             )
         )
+        chunk = bid.chunk
         if not left:
             self._end(bid)
-        if ask.queued and ask.spent():
+        elif chunk is not None and left < chunk.need:
+            chunk.need = left
+        if ask.free < ask.lot and ask.chunk is not None:
             book.set_aside(ask)
+
+    def _to_come(self, bid: Bid) -> Sequence[int]:
+        starts = bid.starts
+        # With one start the bid would have left by time already.
+        return starts if len(starts) == 1 else [start for start in starts if start >= self.now]
+
+    def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
+        """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
+        price, duration, mask, accepts = bid.price, bid.duration, bid.mask, bid.accepts
+        first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
+        first_end = first + duration
+        choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
+        for chunk in self.book.ask_queue.before((price + 1) << PLACE_BITS):
+            if (
+                chunk.free < need
+                or not chunk.signatures & mask
+                or chunk.longest < duration
+                or chunk.starts[0] > last
+                or chunk.ends[-1] < first_end
+                or not chunk.spans(starts, duration)
+            ):
+                continue
+            for ask in chunk.orders:
+                if (
+                    ask.free < need
+                    or ask.longest < duration
+                    or not mask >> ask.signature & 1
+                    or ask.start > last
+                    or ask.end < first_end
+                    or ask.chunk is not chunk
+                    or ask.min_duration > duration
+                ):
+                    continue
+                if ask.price > price:
+                    return
+                if not choosy or suits_supplier(accepts, ask.account):
+                    yield ask
+            if chunk.stale and self._repairs:  # nobody there took it all: its bounds promised too much
+                self._repairs -= 1
+                chunk.measure()
+
+    def _bids_for(self, ask: Ask) -> Iterator[Bid]:
+        """Best first, the bids that the ask may serve, as far as their bounds tell."""
+        price, start, end, signature, account = ask.price, ask.start, ask.end, ask.signature, ask.account
+        min_duration = ask.min_duration
+        for chunk in self.book.bid_queue.before((1 - price) << PLACE_BITS):
+            if (
+                chunk.need > ask.free
+                or not chunk.mask >> signature & 1
+                or chunk.shortest > ask.longest
+                or chunk.last_start < start
+                or chunk.first_end > end
+            ):
+                continue
+            for bid in chunk.orders:
+                duration = bid.duration
+                if (
+                    not bid.mask >> signature & 1
+                    or duration > ask.longest
+                    or duration < min_duration
+                    or bid.min_fill > ask.free < bid.left
+                    or bid.chunk is not chunk
+                ):
+                    continue
+                if bid.price < price:
+                    return
+                accepts = bid.accepts
+                choosy = accepts.only_suppliers or accepts.not_suppliers
+                if not choosy or suits_supplier(accepts, account):
+                    yield bid
+
+    def _pass(self, bid: Bid, starts: Sequence[int]) -> bool:
+        """Once through the asks; True: the bid's rest fell below its min_fill and is still wanted."""
+        for ask in self._asks_for(bid, starts, bid.need):  # which is the same until the pass ends
+            before = bid.left
+            while bid.live and self._trade_once(ask, bid, starts, bid):
+                if 0 < bid.left < bid.min_fill <= before:
+                    return True
+            if not bid.live or self.full:
+                return False
+        return False
+
+    def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int], walker: Ask | Bid) -> bool:
+        """The pair trades at the first start at which it can; False: it cannot, has one owner, or the walk is over."""
+        start, quantity = fit(ask, starts, bid.duration, bid.left, bid.need)
+        if not quantity:
+            return False
+        if len(self.events) >= self._most:
+            self.full = True
+            if not self._resuming:
+                self._cancel(walker, CancelReason.WALK_LIMIT)
+            return False
+        if ask.owner == bid.owner:
+            self._self_trade(ask, bid)
+            return False
+        self.fill(ask, bid, start, quantity)
+        return True
 
     def _self_trade(self, ask: Ask, bid: Bid) -> None:
         """Instead of a trade within one owner, the newer order's instruction acts."""
@@ -178,15 +312,14 @@ class Walk:
             self._cancel(newer, CancelReason.SELF_TRADE)
 
     def _cancel(self, order: Ask | Bid, reason: CancelReason) -> None:
-        left = order.left if isinstance(order, Bid) else order.quantity
-        self.events.append(Cancelled(order.id, order.account, reason, left))
+        self.events.append(Cancelled(order.id, order.account, reason, order.left))
         self._end(order)
 
     def _end(self, order: Ask | Bid) -> None:
         order.live = False
-        if order.queued:
+        if order.chunk is not None:
             self.book.remove(order)
-            self.done.append(order.id)
+            self.done.append(order)
 
     def _plan(self, bid: Bid, start: int) -> Iterable[tuple[Ask, int]] | None:
         """What each ask would give at `start`, in the order of the walk; None where that is not all that is wanted."""
@@ -195,10 +328,11 @@ class Walk:
         anew = True
         while anew:
             anew = False
-            for ask in self.book.asks_for(bid):
-                if ask.owner == bid.owner or ask.id in plan or bid.duration < ask.min_duration:
+            need = min(bid.min_fill, wanted)
+            for ask in self._asks_for(bid, (start,), need):
+                if ask.owner == bid.owner or ask.id in plan:
                     continue
-                quantity = given(ask, start, bid.duration, wanted, bid.min_fill)
+                quantity = fit(ask, (start,), bid.duration, wanted, need)[1]
                 if not quantity:
                     continue
                 if len(plan) == MAX_WALK:

@@ -7,14 +7,17 @@ same bytes.
 
 import asyncio
 import time
+from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from matching_engine.engine import Engine
-from schemas.codec import decode_command, decode_execution, encode
+from matching_engine.replay import last_answered, next_offset, recovered
+from schemas.codec import decode_command, encode
 from schemas.commands import Tick
-from schemas.ids import offset_of, partition_of
-from schemas.log import Log, LogError, Record
+from schemas.ids import offset_of
+from schemas.log import Log, Record
 from schemas.topics import COMMANDS, EXECUTIONS
 
 LAG_EVERY_S = 1.0
@@ -35,13 +38,21 @@ class EngineService:
     """The engine of one partition. `run` ends only by being cancelled, or with the error that ended it."""
 
     def __init__(
-        self, log: Log, partition: int, *, metrics: EngineMetrics, max_poll: int = 5000, idle_tick_s: float = 1.0
+        self,
+        log: Log,
+        partition: int,
+        *,
+        metrics: EngineMetrics,
+        snapshots: Path | None = None,
+        max_poll: int = 5000,
+        idle_tick_s: float = 1.0,
     ) -> None:
         self.ready = asyncio.Event()
         """Set when all that had been answered before is folded."""
         self.engine = Engine(partition)
         self._log = log
         self._partition = partition
+        self._snapshots = snapshots
         self._max_poll = max_poll
         self._idle_tick_s = idle_tick_s
         self._lag_known_at = 0.0
@@ -50,16 +61,18 @@ class EngineService:
         self._apply_seconds = metrics.apply_seconds.labels(partition)
 
     async def run(self) -> None:
-        """Folds what was answered before, then answers each further command, in order."""
-        answered = await self._last_answered()
-        reader = await self._log.reader(COMMANDS, self._partition, 0)
+        """Folds what was answered before, from the newest snapshot on, then answers each further command, in order."""
+        answered = await last_answered(self._log, self._partition)
+        self.engine = await recovered(
+            self._log, self._partition, answered, self._snapshots, on_passed_over=_warn_of_snapshot
+        )
+        reader = await self._log.reader(COMMANDS, self._partition, next_offset(answered))
+        self.ready.set()
         append: asyncio.Task[object] | None = None
         try:
             while True:
-                if self.engine.position >= answered:
-                    self.ready.set()
                 records = await reader.poll(self._max_poll, self._idle_tick_s)
-                answers = self._answer(records, answered)
+                answers = self._answer(records)
                 # One append at a time, so that answers stay in order; the next poll is matched while it is under way.
                 if append is not None:
                     await append
@@ -74,37 +87,11 @@ class EngineService:
                 await asyncio.gather(append, return_exceptions=True)
             await reader.close()
 
-    async def _last_answered(self) -> int:
-        """The position of the last record of executions, -1 where there is none. Raises LogError."""
-        end = await self._log.end(EXECUTIONS, self._partition)
-        if not end:
-            return -1
-        reader = await self._log.reader(EXECUTIONS, self._partition, end - 1)
-        try:
-            records = await reader.poll(1, timeout_s=10.0)
-        finally:
-            await reader.close()
-        if not records:
-            raise LogError(f"the last record of {EXECUTIONS}, partition {self._partition}, could not be read in 10 s")
-        position = decode_execution(records[0].value).position
-        if partition_of(position) != self._partition or offset_of(position) >= await self._log.end(
-            COMMANDS, self._partition
-        ):
-            raise LogError(
-                f"{EXECUTIONS} answers command {position}, which is not in {COMMANDS}, partition {self._partition}: "
-                "the two are not of one exchange"
-            )
-        return position
-
-    def _answer(self, records: list[Record], answered: int) -> list[bytes]:
-        """Applies the commands; the answers to those beyond `answered`."""
+    def _answer(self, records: list[Record]) -> list[bytes]:
+        """Applies the commands; their answers."""
         apply = self.engine.apply
-        answers: list[bytes] = []
         began = time.perf_counter()
-        for offset, stamp, value in records:
-            execution = apply(offset, stamp, decode_command(value))
-            if execution.position > answered:
-                answers.append(encode(execution))
+        answers = [encode(apply(offset, stamp, decode_command(value))) for offset, stamp, value in records]
         if records:
             self._apply_seconds.observe(time.perf_counter() - began)
         return answers
@@ -116,3 +103,7 @@ class EngineService:
             self._lag_known_at = time.monotonic()
             end = await self._log.end(COMMANDS, self._partition)
             self._lag.set(max(0, end - 1 - offset_of(self.engine.position)))
+
+
+def _warn_of_snapshot(why: str) -> None:
+    structlog.get_logger().warning("a snapshot was passed over", why=why)

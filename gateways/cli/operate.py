@@ -21,9 +21,14 @@ from gateways.cli.processes import Settings, audited, connected, connected_store
 from gateways.cli.view import View
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
+from matching_engine.replay import last_answered, recovered, verified
 from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.state import BookState
+from schemas.ids import format_order_id, offset_of, parse_order_id, partition_of
 from schemas.log import LogError
 from schemas.store import StoreError
+from schemas.topics import COMMANDS
+from schemas.units import format_duration, format_time, format_usd
 from settlement.audit import audit as audit_books
 from settlement.postgres import PostgresError
 from settlement.service import SettlementService
@@ -134,14 +139,101 @@ async def _audit(settings: Settings, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def engine(*, log: Log, partition: int = 0, partitions: Partitions = 1) -> None:
-    """Match one partition's orders. A second one on the same partition is a hot standby: both write the same bytes."""
-    _supervise(_engine(log, partition, partitions))
+def engine(*, log: Log, partition: int = 0, partitions: Partitions = 1, snapshots: Path | None = None) -> None:
+    """Match one partition's orders. A second one on the same partition is a hot standby: both write the same bytes.
+
+    Parameters
+    ----------
+    snapshots
+        folder of snapshots to start from; see cx snapshot
+    """
+    _supervise(_engine(log, partition, partitions, snapshots))
 
 
-async def _engine(url: str, partition: int, partitions: int) -> None:
+async def _engine(url: str, partition: int, partitions: int, snapshots: Path | None) -> None:
     async with connected(url, partitions) as log:
-        await forever([EngineService(log, partition, metrics=EngineMetrics(CollectorRegistry()))])
+        metrics = EngineMetrics(CollectorRegistry())
+        await forever([EngineService(log, partition, metrics=metrics, snapshots=snapshots)])
+
+
+def snapshot(*, snapshots: Path, log: Log, partition: int = 0, partitions: Partitions = 1) -> None:
+    """Write a snapshot of an engine up to its last answer, from the log alone: the engine itself is not stopped.
+
+    Parameters
+    ----------
+    snapshots
+        folder of snapshots, which the engine is told too
+    """
+    _supervise(_snapshot(snapshots, log, partition, partitions))
+
+
+async def _snapshot(folder: Path, url: str, partition: int, partitions: int) -> None:
+    async with connected(url, partitions, read_only=True) as log:
+        made = await recovered(log, partition, await last_answered(log, partition), folder, snapshot_after=1)
+    print(f"partition {partition} at position {made.position}: state {made.state_hash().hex()}")
+
+
+def replay(
+    *,
+    data: Path = DATA / "exchange",
+    log: Log = "embedded",
+    partitions: Partitions = 1,
+    verify: bool = False,
+    until: str | None = None,
+    class_id: Annotated[str | None, Parameter(name="--class")] = None,
+    json: bool = False,
+) -> None:
+    """Fold the log once more: compare every answer byte by byte with what was published, or show a book of the past.
+
+    An exchange on the embedded log must be stopped; one on Kafka may run. Exit code 1 where an answer differs.
+
+    Parameters
+    ----------
+    data
+        the exchange's folder
+    verify
+        compare the answers; without --until it is what there is to do
+    until
+        an order's id: the books as they were after the command that placed it
+    class_id
+        with --until, this class alone
+    """
+    settings = Settings(data=data, log=log, partitions=partitions)
+    _supervise(_replay(settings, verify or until is None, until, class_id, json))
+
+
+async def _replay(settings: Settings, verify: bool, until: str | None, class_id: str | None, as_json: bool) -> None:
+    differences = 0
+    place = None if until is None else parse_order_id(until)
+    folder = settings.data / "log"
+    async with connected(settings.log, settings.partitions, folder=folder, read_only=True) as log:
+        for partition in range(log.partitions(COMMANDS)) if place is None else [partition_of(place)]:
+            if place is not None and offset_of(place) >= await log.end(COMMANDS, partition):
+                raise ValueError(f"there is no {until} in this log")
+            if verify:
+                found = await verified(log, partition, place)
+                differences += len(found.differences)
+                print(msgspec.json.encode(found).decode() if as_json else found.text())
+            if place is not None:
+                past = await recovered(log, partition, place)
+                for book in past.state().books:
+                    if class_id in (None, book.spec.class_id):
+                        print(msgspec.json.encode(book).decode() if as_json else _shown(book))
+    if differences:
+        raise SystemExit(1)
+
+
+def _shown(book: BookState) -> str:
+    """Orders best first: asks, then bids."""
+    lines = [f"{book.spec.class_id}: {len(book.asks)} asks, {len(book.bids)} bids, {book.fills} fills"]
+    for ask in book.asks:
+        window = f"{format_time(ask.start)} to {format_time(ask.end)}"
+        sold = f", at most {max(ask.sold)} sold" if any(ask.sold) else ""
+        lines.append(f"  ask {format_order_id(ask.id)}  {ask.quantity} x {format_usd(ask.price)}  {window}{sold}")
+    for bid in book.bids:
+        window = f"{format_duration(bid.duration)} from {format_time(bid.starts[0])}"
+        lines.append(f"  bid {format_order_id(bid.id)}  {bid.left} x {format_usd(bid.price)}  {window}")
+    return "\n".join(lines)
 
 
 def settlement(*, log: Log, dsn: str, partitions: Partitions = 1) -> None:

@@ -35,6 +35,8 @@ from settlement.store import Store
 READY_TIMEOUT_S = 600.0
 """For recovery: folding a long log from its start takes its time."""
 CONFIG = "cx.json"
+SNAPSHOTS = "snapshots"
+"""The folder of the engine's snapshots, in the exchange's own."""
 EXCHANGE = "exchange"
 """The name of the exchange's own account, the first one."""
 
@@ -91,7 +93,10 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(
             supervised(
                 [
-                    *(EngineService(log, partition, metrics=metrics) for partition in partitions),
+                    *(
+                        EngineService(log, partition, metrics=metrics, snapshots=settings.data / SNAPSHOTS)
+                        for partition in partitions
+                    ),
                     SettlementService(log, store),
                     *(FillsPublisher(log, partition) for partition in partitions),
                 ]

@@ -1,60 +1,161 @@
-"""Price-time order, and what keeps it cheap when many orders leave."""
+"""Price-time order in chunks, and bounds that never hide who could trade."""
 
-from matching_engine.book import Bid, Book, Queue
-from schemas.attributes import Accepts, ClassSpec
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from matching_engine import book as book_module
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, mask, signature, suits_supplier
+from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 
 SPEC = ClassSpec("H100", "NVIDIA H100", 80, "SXM")
+BOOK = Book(SPEC)
 
 
-def bid(place: int, price: int, accepts: Accepts | None = None) -> Bid:
-    return Bid(
-        place, place, 1, 1, "H100", price, 1, 1, 60_000, (0,), accepts or Accepts(), 1,
-        Prefer.PRICE, SelfTrade.CANCEL_NEWEST, 0, 1,
+def bid(place: int, price: int, **terms: Any) -> Bid:
+    key = (-price << PLACE_BITS) + place
+    made = Bid(
+        place, place, key, 1, 1, "b", BOOK, price, 1, 1, 60_000, (0,), Accepts(), 1,
+        Prefer.PRICE, SelfTrade.CANCEL_NEWEST, 0, 1, mask(Accepts()),
     )  # fmt: skip
+    return msgspec.structs.replace(made, **terms)
 
 
-def test_bids_are_in_price_time_order_over_all_that_they_accept() -> None:
-    book = Book(SPEC)
-    for place, price, delivery in ((1, 10, 0), (2, 30, 1), (3, 20, 0), (4, 30, 0), (5, 20, 1)):
-        book.add_bid(bid(place, price, Accepts(interruptible=bool(delivery))))
+def ask(place: int, price: int, **terms: Any) -> Ask:
+    key = price << PLACE_BITS | place
+    made = Ask(
+        place, place, key, 1, 1, "a", BOOK, price, 4, 0, 1000, Attributes(), 10, 1,
+        SelfTrade.CANCEL_NEWEST, 0, 991, 0, signature(Attributes()), 4, 1000,
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **terms)
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book(SPEC)
+
+
+def test_orders_are_in_price_time_order_on_each_side(book: Book) -> None:
+    for place, price in ((1, 10), (2, 30), (3, 20), (4, 30), (5, 20)):
+        book.add(bid(place, price))
+        book.add(ask(place, price))
     assert [order.id for order in book.bids()] == [2, 4, 3, 5, 1]
+    assert [order.id for order in book.asks()] == [1, 3, 5, 2, 4]
 
 
-def test_who_leaves_during_a_walk_is_not_met_any_more() -> None:
-    queue: Queue[Bid] = Queue()
+def test_who_leaves_during_a_walk_is_not_met_any_more(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "CHUNK", 4)
     orders = [bid(place, 10 + place % 3) for place in range(9)]
     for order in orders:
-        queue.add(-order.price, order)
+        book.add(order)
     met = []
-    for order in queue.upto(0):
+    for order in book.bid_queue:
         met.append(order.id)
-        queue.remove(-order.price, order)
+        book.remove(order)
         if order.id == 2:
-            queue.remove(-orders[8].price, orders[8])
+            book.remove(orders[8])
     assert met == [2, 5, 1, 4, 7, 0, 3, 6]
-    assert (queue.ranks, queue.levels) == ([], {})
+    assert (book.bid_queue.chunks, book.bid_queue.first_keys) == ([], [])
 
 
-def test_a_level_forgets_those_who_left_whoever_they_were() -> None:
-    queue: Queue[Bid] = Queue()
+def test_an_order_that_comes_back_stands_at_its_place_once(book: Book) -> None:
+    orders = [ask(place, 10) for place in range(5)]
+    for order in orders:
+        book.add(order)
+    book.set_aside(orders[2])
+    assert [order.id for order in book.ask_queue] == [0, 1, 3, 4]
+    assert [order.id for order in book.asks()] == [0, 1, 2, 3, 4]
+    del book.spent[2]
+    book.add(orders[2])
+    assert [order.id for order in book.ask_queue] == [0, 1, 2, 3, 4]
+
+
+def test_who_has_left_never_makes_up_much_more_than_half(book: Book) -> None:
     orders = [bid(place, 10) for place in range(1000)]
     for order in orders:
-        queue.add(-10, order)
+        book.add(order)
     for order in orders[500:] + orders[:450]:
-        queue.remove(-10, order)
-        level = queue.levels[-10]
-        live = sum(order.queued for order in orders)
-        assert len(level.orders) <= 2 * live + 33
-        assert level.orders[level.first].queued
-    assert [order.id for order in queue.upto(-10)] == list(range(450, 500))
-
-
-def test_a_book_keeps_no_queue_that_is_empty() -> None:
-    book = Book(SPEC)
-    orders = [bid(place, 10, Accepts(not_suppliers=(place,))) for place in range(1, 50)]
-    for order in orders:
-        book.add_bid(order)
-    for order in orders:
         book.remove(order)
-    assert not book._bids
+        for chunk in book.bid_queue.chunks:
+            assert chunk.gone <= max(32, len(chunk.orders) // 2)
+    assert [order.id for order in book.bids()] == list(range(450, 500))
+
+
+def test_the_book_is_as_if_built_anew_whatever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "CHUNK", 8)
+    rng = random.Random(5)
+    for _ in range(20):
+        book, live = Book(SPEC), list[Ask | Bid]()
+        for place in range(400):
+            if rng.random() < 0.45 and live:
+                book.remove(live.pop(rng.randrange(len(live))))
+                continue
+            price, start = rng.randint(1, 12), rng.randrange(500)
+            if rng.random() < 0.5:
+                order: Ask | Bid = bid(place, price, starts=(start, start + 9), duration=rng.randint(1, 90), left=3)
+            else:
+                order = ask(place, price, start=start, end=start + rng.randint(20, 500))
+                order.longest = order.end - order.start
+            book.add(order)
+            live.append(order)
+            if isinstance(order, Ask) and order.chunk is not None and rng.random() < 0.5:
+                order.take(order.start, order.start + rng.randint(1, order.end - order.start), rng.randint(1, 4))
+                if order.free < order.lot:
+                    book.set_aside(order)
+            book.check()
+        asks = sorted((order for order in live if isinstance(order, Ask)), key=lambda order: order.key)
+        bids = sorted((order for order in live if isinstance(order, Bid)), key=lambda order: order.key)
+        assert (book.asks(), book.bids()) == (asks, bids)
+
+
+def test_a_check_finds_bounds_that_are_too_narrow(book: Book) -> None:
+    order = ask(1, 10)
+    book.add(order)
+    book.check()
+    order.longest = 5
+    with pytest.raises(AssertionError, match="an ask can do more"):
+        book.check()
+
+
+def suits(accepts: Accepts, stated: Attributes) -> bool:
+    """The rulebook's table, row by row."""
+    if accepts.regions and not accepts.regions & (1 << stated.region):
+        return False
+    if stated.delivery < accepts.delivery or stated.interconnect < accepts.interconnect:
+        return False
+    if accepts.confidential and not stated.confidential:
+        return False
+    return accepts.interruptible or stated.tier is Tier.GUARANTEED
+
+
+def test_a_mask_has_a_bit_for_just_what_suits() -> None:
+    every = [
+        Attributes(region, delivery, interconnect, confidential, tier)
+        for region in Region
+        for delivery in Delivery
+        for interconnect in Interconnect
+        for confidential in (False, True)
+        for tier in Tier
+    ]
+    assert len({signature(stated) for stated in every}) == len(every)
+    rng = random.Random(3)
+    for _ in range(50):
+        accepts = Accepts(
+            region_mask(rng.sample(list(Region)[1:], rng.randint(0, 4))),
+            rng.choice(list(Delivery)),
+            rng.choice(list(Interconnect)),
+            rng.random() < 0.5,
+            rng.random() < 0.5,
+        )
+        bits = mask(accepts)
+        assert [bits >> signature(stated) & 1 == 1 for stated in every] == [suits(accepts, stated) for stated in every]
+
+
+def test_suppliers_are_allowed_or_denied() -> None:
+    assert suits_supplier(Accepts(), 3)
+    assert suits_supplier(Accepts(only_suppliers=(3, 4)), 3)
+    assert not suits_supplier(Accepts(only_suppliers=(4,)), 3)
+    assert not suits_supplier(Accepts(not_suppliers=(3,)), 3)

@@ -1,0 +1,87 @@
+"""Snapshots: an engine's state in a file, so that a start need not fold the log from its beginning.
+
+A file is named by its position and holds a magic word, its format, the state's digest (which is the engine's state
+hash) and the state. It is written aside and renamed: a file that is there is whole, and one that is not what its
+digest says is passed over. A snapshot may be used only up to the last answer in the log (kafka.md: six rules, 3).
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from matching_engine.state import State
+
+MAGIC = b"cx-snapshot\n"
+FORMAT = 1
+KEPT = 3
+"""Of one partition, the newest so many."""
+_HEAD = len(MAGIC) + 1
+_DIGEST_BYTES = 32
+_decoder = msgspec.msgpack.Decoder(State)
+
+
+class SnapshotError(Exception):
+    """The file is no snapshot that this engine can read: the message says why."""
+
+
+def write(folder: Path, partition: int, state: State) -> Path:
+    """Writes the state, on disk when this returns; only the newest few of the partition are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    payload = state.encoded()
+    path = folder / f"{partition:05}-{state.position:020}.snapshot"
+    draft = path.with_suffix(".new")
+    with draft.open("wb") as file:
+        file.write(MAGIC + bytes([FORMAT]) + digest(payload) + payload)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    for old in _paths(folder, partition)[KEPT:]:
+        old.unlink()
+    return path
+
+
+def read(path: Path) -> State:
+    """Raises SnapshotError, and OSError where the file cannot be read."""
+    content = path.read_bytes()
+    if not content.startswith(MAGIC):
+        raise SnapshotError(f"{path} is no snapshot")
+    if content[_HEAD - 1 : _HEAD] != bytes([FORMAT]):
+        raise SnapshotError(
+            f"{path} has format {content[_HEAD - 1 : _HEAD].hex()}, and this engine reads {FORMAT} alone"
+        )
+    payload = content[_HEAD + _DIGEST_BYTES :]
+    if digest(payload) != content[_HEAD : _HEAD + _DIGEST_BYTES]:
+        raise SnapshotError(f"{path} is damaged: its digest is another")
+    try:
+        return _decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(f"{path} is of another version: {error}") from error
+
+
+def newest(folder: Path, partition: int, not_beyond: int) -> tuple[State | None, list[str]]:
+    """The newest snapshot at or before that position, None where there is none; and why newer ones were passed over."""
+    passed_over: list[str] = []
+    for path in _paths(folder, partition):
+        if int(path.stem.split("-")[1]) <= not_beyond:
+            try:
+                return read(path), passed_over
+            except (SnapshotError, OSError) as error:
+                passed_over.append(str(error))
+    return None, passed_over
+
+
+def digest(payload: bytes) -> bytes:
+    """BLAKE2b-256: of a state's canonical bytes it is the state hash."""
+    return hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+
+
+def _paths(folder: Path, partition: int) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob(f"{partition:05}-*.snapshot"), reverse=True)

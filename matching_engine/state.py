@@ -1,0 +1,206 @@
+"""An engine's state as bytes can hold it: orders and calendars, and what is remembered; indexes are built anew."""
+
+import msgspec
+from msgspec import Struct
+
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.calendar import Calendar
+from schemas.attributes import Accepts, Attributes, ClassSpec
+from schemas.commands import HaltMode, Prefer, SelfTrade, SetLimits
+from schemas.events import Cancelled, Expired
+
+_canonical = msgspec.msgpack.Encoder(order="sorted")
+
+
+class AskState(Struct, array_like=True):
+    """A live ask in a snapshot. `times` and `sold` are what is sold from `now` on."""
+
+    id: int
+    place: int
+    account: int
+    owner: int
+    client_order_id: str
+    price: int
+    quantity: int
+    start: int
+    end: int
+    attributes: Attributes
+    min_duration: int
+    lot: int
+    self_trade: SelfTrade
+    fee_bps: int
+    leaves: int
+    display: int
+    times: list[int]
+    sold: list[int]
+
+
+class BidState(Struct, array_like=True):
+    """A live bid in a snapshot."""
+
+    id: int
+    place: int
+    account: int
+    owner: int
+    client_order_id: str
+    price: int
+    quantity: int
+    left: int
+    duration: int
+    starts: tuple[int, ...]
+    accepts: Accepts
+    min_fill: int
+    prefer: Prefer
+    self_trade: SelfTrade
+    fee_bps: int
+    leaves: int
+
+
+class BookState(Struct, array_like=True):
+    """A class and its orders, best first."""
+
+    spec: ClassSpec
+    fills: int
+    reference: int
+    halt: HaltMode
+    retired: bool
+    asks: list[AskState]
+    bids: list[BidState]
+
+
+class PartyState(Struct, array_like=True):
+    """An account of which the engine keeps more than orders."""
+
+    account: int
+    killed: bool
+    limits: SetLimits | None
+    dead_man: int
+
+
+class State(Struct, array_like=True):
+    """All that an engine's later answers depend on."""
+
+    rules: int
+    now: int
+    position: int
+    books: list[BookState]
+    parties: list[PartyState]
+    repeats: list[tuple[int, str, int, int]]
+    """(account, client_order_id, position of the first command, its not_after)."""
+    returned: list[tuple[int, int, int]]
+    """(position and index of the fill, end of its window)."""
+    untold: list[Cancelled | Expired]
+
+    def encoded(self) -> bytes:
+        """Canonical MessagePack: equal states, equal bytes."""
+        return _canonical.encode(self)
+
+
+def book_state(book: Book, now: int) -> BookState:
+    return BookState(
+        book.spec,
+        book.fills,
+        book.reference,
+        book.halt,
+        book.retired,
+        [_ask_state(ask, now) for ask in book.asks()],
+        [_bid_state(bid) for bid in book.bids()],
+    )
+
+
+def _ask_state(ask: Ask, now: int) -> AskState:
+    return AskState(
+        ask.id,
+        ask.place,
+        ask.account,
+        ask.owner,
+        ask.client_order_id,
+        ask.price,
+        ask.quantity,
+        ask.start,
+        ask.end,
+        ask.attributes,
+        ask.min_duration,
+        ask.lot,
+        ask.self_trade,
+        ask.fee_bps,
+        ask.leaves,
+        ask.display,
+        *ask.sold_from(now),
+    )
+
+
+def _bid_state(bid: Bid) -> BidState:
+    return BidState(
+        bid.id,
+        bid.place,
+        bid.account,
+        bid.owner,
+        bid.client_order_id,
+        bid.price,
+        bid.quantity,
+        bid.left,
+        bid.duration,
+        bid.starts,
+        bid.accepts,
+        bid.min_fill,
+        bid.prefer,
+        bid.self_trade,
+        bid.fee_bps,
+        bid.leaves,
+    )
+
+
+def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
+    ask = Ask(
+        stored.id,
+        stored.place,
+        stored.price << PLACE_BITS | stored.place,
+        stored.account,
+        stored.owner,
+        stored.client_order_id,
+        book,
+        stored.price,
+        stored.quantity,
+        stored.start,
+        stored.end,
+        stored.attributes,
+        stored.min_duration,
+        stored.lot,
+        stored.self_trade,
+        stored.fee_bps,
+        stored.leaves,
+        stored.display,
+        known.signature(stored.attributes),
+        stored.quantity,
+        stored.end - stored.start,
+    )
+    if stored.times != [0] or stored.sold != [0]:
+        ask.calendar = Calendar()
+        ask.calendar.times, ask.calendar.sold = stored.times, stored.sold
+        ask.measure()
+    return ask
+
+
+def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
+    return Bid(
+        stored.id,
+        stored.place,
+        (-stored.price << PLACE_BITS) + stored.place,
+        stored.account,
+        stored.owner,
+        stored.client_order_id,
+        book,
+        stored.price,
+        stored.quantity,
+        stored.left,
+        stored.duration,
+        stored.starts,
+        stored.accepts,
+        stored.min_fill,
+        stored.prefer,
+        stored.self_trade,
+        stored.fee_bps,
+        stored.leaves,
+        known.mask(stored.accepts),
+    )

@@ -1,0 +1,117 @@
+"""Snapshots on disk: whole or not used, never beyond the last answer, and a start from one is a start."""
+
+from pathlib import Path
+
+import pytest
+
+from gateways.log.embedded import EmbeddedLog
+from matching_engine import snapshot
+from matching_engine.engine import Engine, UnknownRulesError
+from matching_engine.replay import last_answered, recovered, verified
+from schemas.codec import encode
+from schemas.commands import SetRules
+from schemas.topics import COMMANDS, EXECUTIONS
+from tests.simulation.streams import stream
+
+COUNT = 400
+
+
+def engine_after(count: int) -> Engine:
+    engine = Engine(0)
+    for offset, time, command in stream("mixed", 3, count):
+        engine.apply(offset, time, command)
+    return engine
+
+
+def test_what_was_written_is_read_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for count in (10, 20, 30, 40):
+        snapshot.write(tmp_path, 0, engine_after(count).state())
+    state, passed_over = snapshot.newest(tmp_path, 0, 10**9)
+    assert state == engine_after(40).state()
+    assert passed_over == []
+    assert len(list(tmp_path.iterdir())) == snapshot.KEPT
+    assert snapshot.newest(tmp_path, 1, 10**9) == (None, [])
+
+
+def test_none_beyond_the_last_answer_is_used(tmp_path: Path) -> None:
+    for count in (20, 30, 40):
+        snapshot.write(tmp_path, 0, engine_after(count).state())
+    for last, position in ((100, 39), (39, 39), (38, 29), (19, 19)):
+        state, _ = snapshot.newest(tmp_path, 0, last)
+        assert state is not None
+        assert state.position == position
+    assert snapshot.newest(tmp_path, 0, 18) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda content: content[:-1], "damaged"),
+        (lambda content: content[:50] + bytes([content[50] ^ 1]) + content[51:], "damaged"),
+        (lambda content: content[:12] + b"\x09" + content[13:], "format"),
+        (lambda content: b"", "no snapshot"),
+    ],
+)
+def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, damage: object, why: str) -> None:
+    assert callable(damage)
+    snapshot.write(tmp_path, 0, engine_after(20).state())
+    path = snapshot.write(tmp_path, 0, engine_after(30).state())
+    path.write_bytes(damage(path.read_bytes()))
+    state, passed_over = snapshot.newest(tmp_path, 0, 10**9)
+    assert state is not None
+    assert state.position == 19
+    assert len(passed_over) == 1
+    assert why in passed_over[0]
+
+
+def test_its_digest_is_the_state_hash(tmp_path: Path) -> None:
+    engine = engine_after(50)
+    path = snapshot.write(tmp_path, 0, engine.state())
+    assert engine.state_hash() in path.read_bytes()
+
+
+def test_rules_from_the_future_stop_the_engine_and_the_past_cannot_come_back() -> None:
+    engine = engine_after(50)
+    with pytest.raises(UnknownRulesError, match="rules 2"):
+        engine.apply(50, 0, SetRules(2))
+    state = engine_after(50).state()
+    state.rules = 2
+    with pytest.raises(UnknownRulesError, match="rules 2"):
+        Engine.from_state(0, state)
+
+
+async def answered(log: EmbeddedLog, count: int) -> list[bytes]:
+    """Commands and their answers, as an engine leaves them."""
+    engine, answers = Engine(0), []
+    commands = [command for _, _, command in stream("mixed", 3, count)]
+    await log.append(COMMANDS, 0, [encode(command) for command in commands])
+    reader = await log.reader(COMMANDS, 0, 0)
+    for record, command in zip(await reader.poll(count), commands, strict=True):
+        answers.append(encode(engine.apply(record.offset, record.time, command)))
+    await reader.close()
+    return answers
+
+
+async def test_a_start_folds_only_what_came_after_the_snapshot(embedded_log: EmbeddedLog, tmp_path: Path) -> None:
+    await embedded_log.append(EXECUTIONS, 0, await answered(embedded_log, COUNT))
+    last = await last_answered(embedded_log, 0)
+    whole = await recovered(embedded_log, 0, last, tmp_path / "s", snapshot_after=COUNT)
+    assert snapshot.newest(tmp_path / "s", 0, last)[0] == whole.state()
+    past = await recovered(embedded_log, 0, 100)
+    snapshot.write(tmp_path / "older", 0, past.state())
+    again = await recovered(embedded_log, 0, last, tmp_path / "older")
+    assert again.state_hash() == whole.state_hash()
+    assert len(list((tmp_path / "older").iterdir())) == 1, "few were folded: no newer one is needed"
+
+
+async def test_a_replay_finds_the_answer_that_is_not_what_the_rules_give(embedded_log: EmbeddedLog) -> None:
+    answers = await answered(embedded_log, COUNT)
+    await embedded_log.append(EXECUTIONS, 0, [*answers[:200], *answers[150:200], *answers[200:300]])
+    found = await verified(embedded_log, 0)
+    assert (found.commands, found.answers, found.differences) == (300, 300, [])
+    wrong = Engine(0).apply(300, 0, SetRules(1))
+    await embedded_log.append(EXECUTIONS, 0, [encode(type(wrong)(300, 299, wrong.time, wrong.events)), *answers[301:]])
+    found = await verified(embedded_log, 0)
+    assert [difference.position for difference in found.differences] == [300]
+    assert "command 300 was answered" in found.text()
+    assert (await verified(embedded_log, 0, until=200)).answers == 201
