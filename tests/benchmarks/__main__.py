@@ -6,11 +6,29 @@ import sys
 import msgspec
 import uvloop
 
+from tests.benchmarks.engine import (
+    engine_bad_cases,
+    engine_growth,
+    engine_memory,
+    engine_peer,
+    engine_plain,
+    engine_recovery,
+    engine_windows_2k,
+    engine_windows_100k,
+)
 from tests.benchmarks.harness import Benchmark, Result, table
 from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
 from tests.benchmarks.pipeline import pipeline_kafka
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "engine_plain": engine_plain,
+    "engine_peer": engine_peer,
+    "engine_windows_2k": engine_windows_2k,
+    "engine_windows_100k": engine_windows_100k,
+    "engine_bad_cases": engine_bad_cases,
+    "engine_growth": engine_growth,
+    "engine_memory": engine_memory,
+    "engine_recovery": engine_recovery,
     "pipeline_kafka": pipeline_kafka,
     "order_to_fill_embedded": order_to_fill_embedded,
     "order_to_fill_kafka": order_to_fill_kafka,
