@@ -17,13 +17,27 @@ from schemas.attributes import ClassSpec
 from schemas.commands import Side
 from schemas.events import (
     Accepted,
+    AllCancelled,
+    Amended,
     Cancelled,
     ClassChanged,
+    ClassRetired,
+    DeadManChanged,
+    Duplicate,
     Execution,
     Expired,
+    Extension,
     Fill,
     Filled,
+    HaltChanged,
+    KillChanged,
+    LimitsChanged,
+    ReferenceChanged,
     Rejected,
+    Returned,
+    RulesChanged,
+    Ticked,
+    Withdrawn,
 )
 from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
 from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
@@ -36,6 +50,8 @@ from settlement.metering import bill
 
 MAX_DEPOSIT = 10**9 * units.MICRO
 """µ$ in one deposit: sums of them stay far below what a balance can hold."""
+UNFUNDED = CloseReason.UNFUNDED.value
+"""The reason that an open bid shows whose account had not the money for its whole hold."""
 MAX_REFERENCE = 128
 MAX_SEQUENCE = (1 << 31) - 1
 
@@ -75,7 +91,9 @@ class OrderRow(Struct):
 
     @property
     def may_cost(self) -> int:
-        """What an answered bid can still cost: its hold (rulebook: Units)."""
+        """What an answered order can still cost: a bid its hold (rulebook: Units), an ask nothing."""
+        if self.side == Side.ASK:
+            return 0
         return units.hold(self.price, self.remaining, self.duration, self.fee_bps)
 
 
@@ -120,7 +138,7 @@ class Wanted(Struct):
                     self.orders.add((event.account, event.client_order_id))
                 case Fill():
                     self.order_ids |= {event.bid_id, event.ask_id}
-                case Filled() | Cancelled() | Expired():
+                case Amended() | Filled() | Cancelled() | Expired():
                     self.order_ids.add(event.order_id)
                 case _:
                     pass
@@ -212,6 +230,8 @@ class Books:
                     row = self.answered.get(event.bid_id)
                     if row is not None and row.held < row.may_cost:
                         short.add(event.buyer)
+                elif isinstance(event, Amended) and event.side is Side.BID:
+                    short.add(event.account)  # what it holds by then, the batch itself decides
         return short
 
     # Records of executions.
@@ -228,6 +248,8 @@ class Books:
                     self._rejected(event, execution.position, now)
                 case Fill():
                     self._fill(event, execution.position, now)
+                case Amended():
+                    self._amended(event, execution.position, now)
                 case Filled():
                     self._end(self.answered[event.order_id], OrderStatus.FILLED, "", 0, now)
                 case Cancelled():
@@ -237,7 +259,11 @@ class Books:
                 case ClassChanged():
                     self.classes[event.spec.class_id] = event.spec
                     self.changed_classes[event.spec.class_id] = partition
-                case _:  # a Duplicate changes nothing, a Ticked only the time
+                case Returned() | Withdrawn() | Extension():
+                    pass  # they move no money: an Extension's is in the fill before it
+                case HaltChanged() | KillChanged() | DeadManChanged() | AllCancelled() | ClassRetired():
+                    pass  # what they end, Cancelled says order by order; a retired class's leases need its terms
+                case Duplicate() | ReferenceChanged() | LimitsChanged() | RulesChanged() | Ticked():
                     pass
 
     def expire(self, partition: int, now: int) -> None:
@@ -259,11 +285,23 @@ class Books:
         order.remaining = event.quantity
         self.answered[position] = order
         self._change(order)
-        missing = _hold(event) - order.held if event.side is Side.BID else -order.held
-        if missing > self.cash.get(event.account, 0):
-            missing = 0  # a bid from past the gateways without money: its fills are void (README)
-        order.held += missing
-        self._post(f"accept:{format_order_id(position)}", now, _from_cash_to_hold(event.account, missing))
+        self._cover(order, f"accept:{format_order_id(position)}", now)
+
+    def _amended(self, event: Amended, position: int, now: int) -> None:
+        order = self.answered[event.order_id]
+        order.price, order.duration, order.remaining = event.price, event.duration, event.left
+        self._change(order)
+        self._cover(order, f"amend:{format_order_id(event.order_id)}:{position}", now)
+
+    def _cover(self, order: OrderRow, reference: str, now: int) -> None:
+        """Moves between cash and hold so that the order has the hold that its terms want, where there is the cash."""
+        missing = order.may_cost - order.held
+        # Without the money, which only a bid or an amend from past the gateways can be, fills beyond are void (README).
+        short = missing > 0 and missing > self.cash.get(order.account, 0)
+        order.reason = UNFUNDED if short else ""
+        if not short:
+            order.held += missing
+            self._post(reference, now, _from_cash_to_hold(order.account, missing))
 
     def _order_to_answer(self, event: Accepted, position: int, now: int) -> OrderRow:
         """The intent's row; a new one where the command came to the log past the gateways."""
@@ -313,7 +351,7 @@ class Books:
         bid.filled += fill.quantity
         bid.remaining = fill.bid_left
         if not bid.remaining:  # the engine says Filled of a command's own bid alone
-            bid.status = OrderStatus.FILLED
+            bid.status, bid.reason = OrderStatus.FILLED, ""
         ask.filled += fill.quantity
         self._change(bid)
         self._change(ask)
@@ -333,7 +371,7 @@ class Books:
         from_hold = min(bid.held, price)
         if price - from_hold > self.cash.get(fill.buyer, 0):
             leases.close(lease, Step.VOID, CloseReason.UNFUNDED, now)
-            return
+            price = from_hold = 0
         to_hold = min(bid.held - from_hold, bid.may_cost)
         released = bid.held - from_hold - to_hold
         entries = {

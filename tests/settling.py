@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from schemas import codec, topics, units
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import PlaceAsk, PlaceBid, Side
-from schemas.events import Accepted, ClassChanged, Event, Execution, Fill, Filled
+from schemas.events import Accepted, Amended, ClassChanged, Event, Execution, Fill, Filled
 from schemas.ids import LeaseId
 from schemas.instructions import Deposit, Instruction, UsageReport
 from schemas.log import Reader, Record
@@ -131,22 +131,32 @@ class Market:
 
     async def accept(self, order: PlaceBid | PlaceAsk, *then: Event) -> int:
         """Writes the engine's acceptance of an order, and what followed; returns the order's id."""
-        if isinstance(order, PlaceBid):
-            side, start, duration = Side.BID, order.starts[0], order.duration
-        else:
-            side, start, duration = Side.ASK, order.start, order.end - order.start
-        terms = order.quantity, order.price, order.fee_bps, start, duration
-        accepted = Accepted(order.account, order.client_order_id, order.class_id, side, *terms)
-        return await self.execute(accepted, *then)
+        return await self.execute(accepted(order), *then)
+
+    async def amend(self, order_id: int, order: PlaceBid | PlaceAsk, *then: Event, filled: int = 0) -> int:
+        """Writes that the order has new terms, and what followed."""
+        return await self.execute(amended(order_id, order, filled), *then)
 
     async def execute(self, *events: Event) -> int:
         """Writes one answer of the engine at the log's time; returns its position once it is settled."""
-        place = len(self.log.records[topics.EXECUTIONS])
-        execution = Execution(place, self._prev, self.log.time, events)
-        self._prev = place
-        await self.log.append(topics.EXECUTIONS, 0, [codec.encode(execution)])
+        return await self.execute_all(events)
+
+    async def execute_all(self, *answers: Sequence[Event]) -> int:
+        """Writes several answers, for settlement to take at once; returns the position of the last."""
+        place = self.next_place - 1
+        values = []
+        for events in answers:
+            place += 1
+            values.append(codec.encode(Execution(place, self._prev, self.log.time, tuple(events))))
+            self._prev = place
+        await self.log.append(topics.EXECUTIONS, 0, values)
         assert await self.store.wait_applied(0, place, SOON_S)
         return place
+
+    @property
+    def next_place(self) -> int:
+        """The position that the next answer has."""
+        return len(self.log.records[topics.EXECUTIONS])
 
     async def instruct(self, instruction: Instruction) -> Outcome:
         return await self._outcome(topics.INSTRUCTIONS, codec.encode(instruction))
@@ -169,27 +179,61 @@ class Market:
         assert (await self.intend(ask)).order is not None
         ask_id = await self.accept(ask)
         assert (await self.intend(bid)).order is not None
-        place = len(self.log.records[topics.EXECUTIONS])
-        fill = Fill(
-            index=0,
-            number=1,
-            class_id=SPEC.class_id,
-            bid_id=place,
-            ask_id=ask_id,
-            buyer=buyer.id,
-            seller=seller.id,
-            price=price,
-            quantity=quantity,
-            start=start,
-            end=start + hours * HOUR_MS,
-            taker=Side.BID,
-            bid_left=0,
-            buyer_fee_bps=buyer.buyer_fee_bps,
-            seller_fee_bps=seller.seller_fee_bps,
-            attributes=Attributes(),
-        )
+        place = self.next_place
+        fill = fill_of(place, ask_id, buyer, seller, price=price, quantity=quantity, start=start, hours=hours)
         await self.accept(bid, fill, Filled(place, buyer.id))
         return place, 0
+
+
+def accepted(order: PlaceBid | PlaceAsk) -> Accepted:
+    side, start, duration = _window(order)
+    terms = order.quantity, order.price, order.fee_bps, start, duration
+    return Accepted(order.account, order.client_order_id, order.class_id, side, *terms)
+
+
+def amended(order_id: int, order: PlaceBid | PlaceAsk, filled: int = 0) -> Amended:
+    side, start, duration = _window(order)
+    quantity, left = order.quantity, order.quantity - filled
+    return Amended(order_id, order.account, side, order_id, quantity, left, order.price, start, duration)
+
+
+def _window(order: PlaceBid | PlaceAsk) -> tuple[Side, int, int]:
+    if isinstance(order, PlaceBid):
+        return Side.BID, order.starts[0], order.duration
+    return Side.ASK, order.start, order.end - order.start
+
+
+def fill_of(
+    bid_id: int,
+    ask_id: int,
+    buyer: Account,
+    seller: Account,
+    *,
+    price: int,
+    quantity: int,
+    start: int,
+    hours: int,
+    left: int = 0,
+    index: int = 0,
+) -> Fill:
+    return Fill(
+        index=index,
+        number=1,
+        class_id=SPEC.class_id,
+        bid_id=bid_id,
+        ask_id=ask_id,
+        buyer=buyer.id,
+        seller=seller.id,
+        price=price,
+        quantity=quantity,
+        start=start,
+        end=start + hours * HOUR_MS,
+        taker=Side.BID,
+        bid_left=left,
+        buyer_fee_bps=buyer.buyer_fee_bps,
+        seller_fee_bps=seller.seller_fee_bps,
+        attributes=Attributes(),
+    )
 
 
 def bid_of(buyer: Account, limit: int, quantity: int, hours: int, start: int, name: str = "bid") -> PlaceBid:

@@ -25,10 +25,14 @@ _STATUS_OF_REFUSAL = {
     Refusal.UNKNOWN_ORDER: 404,
     Refusal.UNKNOWN_LEASE: 404,
     Refusal.UNKNOWN_ACCOUNT: 404,
+    Refusal.CLASS_RETIRED: 404,
+    Refusal.KILLED: 403,
+    Refusal.HALTED: 409,
     Refusal.CLASS_EXISTS: 409,
     Refusal.REFERENCE_REUSED: 409,
     Refusal.USAGE_CONFLICT: 409,
     Refusal.LEASE_STATE: 409,
+    Refusal.ALREADY_RETURNED: 409,
 }
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 _CODE_OF_STATUS = {400: "invalid", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}

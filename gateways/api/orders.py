@@ -38,6 +38,9 @@ MAX_CLIENT_ORDER_ID = 64
 APPLIED_TIMEOUT_S = 2.0
 """How long a reader of its own writes waits for settlement."""
 
+LATER_FIELDS = ("display",)
+"""Of a new order, since there were others; false where they change nothing."""
+
 _digest_form = msgspec.msgpack.Encoder()
 
 
@@ -117,11 +120,13 @@ class Desk:
                     order,
                     status=OrderStatus.CANCELLED,
                     reason=event.reason.value,
-                    filled=order.filled if order.side is Side.ASK else command_of(order).quantity - event.left,
+                    filled=order.filled if order.side is Side.ASK else order.filled + order.left - event.left,
                     left=event.left,
                     held=0,
                 )
                 return shown_order(ended, await self._fills(ended))
+            if isinstance(event, Rejected) and event.code is not Refusal.UNKNOWN_ORDER:
+                raise refused(event.code, event.args)
         # It ended before the cancel came: by a fill or by time.
         await self._store.wait_applied(partition, execution.position, APPLIED_TIMEOUT_S)
         order = await self._own(account.id, order_id)
@@ -140,7 +145,7 @@ class Desk:
         return shown_order(order, await self._fills(order))
 
     async def show_changed(self, account: Account, order_id: int, filled: int, timeout_s: float) -> resources.Order:
-        """As `show`, but waits until the order has ended or has filled another number than `filled`."""
+        """As `show`, but waits until the order ends, is amended or has filled another number than `filled`."""
         partition = partition_of(order_id)
         changes = self._replies_of(order_id).changes(order_id)
         try:
@@ -279,8 +284,15 @@ class Desk:
 
 
 def meaning(body: resources.NewBid | resources.NewAsk) -> bytes:
-    """A digest of what the caller wrote, defaults filled in: equal for the same order sent again."""
-    return hashlib.sha256(_digest_form.encode((type(body).__name__, body))).digest()
+    """A digest of what the caller wrote, defaults filled in: equal for the same order sent again.
+
+    A field that came later counts only where it says something: an order that was sent before it is still the same.
+    """
+    content = msgspec.to_builtins(body)
+    for name in LATER_FIELDS:
+        if not content.get(name):
+            content.pop(name, None)
+    return hashlib.sha256(_digest_form.encode((type(body).__name__, content))).digest()
 
 
 def _is_client_order_id(text: str) -> bool:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from schemas.codec import decode_execution
-from schemas.events import Accepted, Cancelled, Execution, Expired, Fill
+from schemas.events import Accepted, Amended, Cancelled, Execution, Expired, Fill
 from schemas.executions import Follower
 from schemas.log import Log, LogError, Reader
 from schemas.topics import EXECUTIONS
@@ -113,7 +113,7 @@ class Replies:
             if isinstance(event, Fill):
                 self._orders.wake(event.bid_id, position)
                 self._orders.wake(event.ask_id, position)
-            elif isinstance(event, Cancelled | Expired):
+            elif isinstance(event, Amended | Cancelled | Expired):
                 self._orders.wake(event.order_id, position)
             elif isinstance(event, Accepted):
                 self._orders.wake(position, position)

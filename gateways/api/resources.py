@@ -140,6 +140,8 @@ class NewClass(Request):
     delivery_due: Duration = "15m"
     acceptance: Duration = "10m"
     grace: Duration = "72h"
+    band_bps: Int = 0
+    """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
 
 
 class Class(Answer):
@@ -158,6 +160,8 @@ class Class(Answer):
     """Silence for so long after delivery is acceptance."""
     grace: Duration
     """Late usage counts for so long after a lease's end."""
+    band_bps: int
+    """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
 
 
 class BookLevel(Answer):
@@ -178,7 +182,7 @@ class Book(Answer):
     start: Time
     duration: Duration
     asks: list[BookLevel]
-    """Quantity: what is unsold over the whole window."""
+    """Quantity: what is unsold over the whole window, of an ask with a `display` at most so many."""
     bids: list[BookLevel]
     """Quantity: what is still wanted, in whatever window."""
 
@@ -274,6 +278,8 @@ class NewAsk(Request):
     self_trade: str = "cancel_newest"
     client_order_id: str | None = None
     not_after: Moment | None = None
+    display: Int = 0
+    """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
 
 
 class Accepts(Answer):
@@ -321,7 +327,9 @@ class OrderState(Answer):
     price: Price
     held: Usd
     reason: str
-    """Why it ended, where it was cancelled."""
+    """Why it ended, where it was cancelled: requested, ioc_rest, fok_unfilled, self_trade, walk_limit (its command had
+    made as many fills as one can), amended (to no more than what was filled), killed, dead_man, class_retired.
+    Of an open bid: unfunded, where the account had not the money for its new terms."""
     refusal: RefusalNote | None
     created_at: Time
     fills: list[OrderFill] | None
@@ -357,6 +365,7 @@ class Ask(OrderState, tag_field="side", tag="ask"):
     notice_minutes: int
     min_duration: Duration
     lot: int
+    display: int
 
 
 Order = Bid | Ask

@@ -358,7 +358,7 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
         filled: FromQuery[int | None] = None,
         wait_s: Wait = 0.0,
     ) -> resources.Order:
-        """An order. With `filled` and `wait_s` it waits until the order ends or has filled another number."""
+        """An order. With `filled` and `wait_s` it waits until it ends, is amended or has filled another number."""
         this = terms.parsed("order_id", parse_order_id, order_id)
         if filled is None:
             return await desk.show(request.user.account, this)

@@ -134,6 +134,7 @@ def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, 
         post_only=body.post_only,
         self_trade=choice("self_trade", SELF_TRADES, body.self_trade),
         fee_bps=account.seller_fee_bps,
+        display=body.display,
     )
 
 
@@ -186,6 +187,7 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
         delivery_due_ms=parsed("delivery_due", parse_duration, body.delivery_due),
         acceptance_ms=parsed("acceptance", parse_duration, body.acceptance),
         grace_ms=parsed("grace", parse_duration, body.grace),
+        band_bps=body.band_bps,
     )
 
 
@@ -201,6 +203,7 @@ def shown_class(spec: ClassSpec) -> resources.Class:
         delivery_due=format_duration(spec.delivery_due_ms),
         acceptance=format_duration(spec.acceptance_ms),
         grace=format_duration(spec.grace_ms),
+        band_bps=spec.band_bps,
     )
 
 
@@ -264,6 +267,7 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
         **_shown_attributes(command.attributes),
         min_duration=format_duration(command.min_duration),
         lot=command.lot,
+        display=command.display,
     )
 
 

@@ -65,6 +65,7 @@ class Class(Resource):
     delivery_due: str
     acceptance: str
     grace: str
+    band_bps: int = 0
 
 
 class BookLevel(Resource):
@@ -203,6 +204,7 @@ class Ask(OrderState, tag_field="side", tag="ask"):
     notice_minutes: int
     min_duration: str
     lot: int
+    display: int = 0
 
 
 Order = Bid | Ask

@@ -75,7 +75,7 @@ def _view(engine: Engine, class_id: str, start_ms: int, duration_ms: int, levels
     book = engine.books[class_id]
     start = start_ms or ceil_grid(engine.now)
     asks = (
-        (ask.price, unsold)
+        (ask.price, min(unsold, ask.display or unsold))
         for ask in book.asks()
         if ask.min_duration <= duration_ms and (unsold := ask.unsold(start, start + duration_ms))
     )

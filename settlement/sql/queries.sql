@@ -272,7 +272,7 @@ FROM ledger FULL JOIN held ON held.account = ledger.account
 WHERE coalesce(ledger.balance, 0) <> coalesce(held.held, 0)
 ORDER BY 1 LIMIT $1;
 
--- A bid that came past the gateways has no digest, and holds what its account had.
+-- An open bid whose account had not the money for its hold says so, and holds less.
 -- name: audit_orders
 SELECT 'what is held for order ' || account || ' ' || client_order_id AS what, held::text AS found, may_cost::text AS expected
 FROM (
@@ -280,7 +280,7 @@ FROM (
         THEN ceil(price::numeric * remaining * duration * (10000 + fee_bps) / 36000000000) ELSE 0 END AS may_cost
     FROM orders WHERE status <> 'sent'
 ) AS answered
-WHERE held > may_cost OR (held < may_cost AND digest <> '')
+WHERE held > may_cost OR (held < may_cost AND reason <> 'unfunded')
 ORDER BY account, client_order_id LIMIT $1;
 
 -- name: audit_escrows

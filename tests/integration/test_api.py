@@ -17,8 +17,8 @@ from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from schemas import topics
 from schemas.codec import encode
-from schemas.commands import Side
-from schemas.ids import position
+from schemas.commands import Amend, Command, Halt, HaltMode, Kill, RetireClass, Side
+from schemas.ids import parse_account_id, parse_order_id, position
 from schemas.store import Intent, PlaceStatus
 from schemas.units import HOUR_MS, ceil_grid, format_time
 from settlement.service import SettlementService
@@ -318,6 +318,80 @@ async def leave_intent(log: EmbeddedLog, store: Store, body: dict[str, Any], not
         not_after=not_after,
     )
     assert (await store.place(intent, now=log.now())).status is PlaceStatus.NEW
+
+
+async def append(exchange: Venue, command: Command) -> None:
+    """Sent past the gateways; returns once it is settled."""
+    (offset,) = await exchange.log.append(topics.COMMANDS, 0, [encode(command)])
+    assert await exchange.store.wait_applied(0, position(0, offset), 5.0)
+
+
+async def test_a_class_shows_its_band_and_an_ask_what_it_displays(exchange: Venue) -> None:
+    async with caller(exchange, "cloud") as cloud, aiohttp.ClientSession() as http:
+        admin = Caller(http, exchange.url, exchange.key)
+        new = {"class": "H200-SXM-141GB", "accelerator": "H200", "memory_gb": 141, "form_factor": "SXM"}
+        assert (await admin.send("POST", "/v1/classes", new | {"band_bps": 3000}))[0] == 201
+        status, found = await admin.send("POST", "/v1/classes", new | {"class": "B200", "band_bps": 10_000})
+        assert (status, found["error"]["code"]) == (422, "class_invalid")
+        _, classes = await admin.send("GET", "/v1/classes")
+        assert {each["class"]: each["band_bps"] for each in classes["items"]} == {CLASS: 0, "H200-SXM-141GB": 3000}
+
+        _, ask = await cloud.send("POST", "/v1/asks", ASK | {"display": 16, "client_order_id": "mine"})
+        _, again = await cloud.send("GET", f"/v1/orders/{ask['order_id']}")
+        assert ask["display"] == again["display"] == 16
+        status, found = await cloud.send("POST", "/v1/asks", ASK | {"client_order_id": "mine"})
+        assert (status, found["error"]["code"]) == (409, "client_order_id_reused")
+        assert (await cloud.send("POST", "/v1/asks", ASK))[1]["display"] == 0
+        status, found = await cloud.send("POST", "/v1/asks", ASK | {"display": 65})
+        assert (status, found["error"]["code"]) == (422, "display_out_of_range")
+        shown = {"price": "2.50", "quantity": 16 + 64, "orders": 2}
+        async with asyncio.timeout(5):
+            while (await cloud.send("GET", f"/v1/book/{CLASS}?start=now%2B1h"))[1]["asks"] != [shown]:  # noqa: ASYNC110 - books come by asking
+                await asyncio.sleep(0.01)
+
+
+async def test_a_halt_a_retired_class_and_a_kill_switch_refuse_with_their_own_status(exchange: Venue) -> None:
+    async with caller(exchange, "developer") as developer:
+        _, me = await developer.send("GET", "/v1/accounts/me")
+        account = parse_account_id(me["account_id"])
+        _, bid = await developer.send("POST", "/v1/bids", BID)
+        path = f"/v1/orders/{bid['order_id']}"
+
+        async def refused(method: str, path: str, body: Any = None) -> tuple[int, str]:
+            status, found = await developer.send(method, path, body)
+            return status, found["error"]["code"]
+
+        await append(exchange, Halt(CLASS, HaltMode.FULL))
+        assert await refused("POST", "/v1/bids", BID) == (409, "halted")
+        assert await refused("DELETE", path) == (409, "halted")
+        assert (await developer.send("GET", path))[1]["status"] == "open"
+        await append(exchange, Halt(CLASS, HaltMode.NONE))
+        await append(exchange, Kill(account, True))
+        assert await refused("POST", "/v1/bids", BID) == (403, "killed")
+        _, killed = await developer.send("GET", path)
+        assert (killed["status"], killed["reason"], killed["left"]) == ("cancelled", "killed", 8)
+        await append(exchange, Kill(account, False))
+        await append(exchange, RetireClass(CLASS))
+        assert await refused("POST", "/v1/bids", BID) == (404, "class_retired")
+        assert (await developer.send("GET", "/v1/balance"))[1]["cash"] == "1000000.00"
+
+
+async def test_who_follows_a_bid_is_woken_when_it_is_amended_and_a_cancel_counts_by_its_new_terms(
+    exchange: Venue,
+) -> None:
+    async with caller(exchange, "developer") as developer:
+        (account,) = [each for each in await exchange.store.accounts(after=0, limit=10) if each.name == "developer"]
+        _, bid = await developer.send("POST", "/v1/bids", BID | {"start": "now+1h"})
+        path = f"/v1/orders/{bid['order_id']}"
+        wanted = msgspec.convert(BID | {"quantity": 12, "start": "now+1h"}, NewBid)
+        terms = bid_command(wanted, account, "amend", exchange.log.now(), 1)
+        following = asyncio.create_task(developer.send("GET", f"{path}?filled=0&wait_s=30"))
+        await asyncio.sleep(0.2)
+        await append(exchange, Amend(parse_order_id(bid["order_id"]), terms))
+        _, changed = await asyncio.wait_for(following, 5)
+        assert (changed["status"], changed["left"], changed["held"]) == ("open", 12, "748.80")
+        _, ended = await developer.send("DELETE", path)
+        assert (ended["status"], ended["filled"], ended["left"]) == ("cancelled", 0, 12)
 
 
 async def test_keys_are_given_and_taken_within_their_holder_s_rights(exchange: Venue) -> None:

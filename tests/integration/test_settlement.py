@@ -7,15 +7,33 @@ import asyncpg
 import pytest
 
 from schemas import units
-from schemas.commands import Side
-from schemas.events import Rejected, Ticked
+from schemas.commands import HaltMode, PlaceBid, Side
+from schemas.events import (
+    AllCancelled,
+    Cancelled,
+    CancelReason,
+    ClassRetired,
+    DeadManChanged,
+    Duplicate,
+    Extension,
+    Filled,
+    HaltChanged,
+    KillChanged,
+    LimitsChanged,
+    ReferenceChanged,
+    Rejected,
+    Returned,
+    RulesChanged,
+    Ticked,
+    Withdrawn,
+)
 from schemas.instructions import Accept, Deliver, Deposit, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import Account, CloseReason, Lease, LeaseState, OrderStatus, PlaceStatus
+from schemas.store import Account, CloseReason, Lease, LeaseState, Order, OrderStatus, PlaceStatus
 from schemas.units import HOUR_MS, MINUTE_MS
 from settlement.audit import audit
 from settlement.store import Store
-from tests.settling import SPEC, Market, ScriptedLog, bid_of, settling
+from tests.settling import SPEC, Market, ScriptedLog, accepted, amended, ask_of, bid_of, fill_of, settling
 
 PRICE, LIMIT, FEE_BPS = 2_499_997, 2_611_113, 133
 QUANTITY, HOURS = 3, 2
@@ -53,6 +71,18 @@ async def lease_of(market: Market, lease: tuple[int, int]) -> Lease:
     found = await market.store.lease(lease)
     assert found is not None
     return found
+
+
+async def order_of(market: Market, account: Account, order_id: int) -> Order:
+    found = await market.store.order(account.id, order_id)
+    assert found is not None
+    return found
+
+
+async def placed(market: Market, bid: PlaceBid) -> int:
+    """A bid that came through a gateway and rests; its id."""
+    assert (await market.intend(bid)).status is PlaceStatus.NEW
+    return await market.accept(bid)
 
 
 async def running(market: Market, buyer: Account, seller: Account) -> Lease:
@@ -215,6 +245,193 @@ async def test_a_bid_that_came_past_the_gateways_never_makes_cash_negative(
     assert (order.side, order.held) == (Side.BID, 0)
 
 
+async def test_an_amend_changes_what_a_bid_holds_at_once(market: Market, buyer: Account) -> None:
+    start = market.log.time
+    bid = await placed(market, bid_of(buyer, LIMIT, 4, 2, start))
+    for limit, quantity, hours in ((LIMIT, 3, 2), (LIMIT + 100_001, 5, 3), (LIMIT - 100_001, 5, 1), (LIMIT, 4, 2)):
+        await market.amend(bid, bid_of(buyer, limit, quantity, hours, start))
+        held = units.hold(limit, quantity, hours * HOUR_MS, FEE_BPS)
+        order = await order_of(market, buyer, bid)
+        assert (order.status, order.left, order.held, order.reason) == (OrderStatus.OPEN, quantity, held, "")
+        balance = await market.store.balance(buyer.id)
+        assert (balance.cash, balance.held) == (MONEY - held, held)
+
+
+async def test_an_amended_bid_trades_on_its_new_terms(market: Market, buyer: Account, seller: Account) -> None:
+    start = market.log.time
+    ask = await market.accept(ask_of(seller, PRICE, 9, start))
+    bid = await placed(market, bid_of(buyer, LIMIT, 4, 2, start))
+    await market.execute(fill_of(bid, ask, buyer, seller, price=PRICE, quantity=1, start=start, hours=2, left=3))
+    dearer = LIMIT + 100_001
+    fill = fill_of(bid, ask, buyer, seller, price=dearer, quantity=2, start=start, hours=3, left=4)
+    await market.amend(bid, bid_of(buyer, dearer, 7, 3, start), fill, filled=1)
+    order = await order_of(market, buyer, bid)
+    held = units.hold(dearer, 4, 3 * HOUR_MS, FEE_BPS)
+    assert (order.filled, order.left, order.held) == (3, 4, held)
+    escrow = units.escrow(PRICE, 1, 2 * HOUR_MS, FEE_BPS) + units.escrow(dearer, 2, 3 * HOUR_MS, FEE_BPS)
+    balance = await market.store.balance(buyer.id)
+    assert (balance.cash, balance.held, balance.escrow) == (MONEY - held - escrow, held, escrow)
+    last = fill_of(bid, ask, buyer, seller, price=PRICE, quantity=3, start=start, hours=3, left=0)
+    await market.amend(bid, bid_of(buyer, dearer, 6, 3, start), last, Filled(bid, buyer.id), filled=3)
+    order = await order_of(market, buyer, bid)
+    assert (order.status, order.filled, order.left, order.held) == (OrderStatus.FILLED, 6, 0, 0)
+
+
+async def test_an_amend_that_cash_does_not_cover_leaves_the_hold_and_fills_beyond_are_void(
+    market: Market, seller: Account
+) -> None:
+    start, hours = market.log.time, 2
+    each = units.hold(LIMIT, 1, hours * HOUR_MS, 0)
+    buyer = await market.account("buyer", money=3 * each)
+    ask = await market.accept(ask_of(seller, LIMIT, 9, start))
+    bid = await placed(market, bid_of(buyer, LIMIT, 2, hours, start))
+    await market.amend(bid, bid_of(buyer, LIMIT, 6, hours, start))
+    order = await order_of(market, buyer, bid)
+    assert (order.status, order.left, order.held, order.reason) == (OrderStatus.OPEN, 6, 2 * each, "unfunded")
+    assert (await audit(market.store, market.log)).findings == []
+
+    async def fill(quantity: int, left: int) -> Lease:
+        terms = fill_of(bid, ask, buyer, seller, price=LIMIT, quantity=quantity, start=start, hours=hours, left=left)
+        return await lease_of(market, (await market.execute(terms), 0))
+
+    void = await fill(4, left=2)
+    assert (void.state, void.close_reason) == (LeaseState.CLOSED, CloseReason.UNFUNDED)
+    assert (await order_of(market, buyer, bid)).held == 2 * each
+    void = await fill(1, left=1)
+    assert void.state is LeaseState.PENDING_DELIVERY
+    order = await order_of(market, buyer, bid)
+    assert (order.held, (await market.store.balance(buyer.id)).cash) == (each, each)
+    await market.amend(bid, bid_of(buyer, LIMIT, 9, hours, start), filled=5)
+    assert (await order_of(market, buyer, bid)).reason == "unfunded"
+    void = await fill(3, left=1)
+    assert void.close_reason is CloseReason.UNFUNDED
+    assert (await order_of(market, buyer, bid)).held == each, "what the rest may cost, no more"
+    await market.amend(bid, bid_of(buyer, LIMIT, 10, hours, start), filled=8)
+    order = await order_of(market, buyer, bid)
+    assert (order.held, order.reason) == (2 * each, ""), "there is the cash again"
+    await market.execute(Cancelled(bid, buyer.id, CancelReason.REQUESTED, 2))
+    assert (await market.store.balance(buyer.id)).cash == 2 * each
+
+
+async def test_a_void_fill_of_the_whole_rest_leaves_nothing_held(market: Market, seller: Account) -> None:
+    start = market.log.time
+    each = units.hold(LIMIT, 1, HOUR_MS, 0)
+    buyer = await market.account("buyer", money=each)
+    ask = await market.accept(ask_of(seller, LIMIT, 9, start))
+    bid = await placed(market, bid_of(buyer, LIMIT, 1, 1, start))
+    await market.amend(bid, bid_of(buyer, LIMIT, 2, 1, start))
+    await market.execute(fill_of(bid, ask, buyer, seller, price=LIMIT, quantity=2, start=start, hours=1))
+    order = await order_of(market, buyer, bid)
+    assert (order.status, order.held, order.reason) == (OrderStatus.FILLED, 0, "")
+    assert (await market.store.balance(buyer.id)).cash == each
+
+
+async def test_what_comes_in_one_batch_is_settled_as_if_it_came_one_by_one(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    """A fill first takes from the hold; the amend after it then wants more than the batch found there."""
+    start = market.log.time
+    bid, ask = bid_of(buyer, LIMIT, 4, 2, start), ask_of(seller, PRICE, 9, start)
+    resting = await placed(market, bid)
+    place = market.next_place
+    other = await market.account("other", fee_bps=FEE_BPS, money=MONEY)
+    past = bid_of(other, LIMIT, 1, 1, start)
+    last = fill_of(resting, place, buyer, seller, price=PRICE, quantity=1, start=start, hours=2, left=2, index=1)
+    await market.execute_all(
+        [accepted(ask)],
+        [fill_of(resting, place, buyer, seller, price=PRICE, quantity=3, start=start, hours=2, left=1)],
+        [amended(resting, bid_of(buyer, LIMIT + 100_000, 6, 2, start), filled=3), last],
+        [accepted(past)],
+        [amended(place + 3, bid_of(other, LIMIT, 2, 1, start))],
+        [amended(place, ask_of(seller, PRICE + 100, 7, start))],
+    )
+    held = units.hold(LIMIT + 100_000, 2, 2 * HOUR_MS, FEE_BPS)
+    order = await order_of(market, buyer, resting)
+    assert (order.filled, order.left, order.held, order.reason) == (4, 2, held, "")
+    order = await order_of(market, other, place + 3)
+    assert (order.left, order.held) == (2, units.hold(LIMIT, 2, HOUR_MS, FEE_BPS))
+    order = await order_of(market, seller, place)
+    assert (order.status, order.filled, order.left, order.held) == (OrderStatus.OPEN, 4, 7, 0)
+
+
+@pytest.mark.parametrize("reason", CancelReason)
+async def test_every_reason_to_cancel_ends_the_order_and_gives_its_hold_back(
+    market: Market, buyer: Account, seller: Account, reason: CancelReason
+) -> None:
+    start = market.log.time
+    bid = await placed(market, bid_of(buyer, LIMIT, 4, 2, start))
+    ask = await market.accept(ask_of(seller, PRICE, 9, start))
+    await market.execute(Cancelled(bid, buyer.id, reason, 4), Cancelled(ask, seller.id, reason, 9))
+    for account, order_id, left in ((buyer, bid, 4), (seller, ask, 9)):
+        order = await order_of(market, account, order_id)
+        assert (order.status, order.reason, order.left) == (OrderStatus.CANCELLED, reason.value, left)
+    assert (await market.store.balance(buyer.id)).cash == MONEY
+
+
+@pytest.mark.parametrize("intended", [True, False], ids=["by intent", "past the gateways"])
+async def test_an_extension_is_paid_as_a_bid_is(
+    market: Market, buyer: Account, seller: Account, intended: bool
+) -> None:
+    lease = await sold(market, buyer, seller)
+    cash = (await market.store.balance(buyer.id)).cash
+    bid = bid_of(buyer, LIMIT, QUANTITY, 1, lease.end, "extend")
+    if intended:
+        await market.intend(bid)
+    place = market.next_place
+    terms = fill_of(place, lease.ask_id, buyer, seller, price=PRICE, quantity=QUANTITY, start=lease.end, hours=1)
+    await market.accept(bid, terms, Extension(0, lease.id), Filled(place, buyer.id))
+    longer = await lease_of(market, (place, 0))
+    assert (longer.state, longer.start) == (LeaseState.PENDING_DELIVERY, lease.end)
+    assert longer.escrow == units.escrow(PRICE, QUANTITY, HOUR_MS, FEE_BPS)
+    assert (await market.store.balance(buyer.id)).cash == cash - longer.escrow
+    order = await order_of(market, buyer, place)
+    assert (order.status, order.filled, order.held) == (OrderStatus.FILLED, QUANTITY, 0)
+
+    unfilled = bid_of(buyer, LIMIT, QUANTITY, 1, longer.end, "extend again")
+    if intended:
+        await market.intend(unfilled)
+    place = market.next_place
+    await market.accept(unfilled, Cancelled(place, buyer.id, CancelReason.FOK_UNFILLED, QUANTITY))
+    assert (await order_of(market, buyer, place)).reason == "fok_unfilled"
+    assert (await market.store.balance(buyer.id)).cash == cash - longer.escrow
+
+
+async def test_what_does_not_concern_money_changes_nothing(market: Market, buyer: Account, seller: Account) -> None:
+    lease = await running(market, buyer, seller)
+    bid = await placed(market, bid_of(buyer, LIMIT, 1, 1, market.log.time, "resting"))
+    before = await everything(market, buyer, seller)
+    window = QUANTITY, lease.start + HOUR_MS, lease.end
+    await market.execute(
+        Duplicate(buyer.id, "resting", bid),
+        Returned(lease.id, lease.ask_id, seller.id, *window),
+        Withdrawn(lease.id, lease.ask_id, seller.id, *window),
+        HaltChanged(SPEC.class_id, HaltMode.FULL),
+        KillChanged(buyer.id, True),
+        DeadManChanged(buyer.id, market.log.time + HOUR_MS),
+        AllCancelled(buyer.id, SPEC.class_id, 0),
+        ReferenceChanged(SPEC.class_id, PRICE, PRICE - 100, PRICE + 100),
+        LimitsChanged(buyer.id, 1, 1, 1),
+        RulesChanged(1),
+        ClassRetired(SPEC.class_id),
+        Rejected(buyer.id, "", Refusal.HALTED, (SPEC.class_id,)),
+        Rejected(buyer.id, "resting", Refusal.AMEND_INVALID, ("side", "no")),
+        Ticked(),
+    )
+    assert await everything(market, buyer, seller) == before
+
+
+async def everything(market: Market, *accounts: Account) -> list[object]:
+    """All that the store says of money, of these accounts' orders, and of the leases of the first."""
+    found: list[object] = [await market.store.totals(), await market.store.classes()]
+    for account in accounts:
+        found.append(await market.store.balance(account.id))
+        found.append(await market.store.orders(account.id, status=None, class_id=None, before=None, limit=100))
+    found.append(
+        await market.store.leases(accounts[0].id, role=Side.BID, states=(), class_id=None, before=None, limit=100)
+    )
+    return found
+
+
 async def test_equal_intents_at_once_are_one_order_and_funds_cover_no_more_than_there_are(
     market: Market, buyer: Account
 ) -> None:
@@ -260,6 +477,9 @@ async def test_settlement_that_starts_again_after_every_record_comes_to_the_same
 
 
 CORRUPTIONS = {
+    "UPDATE orders SET held = held - 1 WHERE client_order_id = 'resting'": "what is held for order",
+    "UPDATE orders SET remaining = remaining + 1 WHERE client_order_id = 'resting'": "what is held for order",
+    "UPDATE orders SET held = held + 1 WHERE reason = 'unfunded'": "the hold of account",
     "UPDATE entries SET amount = amount + 1 WHERE amount > 0 AND ledger_account < 0": "the entries of transaction",
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'payable'": "what account",
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'cash'": "the balance of ledger account",
@@ -282,6 +502,9 @@ async def test_the_audit_finds_what_was_tampered_with(dsn: str, corruption: str)
             buyer = await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
             seller = await market.account("seller", fee_bps=FEE_BPS)
             lease = await running(market, buyer, seller)
+            resting = await placed(market, bid_of(buyer, LIMIT, 2, 1, log.time, "resting"))
+            await market.amend(resting, bid_of(buyer, LIMIT, 3, 1, log.time))
+            await market.accept(bid_of(buyer, MONEY, 2, 1, log.time, "unfunded"))
             log.time = lease.start + HOUR_MS
             await market.report(UsageReport(lease.id, seller.id, 1, 5_000_000))
         assert (await audit(store, log)).findings == []

@@ -7,7 +7,8 @@ import pytest
 from gateways.api.replies import MAX_RECENT, Replies
 from gateways.log.embedded import EmbeddedLog
 from schemas.codec import encode
-from schemas.events import Execution, Ticked
+from schemas.commands import Side
+from schemas.events import Amended, Cancelled, CancelReason, Event, Execution, Expired, Ticked
 from schemas.executions import GapError
 from schemas.topics import EXECUTIONS
 
@@ -42,6 +43,26 @@ async def test_it_begins_at_the_end_whatever_late_duplicates_stand_there(embedde
     await embedded_log.append(EXECUTIONS, 0, [answers[3], tick(5, 4)])
     assert (await replies.answer(5, 5.0)).position == 5
     assert replies.known(3) is None
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Amended(7, 2, Side.BID, 0, 8, 8, 2_500_000, 0, 3_600_000),
+        Cancelled(7, 2, CancelReason.DEAD_MAN, 8),
+        Expired(7, 2, 8),
+    ],
+)
+async def test_who_follows_an_order_learns_of_what_became_of_it_and_not_of_others(
+    embedded_log: EmbeddedLog, event: Event
+) -> None:
+    replies, task = await following(embedded_log)
+    followed, other = replies.changes(7), replies.changes(8)
+    await embedded_log.append(EXECUTIONS, 0, [encode(Execution(9, -1, 0, (event,)))])
+    assert await asyncio.wait_for(followed, 5) == 9
+    assert not other.done()
+    other.cancel()
     task.cancel()
 
 

@@ -35,7 +35,7 @@ class Market:
         self.opens = ceil_grid(log.now()) + HOUR_MS
         self.placed = 0
 
-    async def ask(self, price: int, quantity: int, hours: int, min_hours: int = 1) -> int:
+    async def ask(self, price: int, quantity: int, hours: int, min_hours: int = 1, display: int = 0) -> int:
         end = self.opens + hours * HOUR_MS
         return await self.append(
             PlaceAsk(
@@ -50,6 +50,7 @@ class Market:
                 end,
                 Attributes(),
                 min_hours * HOUR_MS,
+                display=display,
             )
         )
 
@@ -99,6 +100,16 @@ async def test_levels_show_what_is_unsold_over_the_window_asked_for(market: Mark
     assert (await market.view(last, hours=24)).asks == (BookLevel(2_500_000, 5, 1), BookLevel(2_600_000, 16, 1))
     assert (await market.view(last, hours=24, levels=1)).asks == (BookLevel(2_500_000, 5, 1),)
     assert (await market.view(last, hours=24)).bids == (BookLevel(2_400_000, 5, 1),)
+
+
+async def test_of_an_ask_no_more_is_shown_than_it_displays(market: Market) -> None:
+    await market.ask(2_500_000, 8, hours=24, display=3)
+    await market.ask(2_500_000, 4, hours=24)
+    last = await market.ask(2_600_000, 5, hours=24, display=5)
+    assert (await market.view(last, hours=1)).asks == (BookLevel(2_500_000, 3 + 4, 2), BookLevel(2_600_000, 5, 1))
+    last = await market.bid(2_500_000, 6, hours=1)  # of the oldest: what it does not display trades like the rest
+    assert (await market.view(last, hours=1)).asks == (BookLevel(2_500_000, 2 + 4, 2), BookLevel(2_600_000, 5, 1))
+    assert (await market.view(last, hours=24)).asks == (BookLevel(2_500_000, 2 + 4, 2), BookLevel(2_600_000, 5, 1))
 
 
 async def test_a_view_is_never_older_than_the_last_command(market: Market) -> None:
