@@ -123,11 +123,11 @@ def assert_invariants(engine: Engine, model: Model, where: str) -> None:
         for moment, after in itertools.pairwise(moments):
             assert asks[ask.id].unsold(moment, after) == ask.unsold_at(moment), where
         assert asks[ask.id].unsold(moments[0], moments[-1]) == ask.unsold(moments[0], moments[-1]), where
-    for book in engine.books.values():
-        book.check()
-        in_line = [(ask.price, ask.place) for ask in book.asks()]
+    for traded in engine.books.values():
+        traded.check()
+        in_line = [(ask.price, ask.place) for ask in traded.asks()]
         assert in_line == sorted(in_line), where
-        in_line = [(-bid.price, bid.place) for bid in book.bids()]
+        in_line = [(-bid.price, bid.place) for bid in traded.bids()]
         assert in_line == sorted(in_line), where
 
 
