@@ -246,10 +246,16 @@ class AskChunk(Chunk[Ask]):
         ends[step:higher] = (ask.end,)
 
     def spans(self, starts: Sequence[int], duration: int) -> bool:
-        """Whether an ask may be available over `duration` from one of `starts`."""
-        for start in starts:
-            step = bisect_right(self.starts, start)
-            if step and self.ends[step - 1] >= start + duration:
+        """Whether an ask may be available over `duration` from one of `starts`, which are in order."""
+        if len(starts) <= len(self.starts):
+            for start in starts:
+                step = bisect_right(self.starts, start)
+                if step and self.ends[step - 1] >= start + duration:
+                    return True
+            return False
+        for step, first in enumerate(self.starts):
+            at = bisect_left(starts, first)
+            if at < len(starts) and starts[at] + duration <= self.ends[step]:
                 return True
         return False
 

@@ -213,7 +213,8 @@ class Walk:
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
         """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
         price, duration, mask, accepts = bid.price, bid.duration, bid.mask, bid.accepts
-        first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
+        in_order = starts if len(starts) == 1 else sorted(starts)
+        first, last = in_order[0], in_order[-1]
         first_end = first + duration
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         for chunk in self.book.ask_queue.before((price + 1) << PLACE_BITS):
@@ -223,7 +224,7 @@ class Walk:
                 or chunk.longest < duration
                 or chunk.starts[0] > last
                 or chunk.ends[-1] < first_end
-                or not chunk.spans(starts, duration)
+                or not chunk.spans(in_order, duration)
             ):
                 continue
             for ask in chunk.orders:

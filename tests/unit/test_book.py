@@ -159,3 +159,17 @@ def test_suppliers_are_allowed_or_denied() -> None:
     assert suits_supplier(Accepts(only_suppliers=(3, 4)), 3)
     assert not suits_supplier(Accepts(only_suppliers=(4,)), 3)
     assert not suits_supplier(Accepts(not_suppliers=(3,)), 3)
+
+
+def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
+    rng = random.Random(11)
+    for _ in range(300):
+        book = Book(SPEC)
+        asks = [ask(place, 10, start=rng.randrange(50), end=rng.randint(51, 100)) for place in range(rng.randint(1, 6))]
+        for order in asks:
+            book.add(order)
+        (chunk,) = book.ask_queue.chunks
+        starts = sorted(rng.sample(range(100), rng.randint(1, 8)))
+        duration = rng.randint(1, 60)
+        spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
+        assert chunk.spans(starts, duration) is spanned
