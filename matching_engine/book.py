@@ -506,9 +506,21 @@ def _bits(which: Callable[[Attributes], bool]) -> int:
     )
 
 
-_OF_REGION = [_bits(lambda stated, region=region: stated.region is region) for region in Region]  # type: ignore[misc]
-_DELIVERED = [_bits(lambda stated, least=least: stated.delivery >= least) for least in Delivery]  # type: ignore[misc]
-_CONNECTED = [_bits(lambda stated, least=least: stated.interconnect >= least) for least in Interconnect]  # type: ignore[misc]
+def _from(region: Region) -> int:
+    return _bits(lambda stated: stated.region is region)
+
+
+def _delivered(least: Delivery) -> int:
+    return _bits(lambda stated: stated.delivery >= least)
+
+
+def _connected(least: Interconnect) -> int:
+    return _bits(lambda stated: stated.interconnect >= least)
+
+
+_OF_REGION = [_from(region) for region in Region]
+_DELIVERED = [_delivered(least) for least in Delivery]
+_CONNECTED = [_connected(least) for least in Interconnect]
 _CONFIDENTIAL = _bits(lambda stated: stated.confidential)
 _GUARANTEED = _bits(lambda stated: stated.tier is Tier.GUARANTEED)
 
