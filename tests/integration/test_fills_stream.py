@@ -78,7 +78,7 @@ async def test_a_played_market_is_metered_charged_and_published_without_a_gap(
         key = await admin_key(store, fast_log)
         summaries = [
             await play(url, key, seed=seed, duration_s=seconds, speed=SPEED, on_state=shown.append)
-            for seed, seconds in ((7, 6.0), (8, 2.0))
+            for seed, seconds in ((7, 12.0), (8, 2.0))
         ]
         for publisher in publishers:
             publisher.cancel()
