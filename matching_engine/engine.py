@@ -269,7 +269,8 @@ class Engine:
             return
         ask = self._new_ask(this, this, book, command, start)
         crossed = book.crossed_by_ask(ask)
-        if crossed and command.post_only and self._would_trade(ask, command, events):
+        if crossed and command.post_only and (refused := self._would_trade(ask)) is not None:
+            _reject(command, refused, events)
             return
         events.append(
             Accepted(
@@ -307,7 +308,8 @@ class Engine:
             return
         bid = self._new_bid(this, this, book, command, starts)
         crossed = book.crossed_by_bid(bid)
-        if crossed and command.post_only and self._would_trade(bid, command, events):
+        if crossed and command.post_only and (refused := self._would_trade(bid)) is not None:
+            _reject(command, refused, events)
             return
         events.append(
             Accepted(
@@ -392,8 +394,8 @@ class Engine:
             ask.cut()
         amended.sold, amended.calendar = ask.sold, ask.calendar
         amended.measure()
-        if terms.post_only and (other := Walk(book, self.now, events).taken_by(amended)) is not None:
-            return Refusal.WOULD_TRADE, (format_order_id(other),)
+        if terms.post_only and (refused := self._would_trade(amended)) is not None:
+            return refused
         self._remove(ask)
         events.append(_amended(amended))
         self._walk(amended, events)
@@ -421,8 +423,8 @@ class Engine:
             return refused
         amended = self._new_bid(bid.id, this, book, terms, starts)
         amended.left = amended.quantity - filled
-        if terms.post_only and (other := Walk(book, self.now, events).taken_by(amended)) is not None:
-            return Refusal.WOULD_TRADE, (format_order_id(other),)
+        if terms.post_only and (refused := self._would_trade(amended)) is not None:
+            return refused
         self._remove(bid)
         events.append(_amended(amended))
         self._walk(amended, events)
@@ -890,12 +892,10 @@ class Engine:
             self._known.mask(command.accepts),
         )
 
-    def _would_trade(self, order: Order, command: Place, events: list[Event]) -> bool:
-        other = Walk(order.book, self.now, events).taken_by(order)
-        if other is None:
-            return False
-        _reject(command, (Refusal.WOULD_TRADE, (format_order_id(other),)), events)
-        return True
+    def _would_trade(self, order: Order) -> Refused | None:
+        """Why a post_only order cannot be taken, where it would trade at once."""
+        other = Walk(order.book, self.now, []).taken_by(order)
+        return None if other is None else (Refusal.WOULD_TRADE, (format_order_id(other),))
 
     def _walk(self, order: Order, events: list[Event], *, fok: bool = False) -> None:
         """The order trades with what it can."""

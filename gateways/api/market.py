@@ -87,9 +87,8 @@ class Classes:
         return self._known.get(class_id)
 
     async def _refresh(self, older_than_s: float) -> None:
-        async with (
-            self._refreshing
-        ):  # who comes meanwhile waits for what is on its way, and is not told that it is not there
+        # Who comes meanwhile waits for what is on its way, and is not told that it is not there.
+        async with self._refreshing:
             if time.monotonic() - self._known_at > older_than_s:
                 self._known |= {listing.spec.class_id: listing for listing in await self._store.classes()}
                 self._known_at = time.monotonic()

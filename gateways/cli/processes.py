@@ -35,8 +35,6 @@ from settlement.store import Store
 READY_TIMEOUT_S = 600.0
 """For recovery: folding a long log from its start takes its time."""
 CONFIG = "cx.json"
-SNAPSHOTS = "snapshots"
-"""The folder of the engine's snapshots, in the exchange's own."""
 EXCHANGE = "exchange"
 """The name of the exchange's own account, the first one."""
 
@@ -83,9 +81,12 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
     """The whole exchange in this process, ready to trade. Leaves nothing running behind."""
     settings.data.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
+        folder = settings.data / "log"
         log = await stack.enter_async_context(
-            connected(settings.log, settings.partitions, folder=settings.data / "log", speed=settings.speed)
+            connected(settings.log, settings.partitions, folder=folder, speed=settings.speed)
         )
+        # Beside their own log: this folder may be used with a Kafka too, of which these snapshots say nothing.
+        snapshots = folder / "snapshots" if settings.log == "embedded" else None
         store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
         registry = CollectorRegistry()
         metrics = EngineMetrics(registry)
@@ -93,10 +94,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         await stack.enter_async_context(
             supervised(
                 [
-                    *(
-                        EngineService(log, partition, metrics=metrics, snapshots=settings.data / SNAPSHOTS)
-                        for partition in partitions
-                    ),
+                    *(EngineService(log, partition, metrics=metrics, snapshots=snapshots) for partition in partitions),
                     SettlementService(log, store),
                     *(FillsPublisher(log, partition) for partition in partitions),
                 ]
