@@ -1,7 +1,7 @@
-"""The log on Apache Kafka, through aiokafka. No other file imports aiokafka.
+"""The log on Apache Kafka, through aiokafka. Nothing outside this folder's two files imports aiokafka.
 
 Appends are idempotent and acknowledged by every replica in sync. No reader joins a group or commits an offset: each
-service knows its own place.
+service knows its own place. How it is read: `kafka_reader`.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
+from gateways.log.kafka_reader import CLOSE_TIMEOUT_S, Partition, SharedReader, consumer_of
 from schemas import topics
-from schemas.log import LogError, Record, check_sizes
+from schemas.log import LogError, check_sizes
 
 CONNECT_TIMEOUT_S = 10.0
 WATCHDOG_S = 30.0
 RETRY_S = 0.1
-CLOSE_TIMEOUT_S = 5.0
 BATCH_BYTES = 1 << 20
 """Of one batch, just below what a broker takes by default."""
-FETCH_BYTES = 4 << 20
-"""The most a reader holds that it has not handed out."""
 MAX_QUEUED = 1024
 """Appends under way at once; further ones wait for room."""
+LOG_APPEND_TIME = 1
+"""Of an acknowledgement: its time is the one that the broker stamped."""
 BATCHES_IN_FLIGHT = 2
 """Of one partition: one is with the broker, one is ready; what comes meanwhile shares the next."""
 
@@ -86,9 +86,9 @@ class KafkaLog:
             max_batch_size=BATCH_BYTES,
             request_timeout_ms=round(watchdog_s * 1000),
         )
-        self._tail = _consumer(bootstrap)  # it fetches nothing: behind a long poll, the end is known a second later
+        self._tail = consumer_of(bootstrap)  # it fetches nothing: behind a long poll, the end is known a second later
         self._writers: dict[TopicPartition, _Writer] = {}
-        self._readers: set[_Reader] = set()
+        self._read: dict[TopicPartition, Partition] = {}
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000
@@ -107,27 +107,18 @@ class KafkaLog:
             self._room.release()
             raise LogError(self._failure)
         if place not in self._writers:
-            self._writers[place] = _Writer(self._producer, place, self._watchdog_s, self._fail)
+            appended = self._partition(place).appended
+            self._writers[place] = _Writer(self._producer, place, self._watchdog_s, self._fail, appended)
         taken = self._writers[place].put(values)
         taken.add_done_callback(self._answered)
         return await asyncio.shield(taken)  # its records are on their way, even when the caller goes away
 
-    async def reader(self, topic: str, partition: int, offset: int) -> "_Reader":
+    async def reader(self, topic: str, partition: int, offset: int) -> SharedReader:
         place = self._place(topic, partition)
         end = await self.end(topic, partition)
         if not 0 <= offset <= end:
             raise LogError(f"{place.topic}/{partition} has no offset {offset}: it ends at {end}")
-        consumer = _consumer(self._bootstrap)
-        reader = _Reader(consumer, place, self._readers)
-        self._readers.add(reader)
-        try:
-            await consumer.start()
-        except KafkaError as error:
-            await reader.close()
-            raise LogError(f"{place.topic}/{partition} cannot be read: {error!r}") from error
-        consumer.assign([place])
-        consumer.seek(place, offset)  # no await in between: the first fetch would fail for want of a place
-        return reader
+        return await self._partition(place).reader(offset)
 
     async def end(self, topic: str, partition: int) -> int:
         place = self._place(topic, partition)
@@ -139,8 +130,8 @@ class KafkaLog:
 
     async def close(self) -> None:
         self._failure = self._failure or f"the log on Kafka at {self._bootstrap} is closed"
-        for reader in list(self._readers):
-            await reader.close()
+        for partition in self._read.values():
+            await partition.close()
         for writer in self._writers.values():
             await writer.close()
         await self._tail.stop()
@@ -154,6 +145,11 @@ class KafkaLog:
             known = f"{self._partitions} of each of {', '.join(topics.ALL)}"
             raise LogError(f"the log has no partition {partition} of {topic}: it has {known}")
         return TopicPartition(self._prefix + topic, partition)
+
+    def _partition(self, place: TopicPartition) -> Partition:
+        if place not in self._read:
+            self._read[place] = Partition(self._bootstrap, place)
+        return self._read[place]
 
     def _fail(self, why: str) -> None:
         """From now on every append fails (crash-only): whether those under way were taken is unknown."""
@@ -188,62 +184,42 @@ class KafkaLog:
         await asyncio.gather(*(self.end(topic, 0) for topic in topics.ALL))  # the first question for a topic is slow
 
 
-class _Reader:
-    """`schemas.log.Reader` of a KafkaLog: one consumer of one partition."""
-
-    def __init__(self, consumer: AIOKafkaConsumer, place: TopicPartition, open_readers: "set[_Reader]") -> None:
-        self._consumer = consumer
-        self._place = place
-        self._open_readers = open_readers
-        self._newest = 0
-
-    async def poll(self, max_records: int = 5000, timeout_s: float = 1.0) -> list[Record]:
-        try:
-            found = await self._consumer.getmany(timeout_ms=timeout_s * 1000, max_records=max_records)
-        except OffsetOutOfRangeError as error:
-            name = f"{self._place.topic}/{self._place.partition}"
-            raise LogError(f"{name} has no offset {error}: its records were deleted. Restore them") from error
-        except KafkaError as error:
-            raise LogError(f"{self._place.topic}/{self._place.partition} cannot be read: {error!r}") from error
-        records = []
-        newest = self._newest
-        for message in found.get(self._place, ()):
-            if message.timestamp > newest:  # a new leader's clock may be behind
-                newest = message.timestamp
-            records.append(Record(message.offset, newest, message.value or b""))  # others can write a null
-        self._newest = newest
-        return records
-
-    async def close(self) -> None:
-        self._open_readers.discard(self)
-        await self._consumer.stop()
-
-
 class _Append:
     """One call's records, on their way."""
 
     def __init__(self, values: Sequence[bytes]) -> None:
         self.values = values
         self.sent = 0
+        self.taken_count = 0
         self.offsets: list[range] = []
         self.taken: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
 
-    def acknowledge(self, first: int, count: int) -> None:
+    def acknowledge(self, first: int, count: int) -> Sequence[bytes]:
+        """Takes note that the next `count` of its values are in the log, from `first` on; returns these."""
+        values = self.values[self.taken_count : self.taken_count + count]
+        self.taken_count += count
         self.offsets.append(range(first, first + count))
-        if sum(map(len, self.offsets)) == len(self.values) and not self.taken.done():  # it is when the log failed
+        if self.taken_count == len(self.values) and not self.taken.done():  # it is when the log failed
             self.taken.set_result(self.offsets[0] if len(self.offsets) == 1 else list(chain(*self.offsets)))
+        return values
 
 
 class _Writer:
     """All that is on its way to one partition, in the order of the calls."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, place: TopicPartition, watchdog_s: float, on_failure: Callable[[str], None]
+        self,
+        producer: AIOKafkaProducer,
+        place: TopicPartition,
+        watchdog_s: float,
+        on_failure: Callable[[str], None],
+        on_appended: Callable[[int, int, Sequence[bytes]], None],
     ) -> None:
         self._producer = producer
         self._place = place
         self._watchdog_s = watchdog_s
         self._on_failure = on_failure
+        self._on_appended = on_appended
         self._queue: deque[_Append] = deque()
         self._arrived = asyncio.Event()
         self._free = asyncio.Semaphore(BATCHES_IN_FLIGHT)
@@ -322,22 +298,16 @@ class _Writer:
         if error := sent.exception():
             self._on_failure(f"did not take a batch: {error!r}")
             return
-        first: int = sent.result().offset
+        taken = sent.result()
+        first: int = taken.offset
         if first < 0:
             self._on_failure("took a batch but no longer knows where")
             return
         for append, count in parts:
-            append.acknowledge(first, count)
+            values = append.acknowledge(first, count)
+            if taken.timestamp_type == LOG_APPEND_TIME:
+                self._on_appended(first, taken.timestamp, values)
             first += count
-
-
-def _consumer(bootstrap: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
 
 
 async def _until_answered(start: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,248 @@
+"""Reading of the log on Kafka: readers of one partition share what is fetched.
+
+What this process appended itself is read without being fetched: its acknowledgement says that every replica in sync
+has it, where, and at what time. A process that runs the whole exchange would else fetch each record six times.
+"""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from operator import attrgetter
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from schemas.log import LogError, Record
+
+FETCH_BYTES = 4 << 20
+"""The most that is fetched at once, and about what a stream keeps for readers that are behind its end."""
+FETCH_RECORDS = 5000
+FETCH_S = 1.0
+REST_S = 0.02
+"""After an append of its own, a process waits so long before it fetches what others appended there."""
+CLOSE_TIMEOUT_S = 5.0
+
+_offset = attrgetter("offset")
+
+
+def consumer_of(bootstrap: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
+class Partition:
+    """The open streams and readers of one partition."""
+
+    def __init__(self, bootstrap: str, place: TopicPartition) -> None:
+        self.name = f"{place.topic}/{place.partition}"
+        self._bootstrap = bootstrap
+        self._place = place
+        self._streams: list[Stream] = []
+        self._readers: set[SharedReader] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def reader(self, offset: int) -> "SharedReader":
+        """Raises LogError where the partition cannot be read."""
+        reader = SharedReader(self, await self.stream_at(offset), offset)
+        self._readers.add(reader)
+        return reader
+
+    def appended(self, first: int, time_ms: int, values: Sequence[bytes]) -> None:
+        """Shows the streams what this process appended, once it is acknowledged."""
+        for stream in self._streams:
+            stream.put(first, time_ms, values)
+
+    def covering(self, offset: int) -> "Stream | None":
+        """The oldest stream that has the offset or ends there: readers of several end up in it."""
+        return next((stream for stream in self._streams if stream.first <= offset <= stream.end), None)
+
+    async def stream_at(self, offset: int) -> "Stream":
+        stream = self.covering(offset)
+        if stream is None:
+            stream = Stream(self._bootstrap, self._place, offset)
+            self._streams.append(stream)
+        stream.readers += 1
+        try:
+            await stream.started()
+        except BaseException as error:
+            self.leave(stream)
+            if isinstance(error, KafkaError):
+                raise LogError(f"{self.name} cannot be read: {error!r}") from error
+            raise
+        return stream
+
+    def leave(self, stream: "Stream") -> None:
+        stream.readers -= 1
+        if not stream.readers:
+            self._streams.remove(stream)
+            closing = asyncio.create_task(stream.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def left(self, reader: "SharedReader") -> None:
+        self._readers.discard(reader)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def close(self) -> None:
+        for reader in list(self._readers):
+            await reader.close()
+
+
+class Stream:
+    """A run of records, `first` to `end - 1`: one consumer fetches it, all readers within it share it.
+
+    It fetches only while a reader waits at its end, and forgets the older half when it holds too much: who needs that
+    still, reads on by a stream of its own until it meets another.
+    """
+
+    def __init__(self, bootstrap: str, place: TopicPartition, offset: int) -> None:
+        self.first = self.end = offset
+        self.readers = 0
+        self._place = place
+        self._consumer = consumer_of(bootstrap)
+        self._starting: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
+        self._records: list[Record] = []
+        self._bytes = 0
+        self._newest = 0
+        self._own = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def started(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        await asyncio.shield(self._starting)
+
+    def read(self, offset: int, max_records: int) -> list[Record]:
+        """What it holds from an offset between `first` and `end` on."""
+        if offset == self.end:
+            return []
+        start = bisect_left(self._records, offset, key=_offset)
+        return self._records[start : start + max_records]
+
+    async def grow(self, timeout_s: float) -> None:
+        """Waits until it has grown, or so long. Raises the KafkaError that the fetch met."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._fetched)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            self._waiters.discard(waiter)
+
+    def put(self, first: int, time_ms: int, values: Sequence[bytes]) -> None:
+        """Adds what was appended, where it goes on from here; else it will be fetched."""
+        if first <= self.end < first + len(values):
+            self._own = True
+            self._add([(first + number, time_ms, value) for number, value in enumerate(values)])
+
+    async def close(self) -> None:
+        """Bounded: aiokafka can wait for ever on a consumer that never read."""
+        tasks = [task for task in (self._starting, self._fetching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        try:
+            await asyncio.wait_for(self._consumer.stop(), CLOSE_TIMEOUT_S)
+        except TimeoutError:
+            await self._consumer._client.close()
+
+    async def _start(self) -> None:
+        await self._consumer.start()
+        self._consumer.assign([self._place])
+        self._consumer.seek(
+            self._place, self.end
+        )  # no await in between: the first fetch would fail for want of a place
+
+    async def _fetch(self) -> None:
+        if self._own:  # or each append of this process would be fetched, only to be dropped
+            self._own = False
+            await asyncio.sleep(REST_S)
+            self._consumer.seek(self._place, self.end)
+        found = await self._consumer.getmany(timeout_ms=FETCH_S * 1000, max_records=FETCH_RECORDS)
+        # Others can write a null.
+        self._add([(message.offset, message.timestamp, message.value or b"") for message in found.get(self._place, ())])
+
+    def _fetched(self, fetching: asyncio.Task[None]) -> None:
+        self._fetching = None
+        if not fetching.cancelled():
+            self._wake(fetching.exception())
+
+    def _wake(self, error: BaseException | None = None) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None) if error is None else waiter.set_exception(error)
+
+    def _add(self, found: Sequence[tuple[int, int, bytes]]) -> None:
+        before = self.end
+        for offset, time_ms, value in found:
+            if offset >= self.end:
+                self._newest = max(self._newest, time_ms)  # a new leader's clock may be behind
+                self._records.append(Record(offset, self._newest, value))
+                self._bytes += len(value)
+                self.end = offset + 1
+        if self._bytes > FETCH_BYTES:
+            kept = len(self._records) // 2
+            del self._records[: len(self._records) - kept]
+            self._bytes = sum(len(record.value) for record in self._records)
+            self.first = self._records[0].offset if kept else self.end
+        if self.end > before:
+            self._wake()
+
+
+class SharedReader:
+    """`schemas.log.Reader` of a KafkaLog: a place in one partition, in whichever stream has it."""
+
+    def __init__(self, partition: Partition, stream: Stream, offset: int) -> None:
+        self._partition = partition
+        self._stream = stream
+        self._next = offset
+        self._newest = 0
+        self._open = True
+
+    async def poll(self, max_records: int = 5000, timeout_s: float = 1.0) -> list[Record]:
+        deadline = time.monotonic() + timeout_s
+        while not (records := await self._found(max_records)):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return []
+            try:
+                await self._stream.grow(left)
+            except OffsetOutOfRangeError as error:
+                why = f"{self._partition.name} has no offset {error}: its records were deleted. Restore them"
+                raise LogError(why) from error
+            except KafkaError as error:
+                raise LogError(f"{self._partition.name} cannot be read: {error!r}") from error
+        self._next = records[-1].offset + 1
+        if records[0].time < self._newest:  # this stream began after a later time stamp
+            records = [record._replace(time=max(record.time, self._newest)) for record in records]
+        self._newest = records[-1].time
+        return records
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._partition.leave(self._stream)
+            await self._partition.left(self)
+
+    async def _found(self, max_records: int) -> list[Record]:
+        """What its stream holds; at the end of one, or before its first record, it to the one with its place."""
+        if not self._stream.first <= self._next < self._stream.end:
+            elsewhere = self._partition.covering(self._next)
+            if elsewhere is not self._stream:
+                stream = await self._partition.stream_at(self._next)
+                self._partition.leave(self._stream)
+                self._stream = stream
+        return self._stream.read(self._next, max_records)
