@@ -7,6 +7,7 @@ same bytes.
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,7 @@ from matching_engine.engine import Engine
 from matching_engine.replay import last_answered, next_offset, recovered
 from schemas.codec import decode_command, encode
 from schemas.commands import Tick
+from schemas.events import Execution
 from schemas.ids import offset_of
 from schemas.log import Log, Record
 from schemas.topics import COMMANDS, EXECUTIONS
@@ -50,6 +52,8 @@ class EngineService:
         self.ready = asyncio.Event()
         """Set when all that had been answered before is folded."""
         self.engine = Engine(partition)
+        self.listeners: list[Callable[[Execution], None]] = []
+        """Each hears every answer at once, before it is in the log: its command is, so the answer is certain."""
         self._log = log
         self._partition = partition
         self._snapshots = snapshots
@@ -89,12 +93,16 @@ class EngineService:
 
     def _answer(self, records: list[Record]) -> list[bytes]:
         """Applies the commands; their answers."""
+        if not records:
+            return []
         apply = self.engine.apply
         began = time.perf_counter()
-        answers = [encode(apply(offset, stamp, decode_command(value))) for offset, stamp, value in records]
-        if records:
-            self._apply_seconds.observe(time.perf_counter() - began)
-        return answers
+        executions = [apply(offset, stamp, decode_command(value)) for offset, stamp, value in records]
+        self._apply_seconds.observe(time.perf_counter() - began)
+        for listener in self.listeners:
+            for execution in executions:
+                listener(execution)
+        return [encode(execution) for execution in executions]
 
     async def _append(self, answers: list[bytes]) -> None:
         await self._log.append(EXECUTIONS, self._partition, answers)

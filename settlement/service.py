@@ -38,7 +38,7 @@ MAX_DUE = 2_000
 MAX_ATTEMPTS = 5
 IDLE_POLL_S = 1.0
 BUSY_POLL_S = 0.05
-PACE_S = 0.02
+PACE_S = 0.05
 """After a batch a stream rests so long, so that what comes meanwhile shares one transaction. A record that comes
 after a rest is applied at once. It is what leaves the database to the orders' own writes."""
 

@@ -85,6 +85,15 @@ class Replies:
         finally:
             await self._reader.close()
 
+    def hear(self, execution: Execution) -> None:
+        """The next answer, from an engine in this process that has not appended it yet.
+
+        It is certain: its command is in the log, and from the log every engine makes the same answer (rulebook,
+        Determinism). One that is not the next comes by the log.
+        """
+        if execution.prev == self._follower.position < execution.position:
+            self._take(execution)
+
     def known(self, position: int) -> Execution | None:
         """The answer to that command, if it is among the newest."""
         return self._recent.get(position)

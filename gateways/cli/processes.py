@@ -91,16 +91,17 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         registry = CollectorRegistry()
         metrics = EngineMetrics(registry)
         partitions = range(log.partitions(COMMANDS))
+        engines = [EngineService(log, partition, metrics=metrics, snapshots=snapshots) for partition in partitions]
         await stack.enter_async_context(
             supervised(
                 [
-                    *(EngineService(log, partition, metrics=metrics, snapshots=snapshots) for partition in partitions),
+                    *engines,
                     SettlementService(log, store),
                     *(FillsPublisher(log, partition) for partition in partitions),
                 ]
             )
         )
-        url = await stack.enter_async_context(serving(log, store, settings.host, settings.port, registry))
+        url = await stack.enter_async_context(serving(log, store, settings.host, settings.port, registry, engines))
         key = await _admin_key(store, _saved_key(settings.data / CONFIG), log.now())
         if settings.list_classes:
             await _list_standard_classes(url, key)
@@ -142,11 +143,16 @@ async def connected_store(dsn: str | None, folder: Path = Path()) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def serving(log: Log, store: Store, host: str, port: int, registry: CollectorRegistry) -> AsyncIterator[str]:
-    """The HTTP API, with a replica of the books beside it: its address."""
+async def serving(
+    log: Log, store: Store, host: str, port: int, registry: CollectorRegistry, engines: Sequence[EngineService] = ()
+) -> AsyncIterator[str]:
+    """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
+    this process does, and by the log for those that run elsewhere."""
     replica = Replica(log)
     api = Exchange(log=log, store=store, books=replica, checks=checks, registry=registry)
     async with supervised([replica, api]), serve(create_app(api), host, port) as server:
+        for engine, replies in zip(engines, api.replies, strict=False):
+            engine.listeners.append(replies.hear)
         yield server.url
 
 

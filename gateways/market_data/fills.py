@@ -14,7 +14,7 @@ from schemas.ids import FillId, parse_fill_id
 from schemas.log import Log, LogError, Record
 from schemas.topics import EXECUTIONS, FILLS
 
-PACE_S = 0.02
+PACE_S = 0.05
 """After an append it rests so long, so that what comes meanwhile shares the next, and orders have the log."""
 MAX_POLL = 2000
 STEP_BACK = 4096

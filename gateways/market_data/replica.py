@@ -12,7 +12,7 @@ from schemas.units import ceil_grid
 
 MAX_POLL = 500
 """Commands folded at a time: other tasks of the process need not wait longer than some ten ms."""
-PACE_S = 0.02
+PACE_S = 0.05
 """How far a book may be behind, beside the way of the commands themselves."""
 MAX_VIEWS = 1024
 """Views kept for who asks for the same again before the next command."""

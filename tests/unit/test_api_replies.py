@@ -66,6 +66,22 @@ async def test_who_follows_an_order_learns_of_what_became_of_it_and_not_of_other
     task.cancel()
 
 
+async def test_an_engine_of_this_process_is_heard_before_its_answer_is_in_the_log(embedded_log: EmbeddedLog) -> None:
+    replies, task = await following(embedded_log)
+    first, second, late = (Execution(number, number - 1, 0, (Ticked(),)) for number in range(3))
+    replies.hear(second)  # not the next: it waits for the log
+    assert replies.position == -1
+    replies.hear(first)
+    assert await replies.answer(0, 0.0) is first
+    await embedded_log.append(EXECUTIONS, 0, [tick(0, -1), tick(1, 0)])
+    assert await replies.answer(1, 5.0) == second
+    replies.hear(first)  # known already
+    replies.hear(late)
+    assert replies.position == 2
+    assert not task.done()
+    task.cancel()
+
+
 async def test_a_gap_ends_it(embedded_log: EmbeddedLog) -> None:
     _, task = await following(embedded_log)
     await embedded_log.append(EXECUTIONS, 0, [tick(0, -1), tick(2, 1)])
