@@ -23,6 +23,8 @@ from schemas.log import Log, Record
 from schemas.topics import COMMANDS, EXECUTIONS
 
 LAG_EVERY_S = 1.0
+LINGER_S = 0.01
+"""Where those who wait have heard the answers already, they are appended in batches of so long."""
 _TICK = encode(Tick())
 
 
@@ -59,6 +61,7 @@ class EngineService:
         self._snapshots = snapshots
         self._max_poll = max_poll
         self._idle_tick_s = idle_tick_s
+        self._unsent: list[bytes] = []
         self._lag_known_at = 0.0
         self._commands = metrics.commands.labels(partition)
         self._lag = metrics.lag.labels(partition)
@@ -72,23 +75,23 @@ class EngineService:
         )
         reader = await self._log.reader(COMMANDS, self._partition, next_offset(answered))
         self.ready.set()
-        append: asyncio.Task[object] | None = None
+        appending: asyncio.Task[None] | None = None
         try:
             while True:
                 records = await reader.poll(self._max_poll, self._idle_tick_s)
-                answers = self._answer(records)
-                # One append at a time, so that answers stay in order; the next poll is matched while it is under way.
-                if append is not None:
-                    await append
-                    append = None
-                if answers:
-                    append = asyncio.create_task(self._append(answers))
-                elif not records:
+                # One append at a time, so that answers stay in order; the next polls are matched while it is under way.
+                if appending is not None and (appending.done() or len(self._unsent) >= self._max_poll):
+                    await appending
+                    appending = None
+                if records:
+                    self._unsent += self._answer(records)
+                    appending = appending or asyncio.create_task(self._append())
+                elif appending is None:
                     await self._log.append(COMMANDS, self._partition, [_TICK])
         finally:
-            if append is not None:
-                append.cancel()
-                await asyncio.gather(append, return_exceptions=True)
+            if appending is not None:
+                appending.cancel()
+                await asyncio.gather(appending, return_exceptions=True)
             await reader.close()
 
     def _answer(self, records: list[Record]) -> list[bytes]:
@@ -104,9 +107,17 @@ class EngineService:
                 listener(execution)
         return [encode(execution) for execution in executions]
 
-    async def _append(self, answers: list[bytes]) -> None:
-        await self._log.append(EXECUTIONS, self._partition, answers)
-        self._commands.inc(len(answers))
+    async def _append(self) -> None:
+        """Appends what is answered, until nothing is left."""
+        while self._unsent:
+            if self.listeners:
+                await asyncio.sleep(LINGER_S)
+            answers, self._unsent = self._unsent, []
+            await self._log.append(EXECUTIONS, self._partition, answers)
+            self._commands.inc(len(answers))
+            await self._watch_lag()
+
+    async def _watch_lag(self) -> None:
         if time.monotonic() - self._lag_known_at > LAG_EVERY_S:  # on Kafka it is a round trip
             self._lag_known_at = time.monotonic()
             end = await self._log.end(COMMANDS, self._partition)

@@ -19,7 +19,7 @@ FETCH_BYTES = 4 << 20
 """The most that is fetched at once, and about what a stream keeps for readers that are behind its end."""
 FETCH_RECORDS = 5000
 FETCH_S = 1.0
-REST_S = 0.02
+REST_S = 0.05
 """After an append of its own, a process waits so long before it fetches what others appended there."""
 CLOSE_TIMEOUT_S = 5.0
 
