@@ -12,8 +12,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from gateways.log import kafka_reader
 from gateways.log.broker import Broker
 from gateways.log.kafka import KafkaLog
+from gateways.log.kafka_reader import SharedReader
 from schemas.log import LogError, Record
 from schemas.topics import COMMANDS, KAFKA_SETTINGS
 from tests.contract.test_log import assert_each_appender_in_order, read
@@ -126,3 +128,68 @@ async def alter(address: str, topic: str, settings: dict[str, str]) -> None:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {**KAFKA_SETTINGS, **settings})])
     finally:
         await admin.close()
+
+
+async def test_readers_share_a_stream_and_one_that_falls_behind_reads_on_by_another(
+    broker_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_reader, "FETCH_BYTES", 20_000)
+    log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
+    values = [b"%0100d" % number for number in range(2_000)]
+    slow, fast, late = [await log.reader(COMMANDS, 0, 0) for _ in range(3)]
+    seen: dict[SharedReader, list[Record]] = {slow: [], fast: [], late: []}
+
+    async def take(reader: SharedReader, count: int, most: int) -> None:
+        while len(seen[reader]) < count:
+            seen[reader] += await reader.poll(most, timeout_s=10)
+
+    for first in range(0, len(values), 100):
+        await log.append(COMMANDS, 0, values[first : first + 100])
+        await take(fast, first + 100, 5000)
+        await take(slow, first // 10, 7)  # soon so far behind that its records are forgotten
+    assert slow._stream is not fast._stream
+    await take(slow, len(values), 5000)
+    await take(late, len(values), 300)
+    await log.append(COMMANDS, 0, [b"last"])
+    for reader in seen:
+        await take(reader, len(values) + 1, 5000)
+        assert await reader.poll(timeout_s=0) == []
+    for records in seen.values():
+        assert [record.value for record in records] == [*values, b"last"]
+        assert [record.offset for record in records] == list(range(len(values) + 1))
+        assert records == seen[fast]
+    assert slow._stream is fast._stream is late._stream
+    await log.close()
+
+
+async def test_what_this_process_appends_and_what_others_append_is_read_in_order(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    ours, theirs = [await KafkaLog.connect(broker_address, prefix=prefix) for _ in range(2)]
+    reader = await ours.reader(COMMANDS, 0, 0)
+    taken: dict[int, bytes] = {}
+
+    async def append(log: KafkaLog, name: bytes) -> None:
+        for number in range(100):
+            (offset,) = await log.append(COMMANDS, 0, [b"%s:%d" % (name, number)])
+            taken[offset] = b"%s:%d" % (name, number)
+
+    appending = asyncio.gather(append(ours, b"ours"), append(theirs, b"theirs"))
+    records: list[Record] = []
+    while len(records) < 200:
+        records += await reader.poll(timeout_s=10)
+    await appending
+    assert {record.offset: record.value for record in records} == taken
+    assert [record.offset for record in records] == list(range(200))
+    fetched = await read(theirs, count=200)
+    assert [record.time for record in records] == [record.time for record in fetched]
+    await ours.close()
+    await theirs.close()
+
+
+async def test_a_reader_that_never_polled_closes_at_once(broker_address: str) -> None:
+    log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
+    began = time.monotonic()
+    for _ in range(3):
+        await (await log.reader(COMMANDS, 0, 0)).close()
+    await log.close()
+    assert time.monotonic() - began < 3
