@@ -31,7 +31,9 @@ async def order_to_fill_embedded() -> Result:
             value, baseline, ratio = await in_turn(
                 lambda: p50_ms(buy, REQUESTS), lambda: p50_ms(bare, REQUESTS), ROUNDS
             )
-    note = f"{METHOD}; baseline: a Litestar route with one Postgres and two SQLite commits; ours answers before its last"
+    note = (
+        f"{METHOD}; baseline: a Litestar route with one Postgres and two SQLite commits; ours answers before its last"
+    )
     return Result("order_to_fill_embedded", value, "ms", baseline, ratio, "<= 2", note)
 
 
