@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -76,10 +77,14 @@ class Floor:
             self.refusals[error.code] += 1
             return None
 
-    async def attempt_all(self, calls: Sequence[Coroutine[Any, Any, Any]]) -> None:
-        """Some at once."""
+    async def attempt_all(self, calls: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> None:
+        """Some at once. Each is called when its turn comes: the play may end before."""
+
+        async def attempt(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+            await self.attempt(call())
+
         for first in range(0, len(calls), AT_ONCE):
-            await asyncio.gather(*map(self.attempt, calls[first : first + AT_ONCE]))
+            await asyncio.gather(*map(attempt, calls[first : first + AT_ONCE]))
 
     async def again(self, every_s: float, step: Callable[[], Awaitable[None]]) -> None:
         """Takes the step again and again; while the exchange cannot be used, less and less often."""
@@ -151,7 +156,7 @@ class Supplier:
         """Hands over what was sold since the last time."""
         leases = await self._exchange.leases(role="supplier", state="pending_delivery", limit=MAX_LEASES)
         await self._floor.attempt_all(
-            [self._exchange.deliver(lease.lease_id, f"ssh play@{lease.lease_id}.example") for lease in leases]
+            [partial(self._exchange.deliver, lease.lease_id, f"ssh play@{lease.lease_id}.example") for lease in leases]
         )
 
     async def meter(self) -> None:
@@ -235,7 +240,7 @@ class Developers:
         for exchange in self._exchanges:
             leases = await exchange.leases(state="delivered", limit=MAX_LEASES)
             await self._floor.attempt_all(
-                [exchange.accept(lease.lease_id) for lease in leases if accepted_by(lease.lease_id) == "word"]
+                [partial(exchange.accept, lease.lease_id) for lease in leases if accepted_by(lease.lease_id) == "word"]
             )
 
     async def _act(self, wish: Wish, name: str) -> None:

@@ -4,7 +4,10 @@ import asyncio
 import io
 import itertools
 import re
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -193,6 +196,21 @@ def test_the_meter_reports_all_gpus_since_acceptance_and_ends_with_the_window(
 
 
 # Troubles
+
+
+async def test_a_play_that_ends_leaves_no_call_begun_and_none_made_that_nobody_awaits() -> None:
+    floor = Floor(pace(3600), Clock(3600), "run")
+    made: list[int] = []
+
+    def call(number: int) -> Coroutine[Any, Any, None]:
+        made.append(number)
+        return asyncio.sleep(60)
+
+    acting = asyncio.create_task(floor.attempt_all([partial(call, number) for number in range(1_000)]))
+    await asyncio.sleep(0.01)
+    acting.cancel()
+    await asyncio.gather(acting, return_exceptions=True)
+    assert 0 < len(made) < 1_000
 
 
 async def test_refusals_are_counted_and_an_exchange_that_is_away_is_waited_for() -> None:
