@@ -165,7 +165,7 @@ async def test_readers_share_a_stream_and_one_that_falls_behind_reads_on_by_anot
 async def test_what_this_process_appends_and_what_others_append_is_read_in_order(broker_address: str) -> None:
     prefix = f"test-{uuid.uuid4().hex[:12]}."
     ours, theirs = [await KafkaLog.connect(broker_address, prefix=prefix) for _ in range(2)]
-    reader = await ours.reader(COMMANDS, 0, 0)
+    reader, behind = [await ours.reader(COMMANDS, 0, 0) for _ in range(2)]
     taken: dict[int, bytes] = {}
 
     async def append(log: KafkaLog, name: bytes) -> None:
@@ -180,6 +180,7 @@ async def test_what_this_process_appends_and_what_others_append_is_read_in_order
     await appending
     assert {record.offset: record.value for record in records} == taken
     assert [record.offset for record in records] == list(range(200))
+    assert await behind.poll() == records
     fetched = await read(theirs, count=200)
     assert [record.time for record in records] == [record.time for record in fetched]
     await ours.close()
