@@ -1,4 +1,4 @@
-"""The log on Apache Kafka, through aiokafka. Nothing outside this folder's two files imports aiokafka.
+"""The log on Apache Kafka, through aiokafka. This file and `kafka_reader` alone import it.
 
 Appends are idempotent and acknowledged by every replica in sync. No reader joins a group or commits an offset: each
 service knows its own place. How it is read: `kafka_reader`.
@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
-from gateways.log.kafka_reader import CLOSE_TIMEOUT_S, Partition, SharedReader, consumer_of
+from gateways.log.kafka_reader import Partition, SharedReader, consumer_of, stop
 from schemas import topics
 from schemas.log import LogError, check_sizes
 
@@ -134,11 +134,8 @@ class KafkaLog:
             await partition.close()
         for writer in self._writers.values():
             await writer.close()
-        await self._tail.stop()
-        try:
-            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            await self._producer.client.close()
+        await stop(self._tail, self._tail._client)
+        await stop(self._producer, self._producer.client)
 
     def _place(self, topic: str, partition: int) -> TopicPartition:
         if topic not in topics.ALL or not 0 <= partition < self._partitions:
@@ -190,18 +187,16 @@ class _Append:
     def __init__(self, values: Sequence[bytes]) -> None:
         self.values = values
         self.sent = 0
-        self.taken_count = 0
         self.offsets: list[range] = []
         self.taken: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
 
     def acknowledge(self, first: int, count: int) -> Sequence[bytes]:
         """Takes note that the next `count` of its values are in the log, from `first` on; returns these."""
-        values = self.values[self.taken_count : self.taken_count + count]
-        self.taken_count += count
+        before = sum(map(len, self.offsets))
         self.offsets.append(range(first, first + count))
-        if self.taken_count == len(self.values) and not self.taken.done():  # it is when the log failed
+        if before + count == len(self.values) and not self.taken.done():  # it is when the log failed
             self.taken.set_result(self.offsets[0] if len(self.offsets) == 1 else list(chain(*self.offsets)))
-        return values
+        return self.values[before : before + count]
 
 
 class _Writer:

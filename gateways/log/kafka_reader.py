@@ -10,14 +10,16 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from operator import attrgetter
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.log import LogError, Record
 
 FETCH_BYTES = 4 << 20
-"""The most that is fetched at once, and about what a stream keeps for readers that are behind its end."""
+"""The most that is fetched at once, and that a stream keeps beside it for readers that are behind its end."""
 FETCH_RECORDS = 5000
+KEPT_RECORDS = 20_000
+"""The most that a stream keeps beside what was fetched at once, however small they are."""
 FETCH_S = 1.0
 REST_S = 0.05
 """After an append of its own, a process waits so long before it fetches what others appended there."""
@@ -33,6 +35,14 @@ def consumer_of(bootstrap: str) -> AIOKafkaConsumer:
         auto_offset_reset="none",
         max_partition_fetch_bytes=FETCH_BYTES,
     )
+
+
+async def stop(worker: AIOKafkaConsumer | AIOKafkaProducer, client: AIOKafkaClient) -> None:
+    """Stops what works over that client. Bounded, whatever aiokafka waits for: then the connections are cut."""
+    try:
+        await asyncio.wait_for(worker.stop(), CLOSE_TIMEOUT_S)
+    except TimeoutError:
+        await client.close()
 
 
 class Partition:
@@ -148,23 +158,18 @@ class Stream:
             self._add([(first + number, time_ms, value) for number, value in enumerate(values)])
 
     async def close(self) -> None:
-        """Bounded: aiokafka can wait for ever on a consumer that never read."""
         tasks = [task for task in (self._starting, self._fetching) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        try:
-            await asyncio.wait_for(self._consumer.stop(), CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            await self._consumer._client.close()
+        await stop(self._consumer, self._consumer._client)
 
     async def _start(self) -> None:
         await self._consumer.start()
         self._consumer.assign([self._place])
-        self._consumer.seek(
-            self._place, self.end
-        )  # no await in between: the first fetch would fail for want of a place
+        # No await in between: the first fetch would fail for want of a place.
+        self._consumer.seek(self._place, self.end)
 
     async def _fetch(self) -> None:
         if self._own:  # or each append of this process would be fetched, only to be dropped
@@ -186,20 +191,21 @@ class Stream:
                 waiter.set_result(None) if error is None else waiter.set_exception(error)
 
     def _add(self, found: Sequence[tuple[int, int, bytes]]) -> None:
-        before = self.end
+        held = len(self._records)
         for offset, time_ms, value in found:
             if offset >= self.end:
                 self._newest = max(self._newest, time_ms)  # a new leader's clock may be behind
                 self._records.append(Record(offset, self._newest, value))
                 self._bytes += len(value)
                 self.end = offset + 1
-        if self._bytes > FETCH_BYTES:
-            kept = len(self._records) // 2
-            del self._records[: len(self._records) - kept]
+        if len(self._records) == held:
+            return
+        if self._bytes > FETCH_BYTES or len(self._records) > KEPT_RECORDS:
+            # Never of what came just now: who waited for it has not read it yet.
+            del self._records[: min(held, len(self._records) // 2)]
             self._bytes = sum(len(record.value) for record in self._records)
-            self.first = self._records[0].offset if kept else self.end
-        if self.end > before:
-            self._wake()
+            self.first = self._records[0].offset
+        self._wake()
 
 
 class SharedReader:
@@ -238,7 +244,7 @@ class SharedReader:
             await self._partition.left(self)
 
     async def _found(self, max_records: int) -> list[Record]:
-        """What its stream holds; at the end of one, or before its first record, it to the one with its place."""
+        """What its stream holds of its place on; without any, the reader goes to the stream that has its place."""
         if not self._stream.first <= self._next < self._stream.end:
             elsewhere = self._partition.covering(self._next)
             if elsewhere is not self._stream:

@@ -130,10 +130,11 @@ async def alter(address: str, topic: str, settings: dict[str, str]) -> None:
         await admin.close()
 
 
+@pytest.mark.parametrize(("bound", "most"), [("FETCH_BYTES", 20_000), ("KEPT_RECORDS", 200)])
 async def test_readers_share_a_stream_and_one_that_falls_behind_reads_on_by_another(
-    broker_address: str, monkeypatch: pytest.MonkeyPatch
+    broker_address: str, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
-    monkeypatch.setattr(kafka_reader, "FETCH_BYTES", 20_000)
+    monkeypatch.setattr(kafka_reader, bound, most)
     log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
     values = [b"%0100d" % number for number in range(2_000)]
     slow, fast, late = [await log.reader(COMMANDS, 0, 0) for _ in range(3)]
@@ -187,10 +188,52 @@ async def test_what_this_process_appends_and_what_others_append_is_read_in_order
     await theirs.close()
 
 
-async def test_a_reader_that_never_polled_closes_at_once(broker_address: str) -> None:
-    log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
-    began = time.monotonic()
-    for _ in range(3):
-        await (await log.reader(COMMANDS, 0, 0)).close()
+async def test_a_reader_that_goes_over_to_another_stream_sees_no_time_go_back(
+    broker_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_reader, "KEPT_RECORDS", 10)
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    await alter(broker_address, prefix + COMMANDS, {"message.timestamp.type": "CreateTime"})
+    fast, slow = [await log.reader(COMMANDS, 0, 0) for _ in range(2)]
+    records: list[Record] = []
+    async with AIOKafkaProducer(bootstrap_servers=broker_address) as producer:
+        for number, stamp in enumerate((9_000, *[1_000] * 40, 9_500)):
+            await producer.send_and_wait(prefix + COMMANDS, b"x", partition=0, timestamp_ms=stamp)
+            assert len(await fast.poll(timeout_s=10)) == 1
+            if not number:
+                records += await slow.poll(timeout_s=10)
+    while len(records) < 42:
+        records += await slow.poll(5, timeout_s=10)
+    assert [record.time for record in records] == [9_000] * 41 + [9_500]
     await log.close()
-    assert time.monotonic() - began < 3
+
+
+async def test_what_a_broker_did_not_stamp_has_the_time_that_the_broker_keeps(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    await alter(broker_address, prefix + COMMANDS, {"message.timestamp.type": "CreateTime"})
+    reader = await log.reader(COMMANDS, 0, 0)
+    polling = asyncio.create_task(reader.poll(timeout_s=10))
+    await log.append(COMMANDS, 0, [b"x"])
+    (record,) = await polling
+    assert abs(record.time - log.now()) < 60_000
+    await log.close()
+
+
+async def test_readers_close_at_once_and_leave_nothing_running(
+    broker_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_reader, "FETCH_S", 60)
+    log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(10):
+        for polls in (False, True):
+            reader = await log.reader(COMMANDS, 0, 0)
+            if polls:
+                assert await reader.poll(timeout_s=0.05) == []  # its fetch goes on
+            await reader.close()
+            assert asyncio.all_tasks() == before
+    await log.reader(COMMANDS, 0, 0)
+    await log.close()
+    assert asyncio.all_tasks() < before
