@@ -91,7 +91,7 @@ class Replies:
         It is certain: its command is in the log, and from the log every engine makes the same answer (rulebook,
         Determinism). One that is not the next comes by the log.
         """
-        if execution.prev == self._follower.position < execution.position:
+        if execution.prev == self._follower.position:
             self._take(execution)
 
     def known(self, position: int) -> Execution | None:

@@ -8,13 +8,18 @@ from typing import Any, cast
 
 import aiohttp
 import msgspec
+import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+from prometheus_client import CollectorRegistry
 
 from gateways.api.orders import meaning
 from gateways.api.resources import NewBid
 from gateways.api.terms import bid_command
+from gateways.cli import processes
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
+from matching_engine import service
+from matching_engine.service import EngineMetrics, EngineService
 from schemas import topics
 from schemas.codec import encode
 from schemas.commands import Amend, Command, Halt, HaltMode, Kill, RetireClass, Side
@@ -447,3 +452,25 @@ async def test_lists_come_in_parts_without_gaps_or_repeats(exchange: Venue) -> N
         for query in ("limit=0", "limit=501", "limit=x", "status=nonsense", "after=nonsense"):
             status, found = await cloud.send("GET", f"/v1/orders?{query}")
             assert (status, found["error"]["code"], found["error"]["field"]) == (400, "invalid", query.split("=")[0])
+
+
+async def test_an_order_is_answered_before_the_engine_of_this_process_has_appended(
+    embedded_log: EmbeddedLog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = CollectorRegistry()
+    engine = EngineService(embedded_log, 0, metrics=EngineMetrics(registry), idle_tick_s=60)
+    async with (
+        running([engine, SettlementService(embedded_log, store)]),
+        processes.serving(embedded_log, store, "127.0.0.1", 0, registry, [engine]) as url,
+        Client(url, await admin_key(store, embedded_log)) as admin,
+    ):
+        await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+        seller = await admin.create_account("seller", scopes=("read", "supply"))
+        assert seller.key is not None
+        async with Client(url, seller.key) as supplier:
+            assert await store.wait_applied(0, engine.engine.position, 10)
+            monkeypatch.setattr(service, "LINGER_S", 60)
+            end = await embedded_log.end(topics.EXECUTIONS, 0)
+            ask = await supplier.ask(CLASS, 64, "2.50", end="now+720h")
+            assert ask.status == "open"
+            assert await embedded_log.end(topics.EXECUTIONS, 0) == end

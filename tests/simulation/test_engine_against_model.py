@@ -7,7 +7,6 @@ difference, `python -m tests.simulation.reduce PROFILE SEED` prints the fewest c
 import itertools
 import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,6 @@ from schemas.refusals import sentence
 from tests.simulation.model import Model
 from tests.simulation.streams import PROFILES, stream
 
-ROOT = Path(__file__).parents[2]
 SMALL = 30
 """Orders: on books up to this the invariants are checked by brute force after every command."""
 SELDOM = 1_000

@@ -13,6 +13,7 @@ from matching_engine.engine import Engine
 from matching_engine.service import EngineMetrics, EngineService
 from schemas.codec import decode_command, decode_execution, encode
 from schemas.commands import Tick
+from schemas.events import Execution
 from schemas.executions import Follower
 from schemas.log import Log, LogError, Reader, Record
 from schemas.topics import COMMANDS, EXECUTIONS
@@ -164,6 +165,49 @@ async def test_any_error_ends_it_and_a_restart_completes_the_answers(log: Embedd
     assert await log.end(EXECUTIONS, 0) == 50 * (good_appends + 1)
     async with running(service(log)):
         assert await answered(log, 300) == await folded(log)
+
+
+class Held(Failing):
+    """A log that takes no answers until it is released."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log, 1_000)
+        self.asked = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def append(self, topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
+        self.asked.set()
+        await self.released.wait()
+        return await super().append(topic, partition, values)
+
+
+async def test_what_listeners_hear_before_it_is_in_the_log_comes_there_even_after_a_crash(log: EmbeddedLog) -> None:
+    told: asyncio.Queue[Execution] = asyncio.Queue()
+    heard: list[bytes] = []
+
+    async def hear(count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(heard) < count:
+                heard.append(encode(await told.get()))
+
+    held = Held(log)
+    engine = service(held)
+    engine.listeners.append(told.put_nowait)
+    await send(log, 0, 40)
+    async with running(engine):
+        await hear(40)
+        await asyncio.wait_for(held.asked.wait(), 20)
+        await send(log, 40, 40)  # while the append of the first is under way
+        await hear(80)
+        assert await log.end(EXECUTIONS, 0) == 0
+        held.released.set()
+        assert await answered(log, 80) == heard == await folded(log)
+        held.released.clear()
+        await send(log, 80, 40)
+        await hear(120)
+    assert await log.end(EXECUTIONS, 0) == 80
+    async with running(service(log)):
+        assert await answered(log, 120) == heard == await folded(log)
 
 
 async def test_time_passes_by_ticks_while_nothing_comes(log: EmbeddedLog) -> None:
