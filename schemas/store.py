@@ -143,8 +143,8 @@ class Placed(Struct, frozen=True):
     status: PlaceStatus
     order: Order | None
     """The order that has the client_order_id; None where there are no funds."""
-    cash: int
-    """µ$ free before the hold."""
+    cash: int = 0
+    """Where there are no funds: µ$ that are free."""
 
 
 class LeaseState(StrEnum):
@@ -276,7 +276,10 @@ class Store(Protocol):
     async def balance(self, account: int) -> Balance: ...
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
-        """Writes the intent and moves its hold from cash, once per (account, client_order_id) for ever."""
+        """Writes the intent and reserves its hold of the cash, once per (account, client_order_id) for ever.
+
+        Raises StoreError where the database cannot be used, or far too many intents wait already.
+        """
         ...
 
     async def order(self, account: int, order_id: int) -> Order | None: ...

@@ -17,6 +17,7 @@ CHECKS = (
     "audit_transactions",
     "audit_balances",
     "audit_holds",
+    "audit_reserves",
     "audit_orders",
     "audit_escrows",
     "audit_charges",

@@ -188,6 +188,8 @@ class Books:
         self.new_leases: dict[LeaseId, LeaseRow] = {}
         self.changed_leases: dict[LeaseId, LeaseRow] = {}
         self.transactions: list[Transaction] = []
+        self.released: defaultdict[int, int] = defaultdict(int)
+        """Account -> µ$ of its cash that are reserved no longer."""
         self.new_usage: list[UsageRow] = []
 
         self._times: dict[int, int] = {}
@@ -280,24 +282,26 @@ class Books:
 
     def _accepted(self, event: Accepted, position: int, now: int) -> None:
         order = self._order_to_answer(event, position, now)
+        reserved = self._release(order)
         order.order_id, order.status, order.created_at = position, OrderStatus.OPEN, now
         order.price, order.duration, order.fee_bps = event.price, event.duration, event.fee_bps
         order.remaining = event.quantity
         self.answered[position] = order
         self._change(order)
-        self._cover(order, f"accept:{format_order_id(position)}", now)
+        self._cover(order, f"accept:{format_order_id(position)}", now, reserved)
 
     def _amended(self, event: Amended, position: int, now: int) -> None:
         order = self.answered[event.order_id]
         order.price, order.duration, order.remaining = event.price, event.duration, event.left
         self._change(order)
-        self._cover(order, f"amend:{format_order_id(event.order_id)}:{position}", now)
+        self._cover(order, f"amend:{format_order_id(event.order_id)}:{position}", now, 0)
 
-    def _cover(self, order: OrderRow, reference: str, now: int) -> None:
-        """Moves between cash and hold so that the order has the hold that its terms want, where there is the cash."""
+    def _cover(self, order: OrderRow, reference: str, now: int, reserved: int) -> None:
+        """Moves between cash and hold so that the order has the hold that its terms want, where there is the cash:
+        what was reserved for it until now, or what is known to be free."""
         missing = order.may_cost - order.held
         # Without the money, which only a bid or an amend from past the gateways can be, fills beyond are void (README).
-        short = missing > 0 and missing > self.cash.get(order.account, 0)
+        short = missing > 0 and missing > self.cash.get(order.account, reserved)
         order.reason = UNFUNDED if short else ""
         if not short:
             order.held += missing
@@ -384,8 +388,11 @@ class Books:
 
     def _end(self, order: OrderRow, status: OrderStatus, reason: str, left: int, now: int) -> None:
         """Ends the order and releases what it held."""
-        name = "lost:{}:{}".format(*order.key) if order.order_id is None else f"end:{format_order_id(order.order_id)}"
-        self._post(name, now, _from_cash_to_hold(order.account, -order.held))
+        self._release(order)
+        if order.held:
+            assert order.order_id is not None, "what is not answered has a reserve and no hold"
+            reference = f"end:{format_order_id(order.order_id)}"
+            self._post(reference, now, _from_cash_to_hold(order.account, -order.held))
         order.status, order.reason, order.remaining, order.held = status, reason, left, 0
         self._change(order)
 
@@ -481,6 +488,16 @@ class Books:
         self._post(f"close:{format_lease_id(lease.id)}", at, entries)
 
     # Bookkeeping of the batch.
+
+    def _release(self, order: OrderRow) -> int:
+        """An order that was on its way is answered: what was reserved for it, in µ$, is free."""
+        if order.status != OrderStatus.SENT or not order.held:
+            return 0
+        reserved, order.held = order.held, 0
+        self.released[order.account] += reserved
+        if order.account in self.cash:
+            self.cash[order.account] += reserved
+        return reserved
 
     def _post(self, reference: str, time: int, entries: Entries) -> None:
         made = ledger.transaction(reference, time, entries)

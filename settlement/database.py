@@ -15,6 +15,9 @@ Pool: TypeAlias = Any
 Connection: TypeAlias = Any
 """asyncpg publishes no types."""
 
+ACQUIRE_S = 10.0
+"""The longest wait for a connection of the pool."""
+
 LOCK_MIGRATIONS = 0x63780001
 LOCK_SETTLEMENT = 0x63780002
 """Advisory locks: who migrates, and who settles."""

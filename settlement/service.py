@@ -7,6 +7,7 @@ that passed later than it; where that races, the journal's order decides.
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections import deque
@@ -38,9 +39,10 @@ MAX_DUE = 2_000
 MAX_ATTEMPTS = 5
 IDLE_POLL_S = 1.0
 BUSY_POLL_S = 0.05
-PACE_S = 0.05
-"""After a batch a stream rests so long, so that what comes meanwhile shares one transaction. A record that comes
-after a rest is applied at once. It is what leaves the database to the orders' own writes."""
+PACE_S = 0.25
+"""After a batch a stream rests so long, so that what comes meanwhile shares one transaction; it is what leaves the
+database to the orders' own writes. A record that comes after a rest is applied at once, and who waits ends the rest."""
+MIN_PACE_S = 0.01
 
 Message = Execution | Instruction | UsageReport | Unreadable
 StreamKey = tuple[str, int]
@@ -71,6 +73,8 @@ class Stream:
         self.items: deque[Item] = deque()
         self.taken = asyncio.Event()
         """Set when there is room for the next poll."""
+        self.wanted = asyncio.Event()
+        """Set when somebody waits for what may come next."""
         self._time = standing.time
         self._follower = Follower(standing.position)
 
@@ -82,6 +86,14 @@ class Stream:
             self.items.append(Item(self, record.offset, self._time, message))
         next_offset = records[-1].offset + 1 if records else self.standing.next_offset
         self.may_have_more = len(records) >= max_poll or next_offset < self.end
+
+    async def rest(self) -> None:
+        """Lets records gather, unless somebody waits for them."""
+        await asyncio.sleep(MIN_PACE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PACE_S - MIN_PACE_S):
+                await self.wanted.wait()
+        self.wanted.clear()
 
     def _decoded(self, record: Record) -> Message | None:
         topic, partition = self.key
@@ -125,6 +137,7 @@ class SettlementService:
             self._classes = await tables.classes(connection, self._sql)
             self._leases, self._journal = await connection.fetchrow(self._sql.standing)
             self._streams = await self._begin(connection)
+            await connection.add_listener("wanted", self._hurry)
             async with asyncio.TaskGroup() as group:
                 for stream in self._streams:
                     group.create_task(self._read(stream))
@@ -149,9 +162,13 @@ class SettlementService:
                 if stream.items:
                     await stream.taken.wait()
                     if not stream.may_have_more:
-                        await asyncio.sleep(PACE_S)
+                        await stream.rest()
         finally:
             await reader.close()
+
+    def _hurry(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.wanted.set()
 
     async def _settle_all(self, connection: Connection) -> None:
         while True:

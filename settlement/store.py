@@ -37,11 +37,10 @@ from schemas.store import (
 )
 from settlement import database
 from settlement.books import OrderRow
-from settlement.database import COLLISIONS, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
+from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
+from settlement.intents import Intents
 
 MAX_CONNECTIONS = 16
-ACQUIRE_S = 10.0
-MAX_ATTEMPTS = 5
 RECHECK_S = 0.25
 """A notification that was lost delays its waiters by so much at most."""
 MAX_WAITERS = 100_000
@@ -65,6 +64,7 @@ class Store:
         self._pool = pool
         self._sql = Queries()
         self._progress = Progress(pool, self._sql)
+        self._intents = Intents(pool, self._sql)
         self._following: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -72,6 +72,7 @@ class Store:
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait({self._following})
+        await self._intents.close()
         await self._pool.close()
 
     @contextlib.asynccontextmanager
@@ -139,20 +140,14 @@ class Store:
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
         row = _sent(intent, now)
-        for attempt in itertools.count(1):
-            try:
-                answer, cash, known = await self._row(self._sql.place, msgspec.structs.astuple(row))
-                break
-            except COLLISIONS as error:
-                if attempt == MAX_ATTEMPTS:
-                    raise StoreError(f"the database is too busy now: {error}") from error
+        answer, cash, known = await self._intents.place(row)
         match answer:
             case "new":
-                return Placed(PlaceStatus.NEW, _order(row), cash)
+                return Placed(PlaceStatus.NEW, _order(row))
             case "no_funds":
                 return Placed(PlaceStatus.NO_FUNDS, None, cash)
         status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
-        return Placed(status, _order(OrderRow(*known)), cash)
+        return Placed(status, _order(OrderRow(*known)))
 
     async def order(self, account: int, order_id: int) -> Order | None:
         row = await self._row(self._sql.order, account, order_id)
@@ -247,9 +242,14 @@ class Progress:
         heapq.heappush(waiting, (target, next(self._tickets), reached))
         try:
             async with asyncio.timeout(timeout_s):
+                with contextlib.suppress(StoreError), as_store_error():  # without it, it only takes longer
+                    async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                        await connection.execute(self._sql.hurry)
                 await reached
         except TimeoutError:
             return False
+        finally:
+            reached.cancel()
         return True
 
     async def follow(self) -> None:

@@ -110,7 +110,7 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_leases, [_columns(lease) for lease in books.changed_leases.values()])
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
-    if books.transactions:
+    if books.transactions or books.released:
         await _save_money(connection, sql, books)
 
 
@@ -120,10 +120,15 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         opened += {(ledger.payable(lease.seller), "payable", lease.seller) for lease in leases}
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     made = books.transactions
-    entries = [(made.reference, *entry) for made in made for entry in made.entries.items()]
-    await connection.execute(
-        sql.post, [one.reference for one in made], [one.time for one in made], *zip(*entries, strict=True)
-    )
+    entries = [(one.reference, *entry) for one in made for entry in one.entries.items()]
+    if books.released:
+        accounts = [ledger.cash(account) for account in books.released]
+        moved = list({account for _, account, _ in entries})
+        await connection.execute(sql.release, accounts, list(books.released.values()), moved)
+    if made:
+        await connection.execute(
+            sql.post, [one.reference for one in made], [one.time for one in made], *zip(*entries, strict=True)
+        )
 
 
 async def advance(

@@ -53,8 +53,8 @@ UPDATE api_keys SET revoked = true WHERE account = $1 AND id = $2 RETURNING id;
 
 -- name: balance
 SELECT
-    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 1), 0)::bigint AS cash,
-    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 2), 0)::bigint AS held,
+    coalesce(sum(balance - reserved) FILTER (WHERE id = 8 * $1::bigint + 1), 0)::bigint AS cash,
+    coalesce(sum(reserved) + sum(balance) FILTER (WHERE id = 8 * $1::bigint + 2), 0)::bigint AS held,
     coalesce((
         SELECT sum(escrow.balance) FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
         WHERE leases.buyer = $1 AND leases.state <> 'closed'
@@ -65,7 +65,7 @@ FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
 -- Orders, as gateways write and read them.
 
 -- name: place
-SELECT answer, cash, known FROM place_intent($1::orders);
+SELECT answer, cash, known FROM place_intents($1::orders[]);
 
 -- name: order
 SELECT * FROM orders WHERE account = $1 AND order_id = $2;
@@ -113,6 +113,10 @@ SELECT code, args FROM refusals WHERE topic = $1 AND partition = $2 AND record_o
 -- name: applied
 SELECT position FROM positions WHERE topic = $1 AND partition = $2;
 
+-- Ends the rest of settlement's readers: somebody waits.
+-- name: hurry
+NOTIFY wanted;
+
 -- name: totals
 SELECT
     (SELECT count(*) FROM orders) AS orders,
@@ -122,7 +126,7 @@ SELECT
     coalesce(sum(used_gpu_ms), 0)::bigint AS used_gpu_ms,
     coalesce(sum(charged), 0)::bigint AS charged,
     (SELECT coalesce(sum(balance), 0) FROM ledger_accounts WHERE kind = 'escrow')::bigint AS escrow,
-    (SELECT coalesce(sum(balance), 0) FROM ledger_accounts WHERE kind = 'hold')::bigint AS held,
+    (SELECT coalesce(sum(reserved) + sum(balance) FILTER (WHERE kind = 'hold'), 0) FROM ledger_accounts)::bigint AS held,
     (SELECT coalesce(abs(sum(amount)), 0) FROM entries)::bigint
         + (SELECT coalesce(sum(abs(account.balance - coalesce(posted.amount, 0))), 0)
            FROM ledger_accounts AS account
@@ -183,7 +187,7 @@ WHERE reference = ANY ($1::text[]);
 SELECT id FROM accounts WHERE id = ANY ($1::bigint[]);
 
 -- name: cash_of
-SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
+SELECT account, balance - reserved FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- Settlement: what a batch writes.
 
@@ -216,6 +220,15 @@ WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 -- name: open_ledger_accounts
 INSERT INTO ledger_accounts (id, kind, account) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
 ON CONFLICT DO NOTHING;
+
+-- Gives up reserves ($1, $2), once all that the batch moves ($1 and $3) is locked, in the order in which everybody locks.
+-- name: release
+WITH locked AS MATERIALIZED (
+    SELECT FROM ledger_accounts WHERE id = ANY ($1::bigint[] || $3::bigint[]) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE ledger_accounts SET reserved = reserved - released.amount
+FROM unnest($1::bigint[], $2::bigint[]) AS released (id, amount), (SELECT count(*) FROM locked) AS all_locked
+WHERE ledger_accounts.id = released.id;
 
 -- name: post
 WITH made AS (
@@ -262,7 +275,7 @@ ORDER BY account.id LIMIT $1;
 
 -- name: audit_holds
 WITH held AS (
-    SELECT account, sum(held) AS held FROM orders WHERE held > 0 GROUP BY account
+    SELECT account, sum(held) AS held FROM orders WHERE held > 0 AND status <> 'sent' GROUP BY account
 ), ledger AS (
     SELECT account, balance FROM ledger_accounts WHERE kind = 'hold'
 )
@@ -270,6 +283,18 @@ SELECT 'the hold of account ' || coalesce(ledger.account, held.account) AS what,
     coalesce(ledger.balance, 0)::text AS found, coalesce(held.held, 0)::text AS expected
 FROM ledger FULL JOIN held ON held.account = ledger.account
 WHERE coalesce(ledger.balance, 0) <> coalesce(held.held, 0)
+ORDER BY 1 LIMIT $1;
+
+-- name: audit_reserves
+WITH sent AS (
+    SELECT account, sum(held) AS held FROM orders WHERE held > 0 AND status = 'sent' GROUP BY account
+), ledger AS (
+    SELECT account, reserved FROM ledger_accounts WHERE kind = 'cash'
+)
+SELECT 'what of the cash of account ' || coalesce(ledger.account, sent.account) || ' is reserved' AS what,
+    coalesce(ledger.reserved, 0)::text AS found, coalesce(sent.held, 0)::text AS expected
+FROM ledger FULL JOIN sent ON sent.account = ledger.account
+WHERE coalesce(ledger.reserved, 0) <> coalesce(sent.held, 0)
 ORDER BY 1 LIMIT $1;
 
 -- An open bid whose account had not the money for its hold says so, and holds less.

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import re
 import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import aiohttp
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from settlement.postgres import EmbeddedPostgres
@@ -55,17 +57,48 @@ async def order_to_fill_kafka() -> Result:
 @contextlib.asynccontextmanager
 async def _buying(folder: Path, log: str) -> AsyncIterator[Request]:
     """A request that places a bid of one GPU and sees its fill in the answer."""
-    async with ExchangeProcess.running(folder / "exchange", log=log) as exchange, ready_market(exchange) as market:
-        body = {"class": market.class_id, "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1}
-        async with aiohttp.ClientSession(exchange.url, headers={"Authorization": f"Bearer {market.buyer_key}"}) as http:
+    async with (
+        ExchangeProcess.running(folder / "exchange", log=log) as exchange,
+        ready_market(exchange) as market,
+        _posting(exchange.url, "/v1/bids", market.class_id, market.buyer_key) as post,
+    ):
 
-            async def buy() -> None:
-                async with http.post("/v1/bids", json=body) as answer:
-                    order = await answer.json()
-                    if answer.status != 201 or order["status"] != "filled":
-                        raise RuntimeError(f"{answer.status}: {order}")
+        async def buy() -> None:
+            status, body = await post()
+            if status != 201 or msgspec.json.decode(body)["status"] != "filled":
+                raise RuntimeError(f"{status}: {body!r}")
 
-            yield buy
+        yield buy
+
+
+@contextlib.asynccontextmanager
+async def _posting(
+    url: str, path: str, class_id: str, key: str = ""
+) -> AsyncIterator[Callable[[], Awaitable[tuple[int, bytes]]]]:
+    """A request that posts the same bid each time over one connection -> (status, body).
+
+    Bare, as the time of a client library is not the exchange's: aiohttp's own was 0.6 ms of each request.
+    """
+    address = urlsplit(url)
+    body = msgspec.json.encode({"class": class_id, "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1})
+    head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+    if key:
+        head += f"Authorization: Bearer {key}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+
+    async def post() -> tuple[int, bytes]:
+        writer.write(request)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = re.search(rb"\ncontent-length: (\d+)\r", answer)
+        if length is None:
+            raise RuntimeError(f"an answer without its length: {answer!r}")
+        return int(answer.split(b" ", 2)[1]), await reader.readexactly(int(length[1]))
+
+    try:
+        yield post
+    finally:
+        writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -77,14 +110,14 @@ async def _bare_route(folder: Path) -> AsyncIterator[Request]:
         try:
             assert process.stdout is not None
             port = int(await process.stdout.readline())
-            body = {"class": "H100-SXM-80GB", "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1}
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            async with _posting(f"http://127.0.0.1:{port}", "/", "H100-SXM-80GB") as post:
 
-                async def post() -> None:
-                    async with http.post("/", json=body) as answer:
-                        await answer.read()
+                async def post_bare() -> None:
+                    status, body = await post()
+                    if status != 201:
+                        raise RuntimeError(f"{status}: {body!r}")
 
-                yield post
+                yield post_bare
         finally:
             process.terminate()
             await process.wait()

@@ -1,0 +1,98 @@
+"""Order intents on their way to the database: those that come while others are being written share the next write.
+
+A single intent is written at once. Under load a commit carries hundreds, so that one gateway enters many thousand
+orders a second, and what one account's lock holds up is a quarter of the way in at most.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from schemas.store import StoreError
+from settlement.books import OrderRow
+from settlement.database import ACQUIRE_S, Connection, Pool, Queries, as_store_error
+
+MAX_WRITERS = 4
+"""Writes under way at once."""
+MAX_BATCH = 500
+MAX_WAITING = 20_000
+MAX_ATTEMPTS = 5
+
+Answer = tuple[str, int, Any]
+"""As the function `place_intents` has it: `new`, `known` or `no_funds`; free cash; the order that is there."""
+
+
+class Waiting(NamedTuple):
+    """An intent, and who waits for its answer."""
+
+    account: int
+    row: tuple[Any, ...]
+    answer: "asyncio.Future[Answer]"
+
+
+class Intents:
+    """Writes intents. What was taken is written even when its caller goes away: the order then is on its way."""
+
+    def __init__(self, pool: Pool, sql: Queries) -> None:
+        self._pool = pool
+        self._sql = sql
+        self._waiting: deque[Waiting] = deque()
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def place(self, row: OrderRow) -> Answer:
+        """Raises StoreError."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(row.account, msgspec.structs.astuple(row), answer))
+        if len(self._writers) < MAX_WRITERS:
+            writer = asyncio.create_task(self._write())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        return await answer
+
+    async def close(self) -> None:
+        """Returns once all that was taken is written, or could not be."""
+        while self._writers:
+            await asyncio.wait(self._writers)
+
+    async def _write(self) -> None:
+        """Writes until nobody waits."""
+        while self._waiting:
+            taken = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            await self._place(sorted(taken, key=itemgetter(0)))  # in the order of accounts, as everybody locks them
+
+    async def _place(self, batch: Sequence[Waiting]) -> None:
+        try:
+            with as_store_error():
+                async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                    answers = await self._written(connection, [one.row for one in batch])
+                    for one, answer in zip(
+                        batch, answers, strict=True
+                    ):  # before the connection goes back: that takes time
+                        if not one.answer.done():
+                            one.answer.set_result(answer)
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StoreError):
+                for one in batch:  # one of them cannot be written: the others shall not suffer
+                    await self._place([one])
+                return
+            for one in batch:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+
+    async def _written(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Answer]:
+        for attempt in itertools.count(1):
+            try:
+                answers: list[Answer] = await connection.fetch(self._sql.place, rows)
+                break
+            except asyncpg.TransactionRollbackError:  # somebody was in the way, and nothing was written
+                if attempt == MAX_ATTEMPTS:
+                    raise
+        return answers
