@@ -3,6 +3,7 @@
 `CX_TEST_POSTGRES` names a server to use instead of the embedded one, by the DSN of a database on it.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -43,17 +44,22 @@ def postgres_server() -> Iterator[str]:
 async def dsn(postgres_server: str) -> AsyncIterator[str]:
     """A fresh database with all migrations applied, by a superuser of it."""
     admin = await asyncpg.connect(postgres_server)
-    name = f"cx_test_{os.getpid()}_{next(_numbers)}"
     try:
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", TEMPLATE):
             await admin.execute(f"CREATE DATABASE {TEMPLATE}")
             template = await Store.connect(_database(postgres_server, TEMPLATE))
             await template.close()
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        yield _database(postgres_server, name)
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+    async with _fresh(postgres_server, TEMPLATE) as made:
+        yield made
+
+
+@pytest.fixture
+async def bare_dsn(postgres_server: str) -> AsyncIterator[str]:
+    """A fresh database with nothing in it, by a superuser of it."""
+    async with _fresh(postgres_server, "template0") as made:
+        yield made
 
 
 @pytest.fixture
@@ -62,6 +68,18 @@ async def store(dsn: str) -> AsyncIterator[Store]:
     connected = await Store.connect(dsn)
     yield connected
     await connected.close()
+
+
+@contextlib.asynccontextmanager
+async def _fresh(server: str, template: str) -> AsyncIterator[str]:
+    admin = await asyncpg.connect(server)
+    name = f"cx_test_{os.getpid()}_{next(_numbers)}"
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield _database(server, name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
 
 
 def _database(dsn: str, name: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 
 from schemas import units
@@ -29,8 +30,9 @@ from schemas.events import (
 )
 from schemas.instructions import Accept, Deliver, Deposit, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import Account, CloseReason, Lease, LeaseState, Order, OrderStatus, PlaceStatus
+from schemas.store import Account, CloseReason, Lease, LeaseState, Order, OrderStatus, Placed, PlaceStatus
 from schemas.units import HOUR_MS, MINUTE_MS
+from settlement import database, service
 from settlement.audit import audit
 from settlement.store import Store
 from tests.settling import SPEC, Market, ScriptedLog, accepted, amended, ask_of, bid_of, fill_of, settling
@@ -449,6 +451,100 @@ async def test_equal_intents_at_once_are_one_order_and_funds_cover_no_more_than_
     assert (await market.store.balance(buyer.id)).cash == MONEY - each - covered * each
 
 
+async def test_gateways_at_once_reserve_for_many_accounts_exactly_what_each_has(market: Market, dsn: str) -> None:
+    each = units.hold(LIMIT, 1, HOUR_MS, 0)
+    accounts = [await market.account(f"account {number}", money=10 * each + number) for number in range(10)]
+    second = await Store.connect(dsn)
+    try:
+        bids = [bid_of(account, LIMIT, 1, 1, market.log.time, f"bid {n}") for n in range(50) for account in accounts]
+        gateways = (market, Market(market.log, second))
+        answers = await asyncio.gather(*(gateway.intend(bid) for bid in bids for gateway in gateways))
+    finally:
+        await second.close()
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(PlaceStatus.NEW) == 100
+    assert statuses.count(PlaceStatus.NO_FUNDS) + statuses.count(PlaceStatus.REPLAY) == 900
+    for number, account in enumerate(accounts):
+        balance = await market.store.balance(account.id)
+        assert (balance.cash, balance.held) == (number, 10 * each)
+
+
+async def test_an_intent_that_cannot_be_written_fails_alone(market: Market, buyer: Account) -> None:
+    bids = [bid_of(buyer, LIMIT, 1, 1, market.log.time, f"bid {number}") for number in range(20)]
+    bids[13] = msgspec.structs.replace(bids[13], client_order_id="no \0 in a text")
+    answers = await asyncio.gather(*map(market.intend, bids), return_exceptions=True)
+    wrong = answers.pop(13)
+    assert isinstance(wrong, asyncpg.DataError)
+    assert [answer.status for answer in answers if isinstance(answer, Placed)] == 19 * [PlaceStatus.NEW]
+
+
+async def test_who_waits_ends_the_rest_of_settlement(
+    market: Market, buyer: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PACE_S", 3600.0)
+    for number in range(3):
+        await placed(market, bid_of(buyer, LIMIT, 1, 1, market.log.time, f"bid {number}"))
+    orders = await market.store.orders(buyer.id, status=None, class_id=None, before=None, limit=100)
+    assert [order.client_order_id for order in orders] == ["bid 2", "bid 1", "bid 0"]
+
+
+async def test_a_database_of_before_the_reserves_comes_over_with_its_orders_on_their_way(bare_dsn: str) -> None:
+    steps = database.migrations()
+    before = {name: step for name, step in steps.items() if name < "0003"}
+    log = ScriptedLog()
+    connection = await asyncpg.connect(bare_dsn)
+    try:
+        await database.migrate(connection, before)
+        await connection.execute(
+            """
+            INSERT INTO accounts (name, owner, buyer_fee_bps, seller_fee_bps, created_at) VALUES ('old', 1, 0, 0, 1);
+            INSERT INTO ledger_accounts (id, kind, account) VALUES (9, 'cash', 1), (10, 'hold', 1);
+            INSERT INTO transactions (reference, time) VALUES ('deposit:old', 1);
+            INSERT INTO entries VALUES (1, 6, -1000), (1, 9, 1000);
+            """
+        )
+        for name, held in (("one", 300), ("two", 200)):
+            row = (
+                1,
+                name,
+                None,
+                0,
+                SPEC.class_id,
+                0,
+                b"",
+                b"",
+                log.time,
+                "sent",
+                1,
+                0,
+                0,
+                0,
+                1,
+                held,
+                "",
+                None,
+                "[]",
+                1,
+            )
+            assert await connection.fetchval("SELECT answer FROM place_intent($1::orders)", row) == "new"
+    finally:
+        await connection.close()
+    store = await Store.connect(bare_dsn)
+    try:
+        balance = await store.balance(1)
+        assert (balance.cash, balance.held) == (500, 500)
+        assert (await audit(store, log)).findings == []
+        log.time += HOUR_MS
+        market = Market(log, store)
+        async with settling(log, store):
+            await market.execute(Ticked())
+        balance = await store.balance(1)
+        assert (balance.cash, balance.held) == (1000, 0)
+        assert (await audit(store, log)).findings == []
+    finally:
+        await store.close()
+
+
 async def test_settlement_that_starts_again_after_every_record_comes_to_the_same_ledger(dsn: str) -> None:
     store = await Store.connect(dsn)
     log = ScriptedLog()
@@ -480,6 +576,8 @@ CORRUPTIONS = {
     "UPDATE orders SET held = held - 1 WHERE client_order_id = 'resting'": "what is held for order",
     "UPDATE orders SET remaining = remaining + 1 WHERE client_order_id = 'resting'": "what is held for order",
     "UPDATE orders SET held = held + 1 WHERE reason = 'unfunded'": "the hold of account",
+    "UPDATE ledger_accounts SET reserved = 1 WHERE kind = 'cash' AND balance > 0": "what of the cash of account",
+    "UPDATE orders SET status = 'sent' WHERE client_order_id = 'resting'": "what of the cash of account",
     "UPDATE entries SET amount = amount + 1 WHERE amount > 0 AND ledger_account < 0": "the entries of transaction",
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'payable'": "what account",
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'cash'": "the balance of ledger account",
