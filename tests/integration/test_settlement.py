@@ -469,6 +469,16 @@ async def test_gateways_at_once_reserve_for_many_accounts_exactly_what_each_has(
         assert (balance.cash, balance.held) == (number, 10 * each)
 
 
+async def test_a_bid_from_past_the_gateways_does_not_get_what_is_reserved_for_another(market: Market) -> None:
+    each = units.hold(LIMIT, 1, HOUR_MS, 0)
+    owner = await market.account("owner", money=each)
+    ours, past = (bid_of(owner, LIMIT, 1, 1, market.log.time, name) for name in ("ours", "past"))
+    assert (await market.intend(ours)).status is PlaceStatus.NEW
+    last = await market.execute_all([accepted(past)], [accepted(ours)])
+    assert ((await order_of(market, owner, last)).held, (await order_of(market, owner, last)).reason) == (each, "")
+    assert (await order_of(market, owner, last - 1)).reason == "unfunded"
+
+
 async def test_an_intent_that_cannot_be_written_fails_alone(market: Market, buyer: Account) -> None:
     bids = [bid_of(buyer, LIMIT, 1, 1, market.log.time, f"bid {number}") for number in range(20)]
     bids[13] = msgspec.structs.replace(bids[13], client_order_id="no \0 in a text")
