@@ -284,7 +284,14 @@ class Store(Protocol):
     async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None: ...
 
     async def orders(
-        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+        self,
+        account: int,
+        *,
+        status: OrderStatus | None,
+        class_id: str | None,
+        before: int | None,
+        limit: int,
+        side: Side | None = None,
     ) -> list[Order]:
         """Answered orders, newest first, with ids below `before`."""
         ...

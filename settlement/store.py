@@ -163,9 +163,16 @@ class Store:
         return _order(OrderRow(*row)) if row is not None else None
 
     async def orders(
-        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+        self,
+        account: int,
+        *,
+        status: OrderStatus | None,
+        class_id: str | None,
+        before: int | None,
+        limit: int,
+        side: Side | None = None,
     ) -> list[Order]:
-        rows = await self._rows(self._sql.orders, account, status, class_id, before, limit)
+        rows = await self._rows(self._sql.orders, account, status, class_id, before, limit, side)
         return [_order(OrderRow(*row)) for row in rows]
 
     async def classes(self) -> list[Listing]:

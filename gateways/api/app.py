@@ -8,6 +8,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CollectorRegistry
 
+from gateways.api.controls import Controls
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fills import FillsFeed
@@ -53,6 +54,7 @@ class Exchange:
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
+        self.controls = Controls(store, self.replies, self.classes, answer_timeout_s)
         self.clerk = Clerk(log, store, answer_timeout_s)
 
     async def run(self) -> None:
@@ -75,7 +77,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *market_routes(
                 log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
             ),
-            *order_routes(store, keys, exchange.desk, replies),
+            *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *lease_routes(store, keys, exchange.clerk, replies),
         ],
         request_class=ApiRequest,

@@ -11,7 +11,6 @@ from schemas.attributes import ClassSpec
 from schemas.codec import encode
 from schemas.commands import CreateClass, PlaceAsk, PlaceBid
 from schemas.events import Rejected
-from schemas.ids import position
 from schemas.log import Log
 from schemas.refusals import Args, Refusal
 from schemas.store import Listing, Store
@@ -70,9 +69,8 @@ class Classes:
         if await self._find(spec.class_id) is not None:
             raise refused(Refusal.CLASS_EXISTS, (spec.class_id,))
         partition = zlib.crc32(spec.class_id.encode()) % self._log.partitions(COMMANDS)
-        (offset,) = await self._log.append(COMMANDS, partition, [encode(CreateClass(spec))])
         try:
-            execution = await self._replies[partition].answer(position(partition, offset), self._timeout_s)
+            execution = await self._replies[partition].ask(encode(CreateClass(spec)), self._timeout_s)
         except TimeoutError:
             raise unknown("look for the class in the list of classes") from None
         for event in execution.events:

@@ -13,7 +13,7 @@ import msgspec
 from gateways.api import resources
 from gateways.api.errors import ApiError, refused, unknown
 from gateways.api.market import Checks, Classes
-from gateways.api.replies import Replies
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies
 from gateways.api.terms import (
     MAX_SHOWN_FILLS,
     ask_command,
@@ -25,18 +25,16 @@ from gateways.api.terms import (
 )
 from schemas.attributes import ClassSpec
 from schemas.codec import encode
-from schemas.commands import Cancel, PlaceAsk, PlaceBid, Side
+from schemas.commands import Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
 from schemas.ids import format_order_id, partition_of, position
 from schemas.log import Log, LogError
 from schemas.refusals import Args, Refusal
 from schemas.store import Account, ApiKey, Intent, Order, OrderStatus, Placed, PlaceStatus, Scope, Store
 from schemas.topics import COMMANDS
-from schemas.units import ceil_grid, format_usd, hold
+from schemas.units import ceil_grid, format_time, format_usd, hold
 
 MAX_CLIENT_ORDER_ID = 64
-APPLIED_TIMEOUT_S = 2.0
-"""How long a reader of its own writes waits for settlement."""
 
 LATER_FIELDS = ("display",)
 """Of a new order, since there were others; false where they change nothing."""
@@ -101,21 +99,33 @@ class Desk:
 
     async def cancel(self, key: ApiKey, order_id: int) -> resources.Order:
         """The order as it stands after it: cancelled, or as it had ended before. Raises ApiError."""
-        account = key.account
-        order = await self._own(account.id, order_id)
+        return await self._cancel(key, await self._own(key.account.id, order_id))
+
+    async def cancel_named(self, key: ApiKey, client_order_id: str) -> resources.Order:
+        """Likewise; an order that has no answer yet can be cancelled so. Raises ApiError."""
+        order = await self._named(key.account.id, client_order_id)
+        if order.status is OrderStatus.SENT:
+            await self.settled(order.partition)
+            order = await self._named(key.account.id, client_order_id)
+        return await self._cancel(key, order)
+
+    async def _cancel(self, key: ApiKey, order: Order) -> resources.Order:
         needed = Scope.TRADE if order.side is Side.BID else Scope.SUPPLY
         if needed not in key.scopes:
             raise ApiError(403, "missing_scope", f"to cancel this order needs a key with the scope {needed}")
-        if order.status is not OrderStatus.OPEN:
+        if order.status not in (OrderStatus.OPEN, OrderStatus.SENT):
             return shown_order(order, await self._fills(order))
-        partition = partition_of(order_id)
-        (offset,) = await self._log.append(COMMANDS, partition, [encode(Cancel(account.id, order_id))])
+        account, client_order_id = order.account, order.client_order_id
+        command: Cancel | CancelNamed = CancelNamed(account, client_order_id)
+        if order.order_id is not None:
+            command = Cancel(account, order.order_id)
+        undecided = unknown(f"look at the order {client_order_id}, by its client_order_id")
         try:
-            execution = await self._replies[partition].answer(position(partition, offset), self._timeout_s)
-        except TimeoutError:
-            raise unknown(f"look at the order {format_order_id(order_id)}") from None
+            execution = await self._replies[order.partition].ask(encode(command), self._timeout_s)
+        except (TimeoutError, LogError):
+            raise undecided from None
         for event in execution.events:
-            if isinstance(event, Cancelled) and event.order_id == order_id:
+            if isinstance(event, Cancelled) and event.order_id == order.order_id:
                 ended = msgspec.structs.replace(
                     order,
                     status=OrderStatus.CANCELLED,
@@ -127,9 +137,17 @@ class Desk:
                 return shown_order(ended, await self._fills(ended))
             if isinstance(event, Rejected) and event.code is not Refusal.UNKNOWN_ORDER:
                 raise refused(event.code, event.args)
-        # It ended before the cancel came: by a fill or by time.
-        await self._store.wait_applied(partition, execution.position, APPLIED_TIMEOUT_S)
-        order = await self._own(account.id, order_id)
+        # It ended before the cancel came, by a fill or by time; or it had no id here when the cancel was sent.
+        if not await self._store.wait_applied(order.partition, execution.position, APPLIED_TIMEOUT_S):
+            raise undecided
+        order = await self._named(account, client_order_id)
+        if order.status is OrderStatus.SENT:
+            raise ApiError(
+                504,
+                "unknown",
+                f"the order {client_order_id} has not reached the book, and may until "
+                f"{format_time(command_of(order).not_after)}: cancel it again",
+            )
         return shown_order(order, await self._fills(order))
 
     async def show(self, account: Account, order_id: int) -> resources.Order:
@@ -139,9 +157,7 @@ class Desk:
 
     async def show_named(self, account: Account, client_order_id: str) -> resources.Order:
         """Raises ApiError 404."""
-        order = await self._store.order_by_client_id(account.id, client_order_id)
-        if order is None:
-            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
+        order = await self._named(account.id, client_order_id)
         return shown_order(order, await self._fills(order))
 
     async def show_changed(self, account: Account, order_id: int, filled: int, timeout_s: float) -> resources.Order:
@@ -258,6 +274,13 @@ class Desk:
         order = await self._store.order(account, order_id)
         if order is None:
             raise _no_order(order_id)
+        return order
+
+    async def _named(self, account: int, client_order_id: str) -> Order:
+        """Likewise."""
+        order = await self._store.order_by_client_id(account, client_order_id)
+        if order is None:
+            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
         return order
 
     def _replies_of(self, order_id: int) -> Replies:

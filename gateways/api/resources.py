@@ -371,6 +371,14 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class AllCancelled(Answer):
+    """How many orders a cancel of all ended. Those in classes that are halted in full stay."""
+
+    class_id: str | None
+    """null: in every class."""
+    orders: int
+
+
 # Leases and usage
 
 

@@ -11,13 +11,14 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateways.api import resources, terms
+from gateways.api.controls import Controls
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
 from gateways.api.market import Classes
-from gateways.api.orders import APPLIED_TIMEOUT_S, Desk
-from gateways.api.replies import Replies
+from gateways.api.orders import Desk
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from schemas.book import BookLevel, Books
 from schemas.commands import Side
 from schemas.fills import PublicFill
@@ -56,6 +57,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=500)]
 Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT_S)]
 ClassFilter = Annotated[str | None, QueryParameter(name="class")]
 
+_ORDER_SIDES = {"bid": Side.BID, "ask": Side.ASK}
 _SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
 _STATES = {state.value: state for state in LeaseState}
 _STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}
@@ -158,7 +160,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
     @get("/v1/balance", **keys.door(Scope.READ))
     async def balance(request: ApiRequest) -> resources.Balance:
         """The account's money."""
-        await _settled(store, replies)
+        await settled(store, replies)
         account = request.user.account.id
         return terms.shown_balance(account, await store.balance(account))
 
@@ -313,7 +315,9 @@ def market_routes(
     return [list_classes, create_class, book, fills, status, health, metrics, openapi]
 
 
-def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+def order_routes(
+    store: Store, keys: Keys, desk: Desk, controls: Controls, replies: list[Replies]
+) -> list[HTTPRouteHandler]:
     """Asks and bids."""
 
     @post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
@@ -334,17 +338,19 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
         request: ApiRequest,
         status: FromQuery[str | None] = None,
         class_id: ClassFilter = None,
+        side: FromQuery[str | None] = None,
         after: FromQuery[str | None] = None,
         limit: Limit = 100,
     ) -> resources.Page[resources.Order]:
-        """The account's orders, newest first."""
-        await _settled(store, replies)
+        """The account's orders, newest first; `side` is bid or ask."""
+        await settled(store, replies)
         found = await store.orders(
             request.user.account.id,
             status=None if status is None else terms.choice("status", _STATUSES, status),
             class_id=class_id,
             before=None if after is None else terms.parsed("after", parse_order_id, after),
             limit=limit,
+            side=None if side is None else terms.choice("side", _ORDER_SIDES, side),
         )
         last = found[-1].order_id if len(found) == limit else None
         return resources.Page(
@@ -369,14 +375,37 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
         """The order that has this client_order_id: what to ask after an answer `unknown`."""
         return await desk.show_named(request.user.account, client_order_id)
 
-    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 504))
+    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
     async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
         """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
-        if not request.user.scopes & {Scope.TRADE, Scope.SUPPLY}:
-            raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for an ask")
+        _may_end_orders(request.user)
         return await desk.cancel(request.user, terms.parsed("order_id", parse_order_id, order_id))
 
-    return [place_bid, place_ask, list_orders, show_order, show_named_order, cancel_order]
+    @delete("/v1/orders/by-client-id/{client_order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
+    async def cancel_named_order(request: ApiRequest, client_order_id: FromPath[str]) -> resources.Order:
+        """Likewise of the order that has this client_order_id, one too whose answer nobody has seen yet."""
+        _may_end_orders(request.user)
+        return await desk.cancel_named(request.user, client_order_id)
+
+    @delete("/v1/orders", status_code=200, **keys.door(Scope.READ, 404, 504))
+    async def cancel_all_orders(request: ApiRequest, class_id: ClassFilter = None) -> resources.AllCancelled:
+        """End what is unsold of all open orders of the account, in one class or in all. Safe to send again.
+
+        It needs trade for the account's bids and supply for its asks.
+        """
+        _may_end_orders(request.user)
+        return await controls.cancel_all(request.user, class_id)
+
+    return [
+        place_bid,
+        place_ask,
+        list_orders,
+        show_order,
+        show_named_order,
+        cancel_order,
+        cancel_named_order,
+        cancel_all_orders,
+    ]
 
 
 def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -393,7 +422,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         limit: Limit = 100,
     ) -> resources.Page[resources.Lease]:
         """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
-        await _settled(store, replies)
+        await settled(store, replies)
         account = request.user.account.id
         found = await store.leases(
             account,
@@ -470,11 +499,10 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     return [list_leases, show_lease, deliver, accept, report_usage, list_usage]
 
 
-async def _settled(store: Store, replies: list[Replies]) -> None:
-    """Returns once settlement has applied all that was answered before, or after a bounded wait."""
-    await asyncio.gather(
-        *(store.wait_applied(partition, reply.position, APPLIED_TIMEOUT_S) for partition, reply in enumerate(replies))
-    )
+def _may_end_orders(key: ApiKey) -> None:
+    """Raises ApiError 403 for a key that may end no order at all."""
+    if not key.scopes & {Scope.TRADE, Scope.SUPPLY}:
+        raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for asks")
 
 
 def _placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:

@@ -224,11 +224,38 @@ def sell(
 
 
 @app.command
-def cancel(order_id: str, /, *, access: Access = HERE) -> None:
-    """End what is unsold of an order; its leases stay."""
+def cancel(
+    order_id: str | None = None,
+    /,
+    *,
+    id: str | None = None,
+    all: bool = False,
+    class_: ClassOption = None,
+    access: Access = HERE,
+) -> None:
+    """End what is unsold of an order, or of all; leases stay.
+
+    Parameters
+    ----------
+    id
+        your own name for the order, instead of its id
+    all
+        all your open orders
+    class_
+        with --all, in this class alone
+    """
+    if (order_id is not None) + (id is not None) + all != 1:
+        _fail("say which: an order's id, --id with your own name for it, or --all", USAGE)
+    if class_ is not None and not all:
+        _fail("--class goes with --all", USAGE)
 
     async def call(exchange: Exchange) -> None:
-        _show_order(await exchange.cancel(order_id), access)
+        if all:
+            _show_one(await exchange.cancel_all(class_), access)
+        elif id is not None:
+            _show_order(await exchange.cancel_named(id), access)
+        else:
+            _show_order(await exchange.cancel(order_id or ""), access)
 
     _run(call, access)
 

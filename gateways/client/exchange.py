@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from gateways.client.types import (
     Account,
+    AllCancelled,
     Ask,
     Balance,
     Bid,
@@ -150,6 +151,14 @@ class Exchange:
         """Ends what is unsold of an order. The answer is the order as it stands then."""
         return await self._order("DELETE", f"/v1/orders/{_part(order_id)}")
 
+    async def cancel_named(self, client_order_id: str) -> Order:
+        """Likewise of the order with this client_order_id."""
+        return await self._order("DELETE", f"/v1/orders/by-client-id/{_part(client_order_id)}")
+
+    async def cancel_all(self, class_id: str | None = None) -> AllCancelled:
+        """Ends what is unsold of all open orders, in one class or in all."""
+        return await self._call("DELETE", "/v1/orders", AllCancelled, query={"class": class_id})
+
     async def order(self, order_id: str) -> Order:
         """An own order."""
         return await self._order("GET", f"/v1/orders/{_part(order_id)}")
@@ -158,9 +167,16 @@ class Exchange:
         """The own order with this client_order_id."""
         return await self._order("GET", f"/v1/orders/by-client-id/{_part(client_order_id)}")
 
-    async def orders(self, *, status: str | None = None, class_id: str | None = None, limit: int = 100) -> list[Order]:
+    async def orders(
+        self,
+        *,
+        status: str | None = None,
+        class_id: str | None = None,
+        side: str | None = None,
+        limit: int = 100,
+    ) -> list[Order]:
         """Own orders, newest first."""
-        return await self._list("/v1/orders", Order, limit, {"status": status, "class": class_id})
+        return await self._list("/v1/orders", Order, limit, {"status": status, "class": class_id, "side": side})
 
     # Leases
 

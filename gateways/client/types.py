@@ -210,6 +210,13 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class AllCancelled(Resource):
+    """How many orders a cancel of all ended; in every class where `class_id` is None."""
+
+    class_id: str | None
+    orders: int
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 

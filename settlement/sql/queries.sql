@@ -77,7 +77,7 @@ SELECT * FROM orders WHERE account = $1 AND client_order_id = $2;
 SELECT * FROM orders
 WHERE account = $1 AND order_id IS NOT NULL
     AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR class_id = $3)
-    AND ($4::bigint IS NULL OR order_id < $4)
+    AND ($4::bigint IS NULL OR order_id < $4) AND ($6::smallint IS NULL OR side = $6)
 ORDER BY order_id DESC LIMIT $5;
 
 -- name: classes

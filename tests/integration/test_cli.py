@@ -90,6 +90,10 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
     standing = await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
     assert (await cx_json("cancel", standing["order_id"], env=buyer))["status"] == "cancelled"
     assert [each["status"] for each in await cx_json("orders", env=buyer)] == ["cancelled", "filled"]
+    await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", "--id", "mine", env=buyer)
+    assert (await cx_json("cancel", "--id", "mine", env=buyer))["status"] == "cancelled"
+    await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
+    assert await cx_json("cancel", "--all", "--class", CLASS, env=buyer) == {"class": CLASS, "orders": 1}
 
 
 async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> None:
@@ -101,6 +105,7 @@ async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> No
         (("balance", "--key", "cx_wrong"), REFUSED, "unknown or revoked"),
         (("balance", "--url", "http://127.0.0.1:9"), UNREACHABLE, "cannot be reached"),
         (("sell", CLASS, "8", "--price", "2.60"), USAGE, "say how long"),
+        (("cancel", "ord_1", "--all"), USAGE, "say which"),
         (("buy", CLASS, "eight", "--for", "24h", "--max", "2.60"), USAGE, "eight"),
         (("buy", CLASS), USAGE, ""),
         (("no-such-command",), USAGE, ""),

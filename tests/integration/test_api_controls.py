@@ -1,0 +1,126 @@
+"""Commands that end or forbid many orders at once, over HTTP on the whole exchange."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateways.client import Exchange as Client
+from gateways.log.embedded import EmbeddedLog
+from schemas.units import HOUR_MS
+from settlement.service import SettlementService
+from settlement.store import Store
+from tests.integration.conftest import CLASS, Venue, admin_key, engines, running, serving
+from tests.integration.test_api import ASK, BID, Caller, caller, leave_intent
+
+ELSEWHERE = "H200-SXM-141GB"
+BESIDE = "B200"
+"""In another partition than CLASS, where there are two; and in the same."""
+
+
+async def open_orders(trader: Caller) -> set[tuple[str, str]]:
+    """(side, class) of each."""
+    _, listed = await trader.send("GET", "/v1/orders?status=open")
+    return {(order["side"], order["class"]) for order in listed["items"]}
+
+
+async def refused(trader: Caller, method: str, path: str, body: Any = None) -> tuple[int, str, str]:
+    status, found = await trader.send(method, path, body)
+    return status, found["error"]["code"], found["error"]["field"]
+
+
+async def test_an_order_is_cancelled_by_its_own_name(exchange: Venue) -> None:
+    async with caller(exchange, "developer") as developer, caller(exchange, "other") as other:
+        await developer.send("POST", "/v1/bids", BID | {"client_order_id": "mine"})
+        path = "/v1/orders/by-client-id/mine"
+        assert await refused(other, "DELETE", path) == (404, "unknown_order", "")
+        for _ in range(2):
+            status, ended = await developer.send("DELETE", path)
+            assert (status, ended["status"], ended["reason"], ended["left"]) == (200, "cancelled", "requested", 8)
+        assert (await developer.send("GET", "/v1/balance"))[1]["held"] == "0.00"
+
+
+async def test_a_cancel_by_name_reaches_an_order_whose_answer_nobody_has(
+    embedded_log: EmbeddedLog, store: Store
+) -> None:
+    async with running([SettlementService(embedded_log, store)]):
+        async with running(engines(embedded_log)), serving(embedded_log, store) as url:
+            key = await admin_key(store, embedded_log)
+            async with Client(url, key) as admin:
+                await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+                await admin.deposit((await admin.account()).account_id, "1000", reference="first")
+        async with serving(embedded_log, store, answer_timeout_s=0.2) as url, aiohttp.ClientSession() as http:
+            developer = Caller(http, url, key)
+            body = BID | {"client_order_id": "mine"}
+            assert await refused(developer, "POST", "/v1/bids", body) == (504, "unknown", "")
+            assert await refused(developer, "DELETE", "/v1/orders/by-client-id/mine") == (504, "unknown", "")
+            async with running(engines(embedded_log)):
+                status, ended = await developer.send("DELETE", "/v1/orders/by-client-id/mine")
+                assert (status, ended["status"], ended["held"]) == (200, "cancelled", "0.00")
+                await leave_intent(embedded_log, store, body | {"client_order_id": "never sent"}, HOUR_MS << 20)
+                status, found = await developer.send("DELETE", "/v1/orders/by-client-id/never%20sent")
+                assert (status, found["error"]["code"]) == (504, "unknown")
+                assert "has not reached the book" in found["error"]["message"]
+
+
+async def test_all_orders_are_cancelled_of_one_class_or_of_all_in_every_partition(tmp_path: Path, store: Store) -> None:
+    log = await EmbeddedLog.open(tmp_path / "log", partitions=2)
+    services = [*engines(log), SettlementService(log, store)]
+    async with running(services), serving(log, store) as url, aiohttp.ClientSession() as http:
+        key = await admin_key(store, log)
+        async with Client(url, key) as admin:
+            for class_id in (CLASS, BESIDE, ELSEWHERE):
+                await admin.create_class(class_id, accelerator="GPU", memory_gb=80, form_factor="SXM")
+            await admin.deposit((await admin.account()).account_id, "100000", reference="first")
+        trader = Caller(http, url, key)
+
+        async def trade() -> None:
+            for class_id in (CLASS, BESIDE, ELSEWHERE):
+                for path, body in (("/v1/bids", BID | {"price": "1"}), ("/v1/asks", ASK)):
+                    assert (await trader.send("POST", path, body | {"class": class_id}))[0] == 201
+
+        await trade()
+        assert len(await open_orders(trader)) == 6
+        homes = {listing.spec.class_id: listing.partition for listing in await store.classes()}
+        assert homes[CLASS] == homes[BESIDE] != homes[ELSEWHERE]
+        assert await trader.send("DELETE", f"/v1/orders?class={CLASS}") == (200, {"class": CLASS, "orders": 2})
+        assert await open_orders(trader) == {
+            (side, class_id) for side in ("bid", "ask") for class_id in (BESIDE, ELSEWHERE)
+        }
+        await trade()
+        assert await trader.send("DELETE", "/v1/orders") == (200, {"class": None, "orders": 10})
+        assert await trader.send("DELETE", "/v1/orders") == (200, {"class": None, "orders": 0})
+        assert await open_orders(trader) == set()
+        assert (await trader.send("GET", "/v1/balance"))[1]["cash"] == "100000.00"
+        assert await refused(trader, "DELETE", "/v1/orders?class=none") == (404, "unknown_class", "class")
+    await log.close()
+
+
+async def test_a_key_for_one_side_does_not_cancel_the_other(exchange: Venue) -> None:
+    async with caller(exchange, "both") as both, aiohttp.ClientSession() as http:
+        _, key = await both.send("POST", "/v1/accounts/me/keys", {"scopes": ["read", "trade"]})
+        buyer = Caller(http, exchange.url, key["key"])
+        await buyer.send("POST", "/v1/bids", BID | {"price": "1"})
+        await both.send("POST", "/v1/asks", ASK)
+        assert await refused(buyer, "DELETE", "/v1/orders") == (403, "missing_scope", "")
+        assert await open_orders(both) == {("bid", CLASS), ("ask", CLASS)}
+        _, asks = await both.send("GET", "/v1/orders?side=ask")
+        await both.send("DELETE", f"/v1/orders/{asks['items'][0]['order_id']}")
+        assert await open_orders(both) == {("bid", CLASS)}
+        assert (await buyer.send("DELETE", "/v1/orders"))[1]["orders"] == 1
+        assert await open_orders(both) == set()
+
+
+async def test_a_cancel_of_all_without_an_answer_is_unknown(embedded_log: EmbeddedLog, store: Store) -> None:
+    async with (
+        running([SettlementService(embedded_log, store)]),
+        serving(embedded_log, store, answer_timeout_s=0.2) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        trader = Caller(http, url, await admin_key(store, embedded_log))
+        status, found = await trader.send("DELETE", "/v1/orders")
+        assert (status, found["error"]["code"]) == (504, "unknown")
+        assert "send it again" in found["error"]["message"]
+        async with running(engines(embedded_log)):
+            assert (await asyncio.wait_for(trader.send("DELETE", "/v1/orders"), 10))[1]["orders"] == 0
