@@ -18,6 +18,7 @@ CHECKS = (
     "audit_balances",
     "audit_holds",
     "audit_orders",
+    "audit_amends",
     "audit_escrows",
     "audit_charges",
     "audit_usage",

@@ -18,6 +18,8 @@ from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
     Account,
+    Amendment,
+    AmendStatus,
     ApiKey,
     Balance,
     CloseReason,
@@ -29,6 +31,7 @@ from schemas.store import (
     OrderStatus,
     Outcome,
     Placed,
+    PlacedAmend,
     PlaceStatus,
     Scope,
     StoreError,
@@ -36,7 +39,7 @@ from schemas.store import (
     Usage,
 )
 from settlement import database
-from settlement.books import OrderRow
+from settlement.books import AmendRow, OrderRow
 from settlement.database import COLLISIONS, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 
 MAX_CONNECTIONS = 16
@@ -153,6 +156,36 @@ class Store:
                 return Placed(PlaceStatus.NO_FUNDS, None, cash)
         status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
         return Placed(status, _order(OrderRow(*known)), cash)
+
+    async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
+        row = AmendRow(
+            account=amendment.account,
+            client_order_id=amendment.client_order_id,
+            order_id=amendment.order_id,
+            partition=amendment.partition,
+            command=amendment.command,
+            digest=amendment.digest,
+            not_after=amendment.not_after,
+            status=AmendStatus.SENT,
+            held=amendment.hold,
+            refusal=None,
+            refusal_args="[]",
+            created_at=now,
+        )
+        answer, cash, known = await self._row(self._sql.place_amend, msgspec.structs.astuple(row), terms)
+        match answer:
+            case "new":
+                return PlacedAmend(PlaceStatus.NEW, amendment, cash)
+            case "known":
+                same = known["digest"] == amendment.digest
+                return PlacedAmend(
+                    PlaceStatus.REPLAY if same else PlaceStatus.CONFLICT, _amendment(AmendRow(*known)), cash
+                )
+        return PlacedAmend(PlaceStatus(answer), None, cash)
+
+    async def amendment(self, account: int, client_order_id: str) -> Amendment | None:
+        row = await self._row(self._sql.amendment, account, client_order_id)
+        return _amendment(AmendRow(*row)) if row is not None else None
 
     async def order(self, account: int, order_id: int) -> Order | None:
         row = await self._row(self._sql.order, account, order_id)
@@ -340,6 +373,22 @@ def _order(row: OrderRow) -> Order:
         refusal=None if row.refusal is None else Refusal(row.refusal),
         refusal_args=_args(row.refusal_args),
         created_at=row.created_at,
+    )
+
+
+def _amendment(row: AmendRow) -> Amendment:
+    return Amendment(
+        account=row.account,
+        client_order_id=row.client_order_id,
+        order_id=row.order_id,
+        partition=row.partition,
+        command=row.command,
+        digest=row.digest,
+        not_after=row.not_after,
+        hold=row.held,
+        status=AmendStatus(row.status),
+        refusal=None if row.refusal is None else Refusal(row.refusal),
+        refusal_args=_args(row.refusal_args),
     )
 
 

@@ -282,6 +282,46 @@ class NewAsk(Request):
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
 
 
+class NewTerms(Request):
+    """New terms for an order of yours: what is absent stays as it is. Side and class stay in any case.
+
+    Less quantity alone keeps the order's place in the queue; anything else gives it a new one, behind its equals.
+    """
+
+    quantity: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """The new total, what is filled included; no more than that ends the order."""
+    price: Price | None = None
+    time_in_force: str | None = None
+    """gtc or gtd."""
+    expire_at: Moment | None = None
+    post_only: bool | None = None
+    self_trade: str | None = None
+    start: Moment | None = None
+    duration: Duration | None = None
+    """Of a bid, like the next four."""
+    starts: list[Moment] | None = None
+    min_fill: Int | None = None
+    """Where absent it comes down to a quantity below it."""
+    accepts: NewAccepts | None = None
+    """As a whole: what it does not say is its default."""
+    prefer: str | None = None
+    end: Moment | None = None
+    """Of an ask, like all the following but the last two."""
+    region: str | None = None
+    delivery: str | None = None
+    interconnect: str | None = None
+    confidential: bool | None = None
+    tier: str | None = None
+    notice_minutes: Int | None = None
+    min_duration: Duration | None = None
+    lot: Int | None = None
+    display: Int | None = None
+    amend_id: str | None = None
+    """Your own name for this amend of this order, once for ever: with it, sending the amend again is safe."""
+    not_after: Moment | None = None
+    """The amend is not taken after this time; a minute from now where absent."""
+
+
 class Accepts(Answer):
     """What a bid accepts, as understood."""
 

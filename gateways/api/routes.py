@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import MediaType, Request, Response, delete, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -375,6 +375,20 @@ def order_routes(
         """The order that has this client_order_id: what to ask after an answer `unknown`."""
         return await desk.show_named(request.user.account, client_order_id)
 
+    @patch("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 402, 404, 409, 422, 504))
+    async def amend_order(
+        request: ApiRequest, order_id: FromPath[str], data: JSONBody[resources.NewTerms]
+    ) -> Response[resources.Order]:
+        """Give an open order new terms; what they leave out stays as it is. The answer is the order as it stands then.
+
+        Less quantity alone keeps its place in the queue. A bid that can cost more needs the money free before it is
+        amended. The same amend_id again changes nothing more, and gets `Idempotent-Replayed: true`.
+        """
+        _may_end_orders(request.user)
+        order, replayed = await desk.amend(request.user, terms.parsed("order_id", parse_order_id, order_id), data)
+        headers = {"Idempotent-Replayed": "true"} if replayed else {}
+        return Response(order, status_code=200, headers=headers, media_type=MediaType.JSON)
+
     @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
     async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
         """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
@@ -402,6 +416,7 @@ def order_routes(
         list_orders,
         show_order,
         show_named_order,
+        amend_order,
         cancel_order,
         cancel_named_order,
         cancel_all_orders,

@@ -138,6 +138,43 @@ def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, 
     )
 
 
+def amended_command(
+    body: resources.NewTerms, order: Order, account: Account, name: str, now: int, speed: int
+) -> PlaceBid | PlaceAsk:
+    """The order's terms with those of the amend, under the amend's name. Raises ApiError 400."""
+    old = command_of(order)
+    is_bid = isinstance(old, PlaceBid)
+    fields = (resources.NewBid if is_bid else resources.NewAsk).__struct_encode_fields__
+    changes = given(body)
+    for field_name in changes:
+        if field_name not in fields:
+            raise invalid(field_name, f"{field_name} is no term of {'a bid' if is_bid else 'an ask'}")
+    wanted = msgspec.to_builtins(shown_order(order, None))
+    wanted = {field_name: wanted[field_name] for field_name in fields if field_name in wanted}
+    wanted |= {"client_order_id": None, "not_after": body.not_after}
+    if "start" in changes:
+        wanted.pop("starts", None)
+    if changes.get("time_in_force") == "gtc":
+        wanted["expire_at"] = None
+    wanted |= changes
+    command: PlaceBid | PlaceAsk
+    if isinstance(old, PlaceBid):
+        if body.min_fill is None:
+            wanted["min_fill"] = min(old.min_fill, wanted["quantity"])
+        command = bid_command(msgspec.convert(wanted, resources.NewBid), account, name, now, speed)
+    else:
+        command = ask_command(msgspec.convert(wanted, resources.NewAsk), account, name, now, speed)
+    return msgspec.structs.replace(command, owner=old.owner, fee_bps=old.fee_bps)
+
+
+def given(body: resources.NewTerms) -> dict[str, Any]:
+    """The terms that an amend states."""
+    content = msgspec.to_builtins(body)
+    return {
+        name: value for name, value in content.items() if value is not None and name not in ("amend_id", "not_after")
+    }
+
+
 def _start(name: str, text: str, now: int) -> int:
     """`now` itself is the engine's to say: 0."""
     return 0 if text == "now" else moment(name, text, now)
@@ -208,7 +245,7 @@ def shown_class(spec: ClassSpec) -> resources.Class:
 
 
 def command_of(order: Order) -> PlaceAsk | PlaceBid:
-    """The command as it was sent."""
+    """The command as it was sent, with the terms that the order has by now."""
     return _commands.decode(order.command)
 
 

@@ -224,6 +224,75 @@ def sell(
 
 
 @app.command
+def amend(
+    order_id: str,
+    /,
+    *,
+    gpus: int | None = None,
+    price: str | None = None,
+    for_: Annotated[str | None, Parameter(name="--for")] = None,
+    start: list[str] | None = None,
+    end: str | None = None,
+    split: int | None = None,
+    min_duration: str | None = None,
+    lot: int | None = None,
+    tif: str | None = None,
+    expire: str | None = None,
+    id: str | None = None,
+    access: Access = HERE,
+) -> None:
+    """Give an open order new terms. What is not said stays; fewer GPUs alone keep its place in the queue.
+
+    Parameters
+    ----------
+    gpus
+        in all, those included that it has traded; no more than those ends it
+    price
+        dollars per GPU-hour: of a bid at the most, of an ask at the least
+    for_
+        of a bid: how long, like 24h
+    start
+        from when (RFC 3339, or like now+6h); of a bid up to 32 times, the best first
+    end
+        of an ask: until when
+    split
+        of a bid: take them so many at a time
+    min_duration
+        of an ask: the shortest lease
+    lot
+        of an ask: a fill takes a multiple of it
+    tif
+        gtc, or gtd with --expire
+    expire
+        when it leaves
+    id
+        your own name for this amend: with it, sending it again is safe
+    """
+    terms = {
+        "quantity": gpus,
+        "price": price,
+        "duration": for_,
+        "start": start[0] if start and len(start) == 1 else None,
+        "starts": start if start and len(start) > 1 else None,
+        "end": end,
+        "min_fill": split,
+        "min_duration": min_duration,
+        "lot": lot,
+        "time_in_force": tif,
+        "expire_at": expire,
+        "amend_id": id,
+    }
+    stated = {name: term for name, term in terms.items() if term is not None}
+    if not stated.keys() - {"amend_id"}:
+        _fail("say what is to change: see cx amend --help", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        _show_order(await exchange.amend(order_id, **stated), access)
+
+    _run(call, access)
+
+
+@app.command
 def cancel(
     order_id: str | None = None,
     /,

@@ -147,6 +147,14 @@ class Exchange:
         }
         return await self._call("POST", "/v1/asks", Ask, body=body)
 
+    async def amend(self, order_id: str, **terms: Terms) -> Order:
+        """Gives an open order new terms, by their names in PATCH /v1/orders; the others stay as they are.
+
+        Less `quantity` alone keeps its place in the queue. The answer is the order as it stands then.
+        """
+        body = {"amend_id": secrets.token_hex(16), **terms}
+        return _orders.decode(await self._call("PATCH", f"/v1/orders/{_part(order_id)}", msgspec.Raw, body=body))
+
     async def cancel(self, order_id: str) -> Order:
         """Ends what is unsold of an order. The answer is the order as it stands then."""
         return await self._order("DELETE", f"/v1/orders/{_part(order_id)}")

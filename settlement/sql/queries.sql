@@ -67,6 +67,12 @@ FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
 -- name: place
 SELECT answer, cash, known FROM place_intent($1::orders);
 
+-- name: place_amend
+SELECT answer, cash, known FROM place_amend($1::amends, $2);
+
+-- name: amendment
+SELECT * FROM amends WHERE account = $1 AND client_order_id = $2;
+
 -- name: order
 SELECT * FROM orders WHERE account = $1 AND order_id = $2;
 
@@ -156,6 +162,15 @@ SELECT * FROM orders WHERE order_id = ANY ($3::bigint[]);
 -- name: intents_due
 SELECT * FROM orders WHERE status = 'sent' AND partition = $1 AND not_after < $2 ORDER BY not_after LIMIT $3;
 
+-- name: amends_named
+SELECT amends.* FROM amends JOIN unnest($1::bigint[], $2::text[]) AS named (account, client_order_id)
+    USING (account, client_order_id)
+UNION
+SELECT * FROM amends WHERE status = 'sent' AND order_id = ANY ($3::bigint[]);
+
+-- name: amends_due
+SELECT * FROM amends WHERE status = 'sent' AND partition = $1 AND not_after < $2 ORDER BY not_after LIMIT $3;
+
 -- name: leases_named
 SELECT leases.* FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index)
     USING (position, fill_index);
@@ -196,11 +211,16 @@ INSERT INTO orders SELECT * FROM unnest($1::orders[]);
 
 -- name: save_orders
 UPDATE orders SET
-    order_id = new.order_id, status = new.status, price = new.price, duration = new.duration, fee_bps = new.fee_bps,
+    order_id = new.order_id, command = new.command, status = new.status, price = new.price, duration = new.duration, fee_bps = new.fee_bps,
     filled = new.filled, remaining = new.remaining, held = new.held, reason = new.reason, refusal = new.refusal,
     refusal_args = new.refusal_args, created_at = new.created_at
 FROM unnest($1::orders[]) AS new
 WHERE (orders.account, orders.client_order_id) = (new.account, new.client_order_id);
+
+-- name: save_amends
+UPDATE amends SET status = new.status, held = new.held, refusal = new.refusal, refusal_args = new.refusal_args
+FROM unnest($1::amends[]) AS new
+WHERE (amends.account, amends.client_order_id) = (new.account, new.client_order_id);
 
 -- name: add_leases
 INSERT INTO leases SELECT * FROM unnest($1::leases[]);
@@ -262,7 +282,9 @@ ORDER BY account.id LIMIT $1;
 
 -- name: audit_holds
 WITH held AS (
-    SELECT account, sum(held) AS held FROM orders WHERE held > 0 GROUP BY account
+    SELECT account, sum(held) AS held FROM (
+        SELECT account, held FROM orders WHERE held > 0 UNION ALL SELECT account, held FROM amends WHERE held > 0
+    ) AS holding GROUP BY account
 ), ledger AS (
     SELECT account, balance FROM ledger_accounts WHERE kind = 'hold'
 )
@@ -282,6 +304,10 @@ FROM (
 ) AS answered
 WHERE held > may_cost OR (held < may_cost AND reason <> 'unfunded')
 ORDER BY account, client_order_id LIMIT $1;
+
+-- name: audit_amends
+SELECT 'what is held for the amend ' || account || ' ' || client_order_id AS what, held::text AS found, '0' AS expected
+FROM amends WHERE held > 0 AND status <> 'sent' ORDER BY account, client_order_id LIMIT $1;
 
 -- name: audit_escrows
 SELECT 'the escrow of lease number ' || number AS what, escrow::text AS found, may_cost::text AS expected

@@ -90,7 +90,11 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
     standing = await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
     assert (await cx_json("cancel", standing["order_id"], env=buyer))["status"] == "cancelled"
     assert [each["status"] for each in await cx_json("orders", env=buyer)] == ["cancelled", "filled"]
-    await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", "--id", "mine", env=buyer)
+    mine = await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", "--id", "mine", env=buyer)
+    changes = "--gpus", "4", "--price", "1.10", "--for", "2h", "--start", "now+1h", "--start", "now+2h", "--split", "2"
+    changed = await cx_json("amend", mine["order_id"], *changes, env=buyer)
+    assert (changed["quantity"], changed["price"], changed["duration"]) == (4, "1.10", "2h")
+    assert (len(changed["starts"]), changed["min_fill"], changed["held"]) == (2, 2, "8.80")
     assert (await cx_json("cancel", "--id", "mine", env=buyer))["status"] == "cancelled"
     await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
     assert await cx_json("cancel", "--all", "--class", CLASS, env=buyer) == {"class": CLASS, "orders": 1}
@@ -105,6 +109,8 @@ async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> No
         (("balance", "--key", "cx_wrong"), REFUSED, "unknown or revoked"),
         (("balance", "--url", "http://127.0.0.1:9"), UNREACHABLE, "cannot be reached"),
         (("sell", CLASS, "8", "--price", "2.60"), USAGE, "say how long"),
+        (("amend", "ord_1"), USAGE, "say what is to change"),
+        (("amend", "ord_1", "--gpus", "4"), REFUSED, "there is no order ord_1"),
         (("cancel", "ord_1", "--all"), USAGE, "say which"),
         (("buy", CLASS, "eight", "--for", "24h", "--max", "2.60"), USAGE, "eight"),
         (("buy", CLASS), USAGE, ""),
