@@ -54,7 +54,7 @@ class Exchange:
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
-        self.controls = Controls(store, self.replies, self.classes, answer_timeout_s)
+        self.controls = Controls(log, store, self.replies, self.classes, answer_timeout_s)
         self.clerk = Clerk(log, store, answer_timeout_s)
 
     async def run(self) -> None:

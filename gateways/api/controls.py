@@ -8,14 +8,17 @@ import asyncio
 from collections.abc import Iterable
 
 from gateways.api import resources
-from gateways.api.errors import ApiError, refused, unknown
+from gateways.api.errors import ApiError, invalid, refused, unknown
 from gateways.api.market import Classes
 from gateways.api.replies import Replies, settled
+from gateways.api.terms import moment
 from schemas.codec import encode
-from schemas.commands import CancelAll, Command, Side
+from schemas.commands import CancelAll, Command, RenewDeadMan, Side
 from schemas.events import AllCancelled, Event, Execution, Rejected
-from schemas.log import LogError
+from schemas.log import Log, LogError
+from schemas.refusals import Refusal
 from schemas.store import ApiKey, OrderStatus, Scope, Store
+from schemas.units import SECOND_MS, format_time
 
 _SCOPES = {Side.BID: Scope.TRADE, Side.ASK: Scope.SUPPLY}
 
@@ -23,7 +26,8 @@ _SCOPES = {Side.BID: Scope.TRADE, Side.ASK: Scope.SUPPLY}
 class Controls:
     """Sends them, and says what the engines answered."""
 
-    def __init__(self, store: Store, replies: list[Replies], classes: Classes, timeout_s: float) -> None:
+    def __init__(self, log: Log, store: Store, replies: list[Replies], classes: Classes, timeout_s: float) -> None:
+        self._log = log
         self._store = store
         self._replies = replies
         self._classes = classes
@@ -36,6 +40,28 @@ class Controls:
         events = await self._done(CancelAll(key.account.id, class_id or ""), partitions)
         orders = sum(event.orders for event in events if isinstance(event, AllCancelled))
         return resources.AllCancelled(class_id=class_id, orders=orders)
+
+    async def arm_dead_man(self, key: ApiKey, body: resources.NewDeadMan) -> resources.DeadMan:
+        """Raises ApiError."""
+        if (body.seconds is None) == (body.until is None):
+            raise invalid("", "say when: seconds from now, or until")
+        now = self._log.now()
+        until = now + (body.seconds or 0) * SECOND_MS * self._log.speed
+        if body.until is not None:
+            until = moment("until", body.until, now)
+        if until <= now:
+            message = f"until {format_time(until)} is not after now, {format_time(now)}"
+            raise ApiError(422, Refusal.EXPIRY_PAST.value, message, "until")
+        return await self._set_dead_man(key, until)
+
+    async def disarm_dead_man(self, key: ApiKey) -> resources.DeadMan:
+        """Raises ApiError."""
+        return await self._set_dead_man(key, 0)
+
+    async def _set_dead_man(self, key: ApiKey, until: int) -> resources.DeadMan:
+        await self._may_end_all(key, None)
+        await self._done(RenewDeadMan(key.account.id, until), await self._partitions(None))
+        return resources.DeadMan(until=format_time(until) if until else None)
 
     async def _may_end_all(self, key: ApiKey, class_id: str | None) -> None:
         """Raises ApiError 403 where the account has open orders that this key may not cancel one by one."""

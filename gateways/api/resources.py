@@ -419,6 +419,21 @@ class AllCancelled(Answer):
     orders: int
 
 
+class NewDeadMan(Request):
+    """When all open orders of the account are cancelled, unless it says so anew before: one of the two."""
+
+    seconds: Annotated[int, Meta(ge=1, le=31_536_000)] | None = None
+    """From now, as the wall's clock goes."""
+    until: Moment | None = None
+
+
+class DeadMan(Answer):
+    """The account's dead man's switch."""
+
+    until: Time | None
+    """When it acts; null: it is off."""
+
+
 # Leases and usage
 
 

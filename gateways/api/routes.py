@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, patch, post
+from litestar import MediaType, Request, Response, delete, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -410,7 +410,25 @@ def order_routes(
         _may_end_orders(request.user)
         return await controls.cancel_all(request.user, class_id)
 
+    @put("/v1/dead-man", **keys.door(Scope.READ, 422, 504))
+    async def arm_dead_man(request: ApiRequest, data: JSONBody[resources.NewDeadMan]) -> resources.DeadMan:
+        """Cancel all open orders of the account at that time, in all classes, unless this is sent again before.
+
+        To renew at that very time is too late. Once it has acted it is off. It needs the scopes that a cancel of all
+        would need now.
+        """
+        _may_end_orders(request.user)
+        return await controls.arm_dead_man(request.user, data)
+
+    @delete("/v1/dead-man", status_code=200, **keys.door(Scope.READ, 504))
+    async def disarm_dead_man(request: ApiRequest) -> resources.DeadMan:
+        """Switch it off: the account's orders stand."""
+        _may_end_orders(request.user)
+        return await controls.disarm_dead_man(request.user)
+
     return [
+        arm_dead_man,
+        disarm_dead_man,
         place_bid,
         place_ask,
         list_orders,

@@ -329,6 +329,30 @@ def cancel(
     _run(call, access)
 
 
+@app.command(name="dead-man")
+def dead_man(
+    seconds: int | None = None, /, *, until: str | None = None, off: bool = False, access: Access = HERE
+) -> None:
+    """Cancel all your open orders after so many seconds, unless you say so again before.
+
+    Parameters
+    ----------
+    until
+        a moment (RFC 3339, or like now+6h) instead of seconds
+    off
+        switch it off
+    """
+    if (seconds is not None) + (until is not None) + off != 1:
+        _fail("say when: seconds, --until, or --off", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        armed = exchange.disarm_dead_man() if off else exchange.arm_dead_man(seconds=seconds, until=until)
+        state = await armed
+        _show(state, ("",), [(f"all open orders end at {state.until}" if state.until else "off",)], access)
+
+    _run(call, access)
+
+
 @app.command
 def order(order_id: str, /, *, access: Access = HERE) -> None:
     """Show an order: every term as understood, and its fills."""

@@ -26,6 +26,7 @@ from gateways.client.types import (
     Bid,
     Book,
     Class,
+    DeadMan,
     Deposit,
     Fill,
     Key,
@@ -166,6 +167,15 @@ class Exchange:
     async def cancel_all(self, class_id: str | None = None) -> AllCancelled:
         """Ends what is unsold of all open orders, in one class or in all."""
         return await self._call("DELETE", "/v1/orders", AllCancelled, query={"class": class_id})
+
+    async def arm_dead_man(self, *, seconds: int | None = None, until: str | None = None) -> DeadMan:
+        """Cancels all open orders then, in all classes, unless it is armed anew before: say one of the two."""
+        body = {"seconds": seconds} if until is None else {"until": until}
+        return await self._call("PUT", "/v1/dead-man", DeadMan, body=body)
+
+    async def disarm_dead_man(self) -> DeadMan:
+        """Switches that off."""
+        return await self._call("DELETE", "/v1/dead-man", DeadMan)
 
     async def order(self, order_id: str) -> Order:
         """An own order."""

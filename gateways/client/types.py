@@ -217,6 +217,12 @@ class AllCancelled(Resource):
     orders: int
 
 
+class DeadMan(Resource):
+    """When all open orders are cancelled unless that is put off; None: never."""
+
+    until: str | None
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 

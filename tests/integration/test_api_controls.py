@@ -8,7 +8,7 @@ import aiohttp
 
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
-from schemas.units import HOUR_MS
+from schemas.units import HOUR_MS, parse_time
 from settlement.service import SettlementService
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue, admin_key, engines, running, serving
@@ -124,3 +124,43 @@ async def test_a_cancel_of_all_without_an_answer_is_unknown(embedded_log: Embedd
         assert "send it again" in found["error"]["message"]
         async with running(engines(embedded_log)):
             assert (await asyncio.wait_for(trader.send("DELETE", "/v1/orders"), 10))[1]["orders"] == 0
+
+
+async def test_a_dead_man_s_orders_are_cancelled_unless_he_renews(exchange: Venue) -> None:
+    async with caller(exchange, "developer") as developer:
+        await developer.send("POST", "/v1/bids", BID)
+        await developer.send("POST", "/v1/asks", ASK | {"price": "9"})
+        for _ in range(3):
+            before = exchange.log.now()
+            status, armed = await developer.send("PUT", "/v1/dead-man", {"seconds": 1})
+            assert status == 200
+            assert before + 1_000 <= parse_time(armed["until"]) <= exchange.log.now() + 1_000
+            await asyncio.sleep(0.5)
+        assert len(await open_orders(developer)) == 2
+        assert await developer.send("DELETE", "/v1/dead-man") == (200, {"until": None})
+        await asyncio.sleep(1.1)
+        assert len(await open_orders(developer)) == 2
+        await developer.send("PUT", "/v1/dead-man", {"seconds": 1})
+        async with asyncio.timeout(10):
+            while await open_orders(developer):  # noqa: ASYNC110 - the engine says it to nobody
+                await asyncio.sleep(0.1)
+        _, listed = await developer.send("GET", "/v1/orders")
+        assert {order["reason"] for order in listed["items"]} == {"dead_man"}
+        assert (await developer.send("GET", "/v1/balance"))[1]["held"] == "0.00"
+
+
+async def test_a_dead_man_s_switch_wants_one_time_to_come(exchange: Venue) -> None:
+    async with caller(exchange, "developer") as developer:
+        for body, expected in (
+            ({}, (400, "invalid", "")),
+            ({"seconds": 1, "until": "now+1h"}, (400, "invalid", "")),
+            ({"seconds": 0}, (400, "invalid", "seconds")),
+            ({"seconds": 10**9}, (400, "invalid", "seconds")),
+            ({"until": "soon"}, (400, "invalid", "until")),
+            ({"until": "2020-01-01T00:00:00Z"}, (422, "expiry_past", "until")),
+        ):
+            assert await refused(developer, "PUT", "/v1/dead-man", body) == expected, body
+        await developer.send("POST", "/v1/asks", ASK)
+        _, key = await developer.send("POST", "/v1/accounts/me/keys", {"scopes": ["read", "trade"]})
+        developer.headers["Authorization"] = f"Bearer {key['key']}"
+        assert await refused(developer, "PUT", "/v1/dead-man", {"seconds": 60}) == (403, "missing_scope", "")

@@ -97,6 +97,8 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
     assert (len(changed["starts"]), changed["min_fill"], changed["held"]) == (2, 2, "8.80")
     assert (await cx_json("cancel", "--id", "mine", env=buyer))["status"] == "cancelled"
     await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
+    assert (await cx_json("dead-man", "3600", env=buyer))["until"] is not None
+    assert await cx_json("dead-man", "--off", env=buyer) == {"until": None}
     assert await cx_json("cancel", "--all", "--class", CLASS, env=buyer) == {"class": CLASS, "orders": 1}
 
 
@@ -109,6 +111,7 @@ async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> No
         (("balance", "--key", "cx_wrong"), REFUSED, "unknown or revoked"),
         (("balance", "--url", "http://127.0.0.1:9"), UNREACHABLE, "cannot be reached"),
         (("sell", CLASS, "8", "--price", "2.60"), USAGE, "say how long"),
+        (("dead-man", "5", "--off"), USAGE, "say when"),
         (("amend", "ord_1"), USAGE, "say what is to change"),
         (("amend", "ord_1", "--gpus", "4"), REFUSED, "there is no order ord_1"),
         (("cancel", "ord_1", "--all"), USAGE, "say which"),
