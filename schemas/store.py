@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import Side
+from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
 from schemas.refusals import Args, Refusal
 
@@ -258,10 +258,14 @@ class Usage(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """A class and the partition in which it lives."""
+    """A class, the partition in which it lives, and how it stands."""
 
     spec: ClassSpec
     partition: int
+    retired: bool = False
+    halt: HaltMode = HaltMode.NONE
+    reference: int = 0
+    """µ$ per GPU-hour; 0: none yet."""
 
 
 class Outcome(Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from schemas import codec, units
 from schemas.attributes import ClassSpec
-from schemas.commands import Amend, PlaceAsk, PlaceBid, Side
+from schemas.commands import Amend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.events import (
     Accepted,
     AllCancelled,
@@ -120,6 +120,14 @@ class AmendRow(Struct):
         return self.account, self.client_order_id
 
 
+class ClassState(Struct):
+    """What a batch changes of how a class stands: None leaves it."""
+
+    retired: bool = False
+    halt: HaltMode | None = None
+    reference: int | None = None
+
+
 class UsageRow(NamedTuple):
     """A usage report as the table `usage` has it."""
 
@@ -219,6 +227,7 @@ class Books:
 
         self.changed_classes: dict[str, int] = {}
         """Class -> its partition."""
+        self.class_states: defaultdict[str, ClassState] = defaultdict(ClassState)
         self.new_orders: dict[OrderKey, OrderRow] = {}
         self.changed_orders: dict[OrderKey, OrderRow] = {}
         self.changed_amends: dict[OrderKey, AmendRow] = {}
@@ -307,9 +316,15 @@ class Books:
                     self.changed_classes[event.spec.class_id] = partition
                 case Returned() | Withdrawn() | Extension():
                     pass  # they move no money: an Extension's is in the fill before it
-                case HaltChanged() | KillChanged() | DeadManChanged() | AllCancelled() | ClassRetired():
-                    pass  # what they end, Cancelled says order by order; a retired class's leases need its terms
-                case Duplicate() | ReferenceChanged() | LimitsChanged() | RulesChanged() | Ticked():
+                case ClassRetired():
+                    self.class_states[event.class_id].retired = True
+                case HaltChanged():
+                    self.class_states[event.class_id].halt = event.mode
+                case ReferenceChanged():
+                    self.class_states[event.class_id].reference = event.price
+                case KillChanged() | DeadManChanged() | AllCancelled():
+                    pass  # what they end, Cancelled says order by order
+                case Duplicate() | LimitsChanged() | RulesChanged() | Ticked():
                     pass
 
     def expire(self, partition: int, now: int) -> None:

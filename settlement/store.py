@@ -13,7 +13,7 @@ import msgspec
 
 from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import PlaceAsk, PlaceBid, Side
+from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
@@ -209,7 +209,10 @@ class Store:
         return [_order(OrderRow(*row)) for row in rows]
 
     async def classes(self) -> list[Listing]:
-        return [Listing(_spec(row["spec"]), row["partition"]) for row in await self._rows(self._sql.classes)]
+        return [
+            Listing(_spec(row["spec"]), row["partition"], row["retired"], HaltMode(row["halt"]), row["reference"])
+            for row in await self._rows(self._sql.classes)
+        ]
 
     async def lease(self, lease: LeaseId) -> Lease | None:
         row = await self._row(self._sql.lease, *lease)

@@ -106,7 +106,10 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
     """Writes what changed in `books`."""
     if books.changed_classes:
         rows = [(name, partition, _pack(books.classes[name])) for name, partition in books.changed_classes.items()]
-        await connection.execute(sql.save_classes, rows)
+        await connection.execute(sql.save_classes, *zip(*rows, strict=True))
+    if books.class_states:
+        states = [(name, *_columns(state)) for name, state in books.class_states.items()]
+        await connection.execute(sql.save_class_states, *zip(*states, strict=True))
     if books.new_orders:
         await connection.execute(sql.add_orders, [_columns(order) for order in books.new_orders.values()])
     if books.changed_orders:

@@ -17,7 +17,7 @@ from gateways.api.keys import Keys
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies
-from gateways.api.routes import ApiRequest, account_routes, lease_routes, market_routes, order_routes
+from gateways.api.routes import ApiRequest, account_routes, control_routes, lease_routes, market_routes, order_routes
 from schemas.book import Books
 from schemas.log import Log
 from schemas.store import Store
@@ -78,6 +78,7 @@ def create_app(exchange: Exchange) -> Litestar:
                 log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
             ),
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
+            *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
         ],
         request_class=ApiRequest,

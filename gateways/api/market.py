@@ -6,7 +6,7 @@ import zlib
 from typing import Protocol
 
 from gateways.api.errors import refused, unknown
-from gateways.api.replies import Replies
+from gateways.api.replies import Replies, settled
 from schemas.attributes import ClassSpec
 from schemas.codec import encode
 from schemas.commands import CreateClass, PlaceAsk, PlaceBid
@@ -61,7 +61,7 @@ class Classes:
         await self._refresh(MISS_REFRESH_S)
         return [self._known[class_id] for class_id in sorted(self._known)]
 
-    async def create(self, spec: ClassSpec) -> None:
+    async def create(self, spec: ClassSpec) -> Listing:
         """Opens the book; returns once it is open. Raises ApiError."""
         wrong = self._checks.check_class(spec)
         if wrong is not None:
@@ -76,7 +76,13 @@ class Classes:
         for event in execution.events:
             if isinstance(event, Rejected):
                 raise refused(event.code, event.args)
-        self._known[spec.class_id] = Listing(spec, partition)
+        listing = self._known[spec.class_id] = Listing(spec, partition)
+        return listing
+
+    async def changed(self) -> None:
+        """Some were changed: from now on they are what settlement has of all that was answered so far."""
+        await settled(self._store, self._replies)
+        await self._refresh(0)
 
     async def _find(self, class_id: str) -> Listing | None:
         await self._refresh(REFRESH_S)

@@ -162,6 +162,93 @@ class Class(Answer):
     """Late usage counts for so long after a lease's end."""
     band_bps: int
     """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
+    reference: Price | None
+    """The price around which the band lies; null: none yet."""
+    halt: str
+    """none: it trades; no_new: it takes cancels, and less quantity; full: not even those."""
+    retired: bool
+    """It takes no more orders, for ever."""
+
+
+class NewClassTerms(Request):
+    """New terms for a class, for orders to come: what is absent stays as it is."""
+
+    tick: Price | None = None
+    max_price: Price | None = None
+    max_quantity: Int | None = None
+    delivery_due: Duration | None = None
+    acceptance: Duration | None = None
+    grace: Duration | None = None
+    band_bps: Int | None = None
+
+
+class NewReference(Request):
+    """The price around which a class's band lies from now on."""
+
+    price: Price
+
+
+class Reference(Answer):
+    """A class's reference price, and its band: orders from `low` to `high` are taken."""
+
+    class_id: str
+    price: Price
+    low: Price
+    high: Price
+
+
+class NewHalt(Request):
+    """What of a class is halted, or of all where none is named."""
+
+    mode: str
+    """none resumes it; no_new takes cancels and less quantity; full not even those."""
+    class_id: str | None = None
+
+
+class ClassHalt(Answer):
+    """What of a class is halted from now on."""
+
+    class_id: str
+    mode: str
+
+
+class Halts(Answer):
+    """Each class that the halt concerned. A resumed class that has too much to match at once stays halted: resume it
+    again."""
+
+    classes: list[ClassHalt]
+
+
+class NewKill(Request):
+    """Whether an account's kill switch is on."""
+
+    on: bool
+
+
+class Kill(Answer):
+    """An account's kill switch: while it is on, all that it sends is refused."""
+
+    account_id: str
+    on: bool
+
+
+class NewLimits(Request):
+    """What an account may have at most, in each partition for itself; 0 is no limit. All are set at once."""
+
+    open_orders: Int = 0
+    notional: Usd = "0"
+    """Over its open orders, what each can still cost or bring in. It needs a limit on open orders, too."""
+    quantity: Int = 0
+    """GPUs in one order."""
+
+
+class Limits(Answer):
+    """What an account may have at most; 0 is no limit."""
+
+    account_id: str
+    open_orders: int
+    notional: Usd
+    quantity: int
 
 
 class BookLevel(Answer):

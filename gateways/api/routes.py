@@ -216,14 +216,13 @@ def market_routes(
     @get("/v1/classes", responses=ANYWHERE)
     async def list_classes() -> resources.Page[resources.Class]:
         """All classes, by name."""
-        return resources.Page([terms.shown_class(listing.spec) for listing in await classes.all()], None)
+        return resources.Page([terms.shown_class(listing) for listing in await classes.all()], None)
 
     @post("/v1/classes", **keys.door(Scope.ADMIN, 409, 422, 504))
     async def create_class(data: JSONBody[resources.NewClass]) -> resources.Class:
         """Open a book for a new class."""
         spec = terms.class_spec(data)
-        await classes.create(spec)
-        return terms.shown_class(spec)
+        return terms.shown_class(await classes.create(spec))
 
     @get("/v1/book/{class_id:str}", responses=ANYWHERE | documented(404, 422))
     async def book(
@@ -439,6 +438,42 @@ def order_routes(
         cancel_named_order,
         cancel_all_orders,
     ]
+
+
+def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
+    """What the exchange's own people do to it while it runs. Each is safe to send again."""
+
+    @put("/v1/halt", **keys.door(Scope.ADMIN, 404, 504))
+    async def halt(data: JSONBody[resources.NewHalt]) -> resources.Halts:
+        """Halt a class or, where none is named, all; with mode none resume it. A class opened later is not halted."""
+        return await controls.halt(terms.choice("mode", terms.HALT_MODES, data.mode), data.class_id)
+
+    @put("/v1/accounts/{account_id:str}/kill", **keys.door(Scope.ADMIN, 404, 504))
+    async def kill(account_id: FromPath[str], data: JSONBody[resources.NewKill]) -> resources.Kill:
+        """The kill switch: on cancels all open orders of the account, and refuses what it sends until it is off."""
+        return await controls.kill(terms.parsed("account_id", parse_account_id, account_id), on=data.on)
+
+    @put("/v1/accounts/{account_id:str}/limits", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def limit(account_id: FromPath[str], data: JSONBody[resources.NewLimits]) -> resources.Limits:
+        """What the account may have at most, for orders to come."""
+        return await controls.limit(terms.parsed("account_id", parse_account_id, account_id), data)
+
+    @put("/v1/classes/{class_id:str}/reference", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def set_reference(class_id: FromPath[str], data: JSONBody[resources.NewReference]) -> resources.Reference:
+        """The price around which the class's band lies from now on. Orders that stand stay."""
+        return await controls.set_reference(class_id, terms.parsed("price", parse_usd, data.price))
+
+    @patch("/v1/classes/{class_id:str}", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def change_class(class_id: FromPath[str], data: JSONBody[resources.NewClassTerms]) -> resources.Class:
+        """New terms for orders to come; what they leave out stays as it is, and so do the orders that stand."""
+        return await controls.change_class(class_id, data)
+
+    @delete("/v1/classes/{class_id:str}", status_code=200, **keys.door(Scope.ADMIN, 404, 504))
+    async def retire_class(class_id: FromPath[str]) -> resources.Class:
+        """Close the class's book for ever: its orders are cancelled, its leases stay, its name is not used again."""
+        return await controls.retire_class(class_id)
+
+    return [halt, kill, limit, set_reference, change_class, retire_class]
 
 
 def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:

@@ -19,7 +19,7 @@ from schemas.attributes import (
     region_mask,
     regions_of,
 )
-from schemas.commands import PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
+from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
 from schemas.events import Execution, Fill
 from schemas.ids import (
     FillId,
@@ -30,7 +30,7 @@ from schemas.ids import (
     parse_account_id,
 )
 from schemas.refusals import field, sentence
-from schemas.store import Account, ApiKey, Balance, Lease, Order, Usage
+from schemas.store import Account, ApiKey, Balance, Lease, Listing, Order, Usage
 from schemas.units import (
     HOUR_MS,
     MINUTE_MS,
@@ -43,6 +43,7 @@ from schemas.units import (
     parse_usd,
 )
 
+HALT_MODES = {name_of(mode): mode for mode in HaltMode}
 PREFERENCES = {name_of(prefer): prefer for prefer in Prefer}
 SELF_TRADES = {name_of(self_trade): self_trade for self_trade in SelfTrade}
 TIMES_IN_FORCE = {name_of(time_in_force): time_in_force for time_in_force in TimeInForce}
@@ -228,7 +229,16 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
     )
 
 
-def shown_class(spec: ClassSpec) -> resources.Class:
+def changed_class(body: resources.NewClassTerms, listing: Listing) -> ClassSpec:
+    """The class's terms with those that are stated anew. Raises ApiError 400."""
+    wanted = msgspec.to_builtins(shown_class(listing))
+    wanted = {name: wanted[name] for name in resources.NewClass.__struct_encode_fields__}
+    wanted |= {name: value for name, value in msgspec.to_builtins(body).items() if value is not None}
+    return class_spec(msgspec.convert(wanted, resources.NewClass))
+
+
+def shown_class(listing: Listing) -> resources.Class:
+    spec = listing.spec
     return resources.Class(
         class_id=spec.class_id,
         accelerator=spec.accelerator,
@@ -241,6 +251,9 @@ def shown_class(spec: ClassSpec) -> resources.Class:
         acceptance=format_duration(spec.acceptance_ms),
         grace=format_duration(spec.grace_ms),
         band_bps=spec.band_bps,
+        reference=format_usd(listing.reference) if listing.reference else None,
+        halt=name_of(listing.halt),
+        retired=listing.retired,
     )
 
 

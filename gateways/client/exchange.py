@@ -26,13 +26,17 @@ from gateways.client.types import (
     Bid,
     Book,
     Class,
+    ClassHalt,
     DeadMan,
     Deposit,
     Fill,
     Key,
+    Kill,
     Lease,
+    Limits,
     Order,
     OrderFill,
+    Reference,
     Refusal,
     Status,
     Usage,
@@ -290,6 +294,33 @@ class Exchange:
         }
         return await self._call("POST", "/v1/classes", Class, body=body, repeatable=False)
 
+    async def change_class(self, class_id: str, **terms: Terms) -> Class:
+        """New terms for orders to come, by their names in PATCH /v1/classes; the others stay. For an admin."""
+        return await self._call("PATCH", f"/v1/classes/{_part(class_id)}", Class, body=terms)
+
+    async def retire_class(self, class_id: str) -> Class:
+        """Closes a class's book for ever: its orders are cancelled. For an admin."""
+        return await self._call("DELETE", f"/v1/classes/{_part(class_id)}", Class)
+
+    async def set_reference(self, class_id: str, price: str) -> Reference:
+        """Sets the price around which a class's band lies. For an admin."""
+        return await self._call("PUT", f"/v1/classes/{_part(class_id)}/reference", Reference, body={"price": price})
+
+    async def halt(self, mode: str, class_id: str | None = None) -> list[ClassHalt]:
+        """Halts (`full`, `no_new`) or resumes (`none`) a class, or all: how each is then. For an admin."""
+        return (await self._call("PUT", "/v1/halt", _Halts, body={"mode": mode, "class": class_id})).classes
+
+    async def kill(self, account_id: str, *, on: bool) -> Kill:
+        """The kill switch: on ends all open orders of the account, and refuses what it sends. For an admin."""
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/kill", Kill, body={"on": on})
+
+    async def set_limits(
+        self, account_id: str, *, open_orders: int = 0, notional: str = "0", quantity: int = 0
+    ) -> Limits:
+        """What the account may have at most; 0 is no limit. For an admin."""
+        body = {"open_orders": open_orders, "notional": notional, "quantity": quantity}
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/limits", Limits, body=body)
+
     async def book(self, class_id: str, *, start: str = "now", duration: str = "1h", levels: int = 10) -> Book:
         """A class's book for one delivery window."""
         query = {"start": start, "duration": duration, "levels": levels}
@@ -405,6 +436,10 @@ class Exchange:
 class _Page(Struct, Generic[Result]):
     items: list[Result]
     next: str | None
+
+
+class _Halts(Struct):
+    classes: list[ClassHalt]
 
 
 class _UsageAnswers(Struct):

@@ -203,8 +203,16 @@ SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER
 -- Settlement: what a batch writes.
 
 -- name: save_classes
-INSERT INTO classes SELECT * FROM unnest($1::classes[])
+INSERT INTO classes (class_id, partition, spec) SELECT * FROM unnest($1::text[], $2::integer[], $3::bytea[])
 ON CONFLICT (class_id) DO UPDATE SET spec = excluded.spec, partition = excluded.partition;
+
+-- name: save_class_states
+UPDATE classes SET
+    retired = classes.retired OR new.retired,
+    halt = coalesce(new.halt, classes.halt),
+    reference = coalesce(new.reference, classes.reference)
+FROM unnest($1::text[], $2::boolean[], $3::smallint[], $4::bigint[]) AS new (class_id, retired, halt, reference)
+WHERE classes.class_id = new.class_id;
 
 -- name: add_orders
 INSERT INTO orders SELECT * FROM unnest($1::orders[]);

@@ -102,6 +102,28 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
     assert await cx_json("cancel", "--all", "--class", CLASS, env=buyer) == {"class": CLASS, "orders": 1}
 
 
+async def test_the_exchange_s_own_people_halt_limit_and_close(exchange: Venue) -> None:
+    admin = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+    account = (await cx_json("accounts", "create", "developer", env=admin))["account_id"]
+    assert await cx_json("admin", "halt", CLASS, "--cancels", env=admin) == [{"class": CLASS, "mode": "no_new"}]
+    _, out, _ = await cx("classes", env=admin)
+    assert "halted (no_new)" in out
+    assert await cx_json("admin", "halt", "--all", env=admin) == [{"class": CLASS, "mode": "full"}]
+    assert await cx_json("admin", "resume", CLASS, env=admin) == [{"class": CLASS, "mode": "none"}]
+    assert (await cx_json("admin", "kill", account, env=admin))["on"] is True
+    assert (await cx_json("admin", "revive", account, env=admin))["on"] is False
+    limits = await cx_json("admin", "limits", account, "--orders", "5", "--notional", "100", "--gpus", "8", env=admin)
+    assert limits == {"account_id": account, "open_orders": 5, "notional": "100.00", "quantity": 8}
+    assert (await cx_json("admin", "change-class", CLASS, "--band-bps", "1000", env=admin))["band_bps"] == 1000
+    assert (await cx_json("admin", "reference", CLASS, "2.00", env=admin))["high"] == "2.20"
+    assert (await cx_json("admin", "retire", CLASS, env=admin))["retired"] is True
+    _, out, _ = await cx("classes", env=admin)
+    assert "retired" in out
+    for words in (("halt",), ("resume", CLASS, "--all"), ("change-class", CLASS)):
+        code, _, err = await cx("admin", *words, env=admin)
+        assert (code, "say w" in err) == (USAGE, True), words
+
+
 async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> None:
     env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
     for words, code, part in (

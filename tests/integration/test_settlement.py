@@ -13,6 +13,7 @@ from schemas.events import (
     AllCancelled,
     Cancelled,
     CancelReason,
+    ClassChanged,
     ClassRetired,
     DeadManChanged,
     Duplicate,
@@ -30,7 +31,7 @@ from schemas.events import (
 )
 from schemas.instructions import Accept, Deliver, Deposit, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import Account, AmendStatus, CloseReason, Lease, LeaseState, Order, OrderStatus, PlaceStatus
+from schemas.store import Account, AmendStatus, CloseReason, Lease, LeaseState, Listing, Order, OrderStatus, PlaceStatus
 from schemas.units import HOUR_MS, MINUTE_MS
 from settlement.audit import audit
 from settlement.store import Store
@@ -512,19 +513,28 @@ async def test_what_does_not_concern_money_changes_nothing(market: Market, buyer
         Duplicate(buyer.id, "resting", bid),
         Returned(lease.id, lease.ask_id, seller.id, *window),
         Withdrawn(lease.id, lease.ask_id, seller.id, *window),
-        HaltChanged(SPEC.class_id, HaltMode.FULL),
         KillChanged(buyer.id, True),
         DeadManChanged(buyer.id, market.log.time + HOUR_MS),
         AllCancelled(buyer.id, SPEC.class_id, 0),
-        ReferenceChanged(SPEC.class_id, PRICE, PRICE - 100, PRICE + 100),
         LimitsChanged(buyer.id, 1, 1, 1),
         RulesChanged(1),
-        ClassRetired(SPEC.class_id),
         Rejected(buyer.id, "", Refusal.HALTED, (SPEC.class_id,)),
         Rejected(buyer.id, "resting", Refusal.AMEND_INVALID, ("side", "no")),
         Ticked(),
     )
     assert await everything(market, buyer, seller) == before
+
+
+async def test_a_class_stands_as_its_last_events_say(market: Market) -> None:
+    other = msgspec.structs.replace(SPEC, class_id="L40S")
+    await market.execute(ClassChanged(other), ClassRetired(other.class_id))
+    await market.execute(HaltChanged(SPEC.class_id, HaltMode.NO_NEW), HaltChanged(SPEC.class_id, HaltMode.FULL))
+    await market.execute(*(ReferenceChanged(name, PRICE, PRICE, PRICE) for name in (SPEC.class_id, other.class_id)))
+    retired = Listing(other, 0, True, HaltMode.NONE, PRICE)
+    assert await market.store.classes() == [Listing(SPEC, 0, False, HaltMode.FULL, PRICE), retired]
+    changed = msgspec.structs.replace(SPEC, tick=200)
+    await market.execute(ClassChanged(changed), HaltChanged(SPEC.class_id, HaltMode.NONE))
+    assert await market.store.classes() == [Listing(changed, 0, False, HaltMode.NONE, PRICE), retired]
 
 
 async def everything(market: Market, *accounts: Account) -> list[object]:
