@@ -49,6 +49,12 @@ BEGIN
             ELSE
                 DELETE FROM amends WHERE account = intent.account AND client_order_id = intent.client_order_id;
             END IF;
+        ELSE
+            SELECT * INTO known FROM amends
+                WHERE account = intent.account AND client_order_id = intent.client_order_id;
+            IF FOUND THEN  -- the same at the same time
+                answer := 'known';
+            END IF;
         END IF;
         IF answer = 'new' AND intent.held > 0 THEN
             INSERT INTO transactions (reference, time)

@@ -139,6 +139,9 @@ async def test_two_hundred_equal_amends_at_once_are_one(exchange: Venue) -> None
         answers = await asyncio.gather(*(developer.send("PATCH", path, body) for _ in range(200)))
         assert {(status, order["held"]) for status, order in answers} == {(200, "518.40")}
         assert await money(developer) == ("481.60", "518.40")
+        less = {"quantity": 7, "amend_id": "less"}
+        answers = await asyncio.gather(*(developer.send("PATCH", path, less) for _ in range(50)))
+        assert {(status, order["quantity"]) for status, order in answers} == {(200, 7)}
         status, order = await developer.send("PATCH", path, body)
         assert (status, order["price"], developer.answer_headers["Idempotent-Replayed"]) == (200, "2.70", "true")
         assert error(await developer.send("PATCH", path, body | {"price": "2.71"})) == (
