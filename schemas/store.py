@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import Side
+from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
 from schemas.refusals import Args, Refusal
 
@@ -108,6 +108,7 @@ class Order(Struct, frozen=True):
     class_id: str
     partition: int
     command: bytes
+    """As it was sent; once amended, the same with the terms that it has now."""
     digest: bytes
     status: OrderStatus
     filled: int
@@ -124,8 +125,39 @@ class Order(Struct, frozen=True):
     """ms; log time of the answer, or the gateway's while on its way."""
 
 
+class AmendStatus(StrEnum):
+    """Where an amend stands."""
+
+    SENT = "sent"
+    DONE = "done"
+    REJECTED = "rejected"
+    """The order and its place are as they were."""
+    LOST = "lost"
+    """It never reached the log before its not_after, and never will."""
+
+
+class Amendment(Struct, frozen=True):
+    """New terms for an order, as the gateway appends them, and what became of them."""
+
+    account: int
+    client_order_id: str
+    """Of the amend, not of its order: the engine knows repeats by it."""
+    order_id: int
+    partition: int
+    command: bytes
+    """The encoded Amend."""
+    digest: bytes
+    """Of the request's meaning, as an Intent's."""
+    not_after: int
+    hold: int
+    """µ$ held beyond what the order holds, while it is on its way."""
+    status: AmendStatus = AmendStatus.SENT
+    refusal: Refusal | None = None
+    refusal_args: Args = ()
+
+
 class PlaceStatus(StrEnum):
-    """What became of `place`."""
+    """What became of `place` or `place_amend`."""
 
     NEW = "new"
     """The intent and its hold are written: append it."""
@@ -135,6 +167,8 @@ class PlaceStatus(StrEnum):
     """Another order has this client_order_id."""
     NO_FUNDS = "no_funds"
     """The cash does not cover the hold; nothing was written."""
+    BUSY = "busy"
+    """Of an amend: the order has other terms by now, is not open, or has an amend on its way; nothing was written."""
 
 
 class Placed(Struct, frozen=True):
@@ -145,6 +179,16 @@ class Placed(Struct, frozen=True):
     """The order that has the client_order_id; None where there are no funds."""
     cash: int = 0
     """Where there are no funds: µ$ that are free."""
+
+
+class PlacedAmend(Struct, frozen=True):
+    """Answer to an amend's intent."""
+
+    status: PlaceStatus
+    amendment: Amendment | None
+    """The one that has the client_order_id; None where nothing was written."""
+    cash: int
+    """µ$ free before the hold."""
 
 
 class LeaseState(StrEnum):
@@ -214,10 +258,14 @@ class Usage(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """A class and the partition in which it lives."""
+    """A class, the partition in which it lives, and how it stands."""
 
     spec: ClassSpec
     partition: int
+    retired: bool = False
+    halt: HaltMode = HaltMode.NONE
+    reference: int = 0
+    """µ$ per GPU-hour; 0: none yet."""
 
 
 class Outcome(Struct, frozen=True):
@@ -282,12 +330,25 @@ class Store(Protocol):
         """
         ...
 
+    async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
+        """Likewise for an amend of an open order whose command is `terms`. One at a time of an order."""
+        ...
+
+    async def amendment(self, account: int, client_order_id: str) -> Amendment | None: ...
+
     async def order(self, account: int, order_id: int) -> Order | None: ...
 
     async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None: ...
 
     async def orders(
-        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+        self,
+        account: int,
+        *,
+        status: OrderStatus | None,
+        class_id: str | None,
+        before: int | None,
+        limit: int,
+        side: Side | None = None,
     ) -> list[Order]:
         """Answered orders, newest first, with ids below `before`."""
         ...

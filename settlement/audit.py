@@ -19,6 +19,7 @@ CHECKS = (
     "audit_holds",
     "audit_reserves",
     "audit_orders",
+    "audit_amends",
     "audit_escrows",
     "audit_charges",
     "audit_usage",

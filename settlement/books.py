@@ -12,18 +12,20 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas import units
+from schemas import codec, units
 from schemas.attributes import ClassSpec
-from schemas.commands import Side
+from schemas.commands import Amend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.events import (
     Accepted,
     AllCancelled,
     Amended,
     Cancelled,
+    CancelReason,
     ClassChanged,
     ClassRetired,
     DeadManChanged,
     Duplicate,
+    Event,
     Execution,
     Expired,
     Extension,
@@ -42,7 +44,7 @@ from schemas.events import (
 from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
 from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import CloseReason, OrderStatus
+from schemas.store import AmendStatus, CloseReason, OrderStatus
 from settlement import leases, ledger
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
@@ -97,6 +99,35 @@ class OrderRow(Struct):
         return units.hold(self.price, self.remaining, self.duration, self.fee_bps)
 
 
+class AmendRow(Struct):
+    """An amend as the table `amends` has it, column by column. Times in ms, money in µ$."""
+
+    account: int
+    client_order_id: str
+    order_id: int
+    partition: int
+    command: bytes
+    digest: bytes
+    not_after: int
+    status: str
+    held: int
+    refusal: str | None
+    refusal_args: str
+    created_at: int
+
+    @property
+    def key(self) -> OrderKey:
+        return self.account, self.client_order_id
+
+
+class ClassState(Struct):
+    """What a batch changes of how a class stands: None leaves it."""
+
+    retired: bool = False
+    halt: HaltMode | None = None
+    reference: int | None = None
+
+
 class UsageRow(NamedTuple):
     """A usage report as the table `usage` has it."""
 
@@ -116,6 +147,8 @@ class Due(NamedTuple):
     """(-1, 0) for an intent."""
     intent: OrderKey
     """(0, '') for a lease."""
+    is_amend: bool = False
+    """Whether the intent is that of an amend."""
 
 
 class Wanted(Struct):
@@ -123,6 +156,9 @@ class Wanted(Struct):
 
     orders: set[OrderKey] = msgspec.field(default_factory=set)
     order_ids: set[int] = msgspec.field(default_factory=set)
+    amends: set[OrderKey] = msgspec.field(default_factory=set)
+    amended: set[int] = msgspec.field(default_factory=set)
+    """Ids of orders whose amend on its way has its answer here."""
     leases: set[LeaseId] = msgspec.field(default_factory=set)
     reports: set[tuple[int, int, int]] = msgspec.field(default_factory=set)
     references: set[str] = msgspec.field(default_factory=set)
@@ -134,12 +170,17 @@ class Wanted(Struct):
         self.times[partition_of(execution.position)] = execution.time
         for event in execution.events:
             match event:
-                case Accepted() | Rejected():
+                case Accepted():
                     self.orders.add((event.account, event.client_order_id))
+                case Rejected():
+                    self.orders.add((event.account, event.client_order_id))
+                    self.amends.add((event.account, event.client_order_id))
                 case Fill():
                     self.order_ids |= {event.bid_id, event.ask_id}
                 case Amended() | Filled() | Cancelled() | Expired():
                     self.order_ids.add(event.order_id)
+                    if isinstance(event, Amended) or _is_amend(event):
+                        self.amended.add(event.order_id)
                 case _:
                     pass
 
@@ -172,6 +213,9 @@ class Books:
         self.orders: dict[OrderKey, OrderRow] = {}
         self.answered: dict[int, OrderRow] = {}
         """The orders that have an id, by it."""
+        self.amends: dict[OrderKey, AmendRow] = {}
+        self.amending: dict[int, AmendRow] = {}
+        """Of an order, the amend that is on its way."""
         self.leases: dict[LeaseId, LeaseRow] = {}
         self.usage: defaultdict[LeaseId, dict[int, UsageRow]] = defaultdict(dict)
         """Per lease, by sequence: at least the neighbours of each report of the batch."""
@@ -183,8 +227,10 @@ class Books:
 
         self.changed_classes: dict[str, int] = {}
         """Class -> its partition."""
+        self.class_states: defaultdict[str, ClassState] = defaultdict(ClassState)
         self.new_orders: dict[OrderKey, OrderRow] = {}
         self.changed_orders: dict[OrderKey, OrderRow] = {}
+        self.changed_amends: dict[OrderKey, AmendRow] = {}
         self.new_leases: dict[LeaseId, LeaseRow] = {}
         self.changed_leases: dict[LeaseId, LeaseRow] = {}
         self.transactions: list[Transaction] = []
@@ -205,6 +251,13 @@ class Books:
                 self.answered[known.order_id] = known
             if row.status == OrderStatus.SENT:
                 self._expect(row.partition, Due(row.not_after, (-1, 0), row.key))
+
+    def add_amends(self, rows: Iterable[AmendRow]) -> None:
+        """Likewise."""
+        for row in rows:
+            if self.amends.setdefault(row.key, row) is row and row.status == AmendStatus.SENT:
+                self.amending[row.order_id] = row
+                self._expect(row.partition, Due(row.not_after, (-1, 0), row.key, is_amend=True))
 
     def add_leases(self, rows: Iterable[LeaseRow]) -> None:
         """Likewise."""
@@ -255,6 +308,8 @@ class Books:
                 case Filled():
                     self._end(self.answered[event.order_id], OrderStatus.FILLED, "", 0, now)
                 case Cancelled():
+                    if _is_amend(event) and (amend := self.amending.get(event.order_id)) is not None:
+                        self._end_amend(amend, AmendStatus.DONE)
                     self._end(self.answered[event.order_id], OrderStatus.CANCELLED, event.reason, event.left, now)
                 case Expired():
                     self._end(self.answered[event.order_id], OrderStatus.EXPIRED, "", event.left, now)
@@ -263,17 +318,26 @@ class Books:
                     self.changed_classes[event.spec.class_id] = partition
                 case Returned() | Withdrawn() | Extension():
                     pass  # they move no money: an Extension's is in the fill before it
-                case HaltChanged() | KillChanged() | DeadManChanged() | AllCancelled() | ClassRetired():
-                    pass  # what they end, Cancelled says order by order; a retired class's leases need its terms
-                case Duplicate() | ReferenceChanged() | LimitsChanged() | RulesChanged() | Ticked():
+                case ClassRetired():
+                    self.class_states[event.class_id].retired = True
+                case HaltChanged():
+                    self.class_states[event.class_id].halt = event.mode
+                case ReferenceChanged():
+                    self.class_states[event.class_id].reference = event.price
+                case KillChanged() | DeadManChanged() | AllCancelled():
+                    pass  # what they end, Cancelled says order by order
+                case Duplicate() | LimitsChanged() | RulesChanged() | Ticked():
                     pass
 
     def expire(self, partition: int, now: int) -> None:
         """Applies the partition's deadlines before `now`, in order of (deadline, lease)."""
         due = self._due[partition]
         while due and due[0].deadline < now:
-            deadline, lease_id, intent = heapq.heappop(due)
-            if intent[0]:
+            deadline, lease_id, intent, is_amend = heapq.heappop(due)
+            if is_amend:
+                if self.amends[intent].status == AmendStatus.SENT:
+                    self._end_amend(self.amends[intent], AmendStatus.LOST)
+            elif intent[0]:
                 order = self.orders[intent]
                 if order.status == OrderStatus.SENT:
                     self._end(order, OrderStatus.LOST, "", order.remaining, now)
@@ -293,8 +357,19 @@ class Books:
     def _amended(self, event: Amended, position: int, now: int) -> None:
         order = self.answered[event.order_id]
         order.price, order.duration, order.remaining = event.price, event.duration, event.left
+        reserved = 0
+        if (amend := self.amending.get(event.order_id)) is not None:  # else it came to the log past the gateways
+            reserved = self._end_amend(amend, AmendStatus.DONE)
+            order.command = _amended_command(order, amend, now)
         self._change(order)
-        self._cover(order, f"amend:{format_order_id(event.order_id)}:{position}", now, 0)
+        self._cover(order, f"amend:{format_order_id(event.order_id)}:{position}", now, reserved)
+
+    def _end_amend(self, amend: AmendRow, status: AmendStatus) -> int:
+        """It has its answer; returns what was reserved for it, in µ$."""
+        amend.status = status
+        del self.amending[amend.order_id]
+        self.changed_amends[amend.key] = amend
+        return self._release(amend)
 
     def _cover(self, order: OrderRow, reference: str, now: int, reserved: int) -> None:
         """Moves between cash and hold so that the order has the hold that its terms want, where there is the cash:
@@ -342,6 +417,10 @@ class Books:
         return order
 
     def _rejected(self, event: Rejected, position: int, now: int) -> None:
+        amend = self.amends.get((event.account, event.client_order_id))
+        if amend is not None and amend.status == AmendStatus.SENT:
+            amend.refusal, amend.refusal_args = event.code, msgspec.json.encode(event.args).decode()
+            self._end_amend(amend, AmendStatus.REJECTED)
         order = self.orders.get((event.account, event.client_order_id))
         if order is None or order.order_id is not None:
             return  # no order of a gateway's, or a late copy of one that has its answer
@@ -388,9 +467,10 @@ class Books:
 
     def _end(self, order: OrderRow, status: OrderStatus, reason: str, left: int, now: int) -> None:
         """Ends the order and releases what it held."""
-        self._release(order)
-        if order.held:
-            assert order.order_id is not None, "what is not answered has a reserve and no hold"
+        if order.status == OrderStatus.SENT:
+            self._release(order)
+        elif order.held:
+            assert order.order_id is not None, "what holds is answered"
             reference = f"end:{format_order_id(order.order_id)}"
             self._post(reference, now, _from_cash_to_hold(order.account, -order.held))
         order.status, order.reason, order.remaining, order.held = status, reason, left, 0
@@ -489,14 +569,13 @@ class Books:
 
     # Bookkeeping of the batch.
 
-    def _release(self, order: OrderRow) -> int:
-        """An order that was on its way is answered: what was reserved for it, in µ$, is free."""
-        if order.status != OrderStatus.SENT or not order.held:
-            return 0
-        reserved, order.held = order.held, 0
-        self.released[order.account] += reserved
-        if order.account in self.cash:
-            self.cash[order.account] += reserved
+    def _release(self, intent: OrderRow | AmendRow) -> int:
+        """What was on its way is answered: what was reserved for it is free; how much, in µ$."""
+        reserved, intent.held = intent.held, 0
+        if reserved:
+            self.released[intent.account] += reserved
+            if intent.account in self.cash:
+                self.cash[intent.account] += reserved
         return reserved
 
     def _post(self, reference: str, time: int, entries: Entries) -> None:
@@ -527,6 +606,25 @@ class Books:
 def escrowed(lease: LeaseRow) -> int:
     """µ$ that its fill put into the lease's escrow."""
     return units.escrow(lease.price, lease.quantity, lease.end - lease.start, lease.buyer_fee_bps)
+
+
+def _is_amend(event: Event) -> bool:
+    """Whether the order ended by an amend to no more than what had been filled."""
+    return isinstance(event, Cancelled) and event.reason is CancelReason.AMENDED
+
+
+def _amended_command(order: OrderRow, amend: AmendRow, now: int) -> bytes:
+    """The order's command with the amend's terms, "now" in them as the engine understood it."""
+    old, command = codec.decode_command(order.command), codec.decode_command(amend.command)
+    assert isinstance(old, PlaceAsk | PlaceBid)
+    assert isinstance(command, Amend)
+    terms, soon = command.terms, units.ceil_grid(now)
+    if isinstance(terms, PlaceBid):
+        starts = tuple(dict.fromkeys(start or soon for start in terms.starts))
+        terms = msgspec.structs.replace(terms, starts=starts)
+    else:
+        terms = msgspec.structs.replace(terms, start=terms.start or soon)
+    return codec.encode(msgspec.structs.replace(terms, client_order_id=old.client_order_id, not_after=old.not_after))
 
 
 def _hold(event: Accepted) -> int:

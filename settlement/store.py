@@ -13,11 +13,13 @@ import msgspec
 
 from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import PlaceAsk, PlaceBid, Side
+from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
     Account,
+    Amendment,
+    AmendStatus,
     ApiKey,
     Balance,
     CloseReason,
@@ -29,6 +31,7 @@ from schemas.store import (
     OrderStatus,
     Outcome,
     Placed,
+    PlacedAmend,
     PlaceStatus,
     Scope,
     StoreError,
@@ -36,7 +39,7 @@ from schemas.store import (
     Usage,
 )
 from settlement import database
-from settlement.books import OrderRow
+from settlement.books import AmendRow, OrderRow
 from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 from settlement.intents import Intents
 
@@ -149,6 +152,36 @@ class Store:
         status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
         return Placed(status, _order(OrderRow(*known)))
 
+    async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
+        row = AmendRow(
+            account=amendment.account,
+            client_order_id=amendment.client_order_id,
+            order_id=amendment.order_id,
+            partition=amendment.partition,
+            command=amendment.command,
+            digest=amendment.digest,
+            not_after=amendment.not_after,
+            status=AmendStatus.SENT,
+            held=amendment.hold,
+            refusal=None,
+            refusal_args="[]",
+            created_at=now,
+        )
+        answer, cash, known = await self._row(self._sql.place_amend, msgspec.structs.astuple(row), terms)
+        match answer:
+            case "new":
+                return PlacedAmend(PlaceStatus.NEW, amendment, cash)
+            case "known":
+                same = known["digest"] == amendment.digest
+                return PlacedAmend(
+                    PlaceStatus.REPLAY if same else PlaceStatus.CONFLICT, _amendment(AmendRow(*known)), cash
+                )
+        return PlacedAmend(PlaceStatus(answer), None, cash)
+
+    async def amendment(self, account: int, client_order_id: str) -> Amendment | None:
+        row = await self._row(self._sql.amendment, account, client_order_id)
+        return _amendment(AmendRow(*row)) if row is not None else None
+
     async def order(self, account: int, order_id: int) -> Order | None:
         row = await self._row(self._sql.order, account, order_id)
         return _order(OrderRow(*row)) if row is not None else None
@@ -158,13 +191,23 @@ class Store:
         return _order(OrderRow(*row)) if row is not None else None
 
     async def orders(
-        self, account: int, *, status: OrderStatus | None, class_id: str | None, before: int | None, limit: int
+        self,
+        account: int,
+        *,
+        status: OrderStatus | None,
+        class_id: str | None,
+        before: int | None,
+        limit: int,
+        side: Side | None = None,
     ) -> list[Order]:
-        rows = await self._rows(self._sql.orders, account, status, class_id, before, limit)
+        rows = await self._rows(self._sql.orders, account, status, class_id, before, limit, side)
         return [_order(OrderRow(*row)) for row in rows]
 
     async def classes(self) -> list[Listing]:
-        return [Listing(_spec(row["spec"]), row["partition"]) for row in await self._rows(self._sql.classes)]
+        return [
+            Listing(_spec(row["spec"]), row["partition"], row["retired"], HaltMode(row["halt"]), row["reference"])
+            for row in await self._rows(self._sql.classes)
+        ]
 
     async def lease(self, lease: LeaseId) -> Lease | None:
         row = await self._row(self._sql.lease, *lease)
@@ -333,6 +376,22 @@ def _order(row: OrderRow) -> Order:
         refusal=None if row.refusal is None else Refusal(row.refusal),
         refusal_args=_args(row.refusal_args),
         created_at=row.created_at,
+    )
+
+
+def _amendment(row: AmendRow) -> Amendment:
+    return Amendment(
+        account=row.account,
+        client_order_id=row.client_order_id,
+        order_id=row.order_id,
+        partition=row.partition,
+        command=row.command,
+        digest=row.digest,
+        not_after=row.not_after,
+        hold=row.held,
+        status=AmendStatus(row.status),
+        refusal=None if row.refusal is None else Refusal(row.refusal),
+        refusal_args=_args(row.refusal_args),
     )
 
 

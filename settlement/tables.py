@@ -9,7 +9,7 @@ from schemas.attributes import ClassSpec
 from schemas.events import Execution
 from schemas.refusals import Refusal
 from settlement import ledger
-from settlement.books import Books, OrderRow, UsageRow, Wanted
+from settlement.books import AmendRow, Books, OrderRow, UsageRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
 
@@ -64,6 +64,10 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
         accounts, client_order_ids = zip(*wanted.orders, strict=True) if wanted.orders else ((), ())
         rows = await connection.fetch(sql.orders_named, accounts, client_order_ids, list(wanted.order_ids))
         books.add_orders(OrderRow(*row) for row in rows)
+    if wanted.amends or wanted.amended:
+        accounts, names = zip(*wanted.amends, strict=True) if wanted.amends else ((), ())
+        rows = await connection.fetch(sql.amends_named, accounts, names, list(wanted.amended))
+        books.add_amends(AmendRow(*row) for row in rows)
     if wanted.leases:
         rows = await connection.fetch(sql.leases_named, *zip(*wanted.leases, strict=True))
         books.add_leases(LeaseRow(*row) for row in rows)
@@ -78,10 +82,13 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     complete_to = {}
     for partition, time in wanted.times.items():
         intents = [OrderRow(*row) for row in await connection.fetch(sql.intents_due, partition, time, max_due)]
+        amends = [AmendRow(*row) for row in await connection.fetch(sql.amends_due, partition, time, max_due)]
         leases = [LeaseRow(*row) for row in await connection.fetch(sql.leases_due, partition, time, max_due)]
         books.add_orders(intents)
+        books.add_amends(amends)
         books.add_leases(leases)
         ends = [intents[-1].not_after] if len(intents) == max_due else []
+        ends += [amends[-1].not_after] if len(amends) == max_due else []
         ends += [leases[-1].deadline or 0] if len(leases) == max_due else []
         if ends:
             complete_to[partition] = min(ends)
@@ -99,7 +106,10 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
     """Writes what changed in `books`."""
     if books.changed_classes:
         rows = [(name, partition, _pack(books.classes[name])) for name, partition in books.changed_classes.items()]
-        await connection.execute(sql.save_classes, rows)
+        await connection.execute(sql.save_classes, *zip(*rows, strict=True))
+    if books.class_states:
+        states = [(name, *_columns(state)) for name, state in books.class_states.items()]
+        await connection.execute(sql.save_class_states, *zip(*states, strict=True))
     if books.new_orders:
         await connection.execute(sql.add_orders, [_columns(order) for order in books.new_orders.values()])
     if books.changed_orders:
@@ -112,6 +122,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_usage, books.new_usage)
     if books.transactions or books.released:
         await _save_money(connection, sql, books)
+    if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
+        await connection.execute(sql.save_amends, [_columns(amend) for amend in books.changed_amends.values()])
 
 
 async def _save_money(connection: Connection, sql: Queries, books: Books) -> None:

@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
+from gateways.api.orders import further_hold
 from schemas import codec, topics, units
 from schemas.attributes import Accepts, Attributes, ClassSpec
-from schemas.commands import PlaceAsk, PlaceBid, Side
+from schemas.commands import Amend, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Amended, ClassChanged, Event, Execution, Fill, Filled
 from schemas.ids import LeaseId
 from schemas.instructions import Deposit, Instruction, UsageReport
 from schemas.log import Reader, Record
-from schemas.store import Account, Intent, Outcome, Placed
+from schemas.store import Account, Amendment, Intent, Order, Outcome, Placed, PlacedAmend
 from schemas.units import HOUR_MS
 from settlement.service import SettlementService
 from settlement.store import Store
@@ -128,6 +131,22 @@ class Market:
             not_after=order.not_after,
         )
         return await self.store.place(intent, now=self.log.time)
+
+    async def intend_amend(self, order: Order, terms: PlaceBid | PlaceAsk, *, name: str = "amend") -> PlacedAmend:
+        """Writes an amend's intent, as a gateway does; to fall due with the order's own not_after."""
+        assert order.order_id is not None
+        terms = msgspec.structs.replace(terms, client_order_id=name)
+        amendment = Amendment(
+            account=order.account,
+            client_order_id=name,
+            order_id=order.order_id,
+            partition=0,
+            command=codec.encode(Amend(order.order_id, terms)),
+            digest=codec.encode(terms),
+            not_after=terms.not_after,
+            hold=further_hold(order, terms),
+        )
+        return await self.store.place_amend(amendment, terms=order.command, now=self.log.time)
 
     async def accept(self, order: PlaceBid | PlaceAsk, *then: Event) -> int:
         """Writes the engine's acceptance of an order, and what followed; returns the order's id."""

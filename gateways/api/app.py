@@ -8,6 +8,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CollectorRegistry
 
+from gateways.api.controls import Controls
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fills import FillsFeed
@@ -16,7 +17,7 @@ from gateways.api.keys import Keys
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies
-from gateways.api.routes import ApiRequest, account_routes, lease_routes, market_routes, order_routes
+from gateways.api.routes import ApiRequest, account_routes, control_routes, lease_routes, market_routes, order_routes
 from schemas.book import Books
 from schemas.log import Log
 from schemas.store import Store
@@ -53,6 +54,7 @@ class Exchange:
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
+        self.controls = Controls(log, store, self.replies, self.classes, answer_timeout_s)
         self.clerk = Clerk(log, store, answer_timeout_s)
 
     async def run(self) -> None:
@@ -75,7 +77,8 @@ def create_app(exchange: Exchange) -> Litestar:
             *market_routes(
                 log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
             ),
-            *order_routes(store, keys, exchange.desk, replies),
+            *order_routes(store, keys, exchange.desk, exchange.controls, replies),
+            *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
         ],
         request_class=ApiRequest,

@@ -6,12 +6,11 @@ import zlib
 from typing import Protocol
 
 from gateways.api.errors import refused, unknown
-from gateways.api.replies import Replies
+from gateways.api.replies import Replies, settled
 from schemas.attributes import ClassSpec
 from schemas.codec import encode
 from schemas.commands import CreateClass, PlaceAsk, PlaceBid
 from schemas.events import Rejected
-from schemas.ids import position
 from schemas.log import Log
 from schemas.refusals import Args, Refusal
 from schemas.store import Listing, Store
@@ -62,7 +61,7 @@ class Classes:
         await self._refresh(MISS_REFRESH_S)
         return [self._known[class_id] for class_id in sorted(self._known)]
 
-    async def create(self, spec: ClassSpec) -> None:
+    async def create(self, spec: ClassSpec) -> Listing:
         """Opens the book; returns once it is open. Raises ApiError."""
         wrong = self._checks.check_class(spec)
         if wrong is not None:
@@ -70,15 +69,20 @@ class Classes:
         if await self._find(spec.class_id) is not None:
             raise refused(Refusal.CLASS_EXISTS, (spec.class_id,))
         partition = zlib.crc32(spec.class_id.encode()) % self._log.partitions(COMMANDS)
-        (offset,) = await self._log.append(COMMANDS, partition, [encode(CreateClass(spec))])
         try:
-            execution = await self._replies[partition].answer(position(partition, offset), self._timeout_s)
+            execution = await self._replies[partition].ask(encode(CreateClass(spec)), self._timeout_s)
         except TimeoutError:
             raise unknown("look for the class in the list of classes") from None
         for event in execution.events:
             if isinstance(event, Rejected):
                 raise refused(event.code, event.args)
-        self._known[spec.class_id] = Listing(spec, partition)
+        listing = self._known[spec.class_id] = Listing(spec, partition)
+        return listing
+
+    async def changed(self) -> None:
+        """Some were changed: from now on they are what settlement has of all that was answered so far."""
+        await settled(self._store, self._replies)
+        await self._refresh(0)
 
     async def _find(self, class_id: str) -> Listing | None:
         await self._refresh(REFRESH_S)

@@ -11,32 +11,43 @@ import secrets
 import msgspec
 
 from gateways.api import resources
-from gateways.api.errors import ApiError, refused, unknown
+from gateways.api.errors import ApiError, invalid, refused, unknown
 from gateways.api.market import Checks, Classes
-from gateways.api.replies import Replies
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies
 from gateways.api.terms import (
     MAX_SHOWN_FILLS,
+    amended_command,
     ask_command,
     bid_command,
     command_of,
     fills_in,
+    given,
     shown_fill,
     shown_order,
 )
 from schemas.attributes import ClassSpec
 from schemas.codec import encode
-from schemas.commands import Cancel, PlaceAsk, PlaceBid, Side
+from schemas.commands import Amend, Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
 from schemas.ids import format_order_id, partition_of, position
 from schemas.log import Log, LogError
 from schemas.refusals import Args, Refusal
-from schemas.store import Account, ApiKey, Intent, Order, OrderStatus, Placed, PlaceStatus, Scope, Store
+from schemas.store import (
+    Account,
+    Amendment,
+    AmendStatus,
+    ApiKey,
+    Intent,
+    Order,
+    OrderStatus,
+    PlaceStatus,
+    Scope,
+    Store,
+)
 from schemas.topics import COMMANDS
-from schemas.units import ceil_grid, format_usd, hold
+from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
 
 MAX_CLIENT_ORDER_ID = 64
-APPLIED_TIMEOUT_S = 2.0
-"""How long a reader of its own writes waits for settlement."""
 
 LATER_FIELDS = ("display",)
 """Of a new order, since there were others; false where they change nothing."""
@@ -45,7 +56,7 @@ _digest_form = msgspec.msgpack.Encoder()
 
 
 class Desk:
-    """Places, cancels and shows orders."""
+    """Places, amends, cancels and shows orders."""
 
     def __init__(
         self, log: Log, store: Store, replies: list[Replies], classes: Classes, checks: Checks, timeout_s: float
@@ -93,29 +104,87 @@ class Desk:
         )
         placed = await self._store.place(intent, now=now)
         if placed.status is PlaceStatus.NO_FUNDS:
-            raise _no_funds(intent, placed)
+            raise _no_funds("the order", "held", intent.hold, placed.cash)
         assert placed.order is not None, "only an order without funds is not there"
         if placed.status is PlaceStatus.NEW:
             return await self._send(placed.order), False
         return await self._repeat(placed.order, digest), True
 
+    async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
+        """The order as it stands then, and whether the same amend was there before. Raises ApiError."""
+        account, amend_id = key.account, body.amend_id if body.amend_id is not None else secrets.token_hex(16)
+        if not _is_client_order_id(amend_id):
+            raise invalid("amend_id", f"amend_id must be 1 to {MAX_CLIENT_ORDER_ID} printable ASCII characters")
+        order = await self._own(account.id, order_id)
+        _may_end(key, order)
+        name, digest = _amend_name(order_id, amend_id), meaning(body)
+        known = None if body.amend_id is None else await self._store.amendment(account.id, name)
+        if known is not None:
+            return await self._repeat_amend(known, digest), True
+        await self.settled(order.partition)
+        order, now = await self._own(account.id, order_id), self._log.now()
+        if order.status is not OrderStatus.OPEN:
+            raise refused(Refusal.UNKNOWN_ORDER, (format_order_id(order_id),))
+        terms = amended_command(body, order, account, name, now, self._log.speed)
+        old = command_of(order)
+        only_less = terms.quantity <= old.quantity and given(body).keys() <= {"quantity"}
+        if not only_less and terms.quantity > order.filled * (order.side is Side.BID):
+            listing = await self._classes.listing(order.class_id)
+            if (wrong := self._check(terms, listing.spec, now)) is not None:
+                raise refused(*wrong)
+        amendment = Amendment(
+            account=account.id,
+            client_order_id=name,
+            order_id=order_id,
+            partition=order.partition,
+            command=encode(Amend(order_id, terms)),
+            digest=digest,
+            not_after=terms.not_after,
+            hold=0 if only_less else further_hold(order, terms),
+        )
+        placed = await self._store.place_amend(amendment, terms=order.command, now=now)
+        match placed.status:
+            case PlaceStatus.NEW:
+                return await self._send_amend(amendment), False
+            case PlaceStatus.NO_FUNDS:
+                raise _no_funds("the amend", "further held", amendment.hold, placed.cash)
+            case PlaceStatus.BUSY:
+                raise ApiError(
+                    409,
+                    "amend_under_way",
+                    f"the order {format_order_id(order_id)} is being changed right now: look at it, and amend it again",
+                    "order_id",
+                )
+        assert placed.amendment is not None, "an amend that is not new is there"
+        return await self._repeat_amend(placed.amendment, digest), True
+
     async def cancel(self, key: ApiKey, order_id: int) -> resources.Order:
         """The order as it stands after it: cancelled, or as it had ended before. Raises ApiError."""
-        account = key.account
-        order = await self._own(account.id, order_id)
-        needed = Scope.TRADE if order.side is Side.BID else Scope.SUPPLY
-        if needed not in key.scopes:
-            raise ApiError(403, "missing_scope", f"to cancel this order needs a key with the scope {needed}")
-        if order.status is not OrderStatus.OPEN:
+        return await self._cancel(key, await self._own(key.account.id, order_id))
+
+    async def cancel_named(self, key: ApiKey, client_order_id: str) -> resources.Order:
+        """Likewise; an order that has no answer yet can be cancelled so. Raises ApiError."""
+        order = await self._named(key.account.id, client_order_id)
+        if order.status is OrderStatus.SENT:
+            await self.settled(order.partition)
+            order = await self._named(key.account.id, client_order_id)
+        return await self._cancel(key, order)
+
+    async def _cancel(self, key: ApiKey, order: Order) -> resources.Order:
+        _may_end(key, order)
+        if order.status not in (OrderStatus.OPEN, OrderStatus.SENT):
             return shown_order(order, await self._fills(order))
-        partition = partition_of(order_id)
-        (offset,) = await self._log.append(COMMANDS, partition, [encode(Cancel(account.id, order_id))])
+        account, client_order_id = order.account, order.client_order_id
+        command: Cancel | CancelNamed = CancelNamed(account, client_order_id)
+        if order.order_id is not None:
+            command = Cancel(account, order.order_id)
+        undecided = unknown(f"look at the order {client_order_id}, by its client_order_id")
         try:
-            execution = await self._replies[partition].answer(position(partition, offset), self._timeout_s)
-        except TimeoutError:
-            raise unknown(f"look at the order {format_order_id(order_id)}") from None
+            execution = await self._replies[order.partition].ask(encode(command), self._timeout_s)
+        except (TimeoutError, LogError):
+            raise undecided from None
         for event in execution.events:
-            if isinstance(event, Cancelled) and event.order_id == order_id:
+            if isinstance(event, Cancelled) and event.order_id == order.order_id:
                 ended = msgspec.structs.replace(
                     order,
                     status=OrderStatus.CANCELLED,
@@ -127,9 +196,17 @@ class Desk:
                 return shown_order(ended, await self._fills(ended))
             if isinstance(event, Rejected) and event.code is not Refusal.UNKNOWN_ORDER:
                 raise refused(event.code, event.args)
-        # It ended before the cancel came: by a fill or by time.
-        await self._store.wait_applied(partition, execution.position, APPLIED_TIMEOUT_S)
-        order = await self._own(account.id, order_id)
+        # It ended before the cancel came, by a fill or by time; or it had no id here when the cancel was sent.
+        if not await self._store.wait_applied(order.partition, execution.position, APPLIED_TIMEOUT_S):
+            raise undecided
+        order = await self._named(account, client_order_id)
+        if order.status is OrderStatus.SENT:
+            raise ApiError(
+                504,
+                "unknown",
+                f"the order {client_order_id} has not reached the book, and may until "
+                f"{format_time(command_of(order).not_after)}: cancel it again",
+            )
         return shown_order(order, await self._fills(order))
 
     async def show(self, account: Account, order_id: int) -> resources.Order:
@@ -139,9 +216,7 @@ class Desk:
 
     async def show_named(self, account: Account, client_order_id: str) -> resources.Order:
         """Raises ApiError 404."""
-        order = await self._store.order_by_client_id(account.id, client_order_id)
-        if order is None:
-            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
+        order = await self._named(account.id, client_order_id)
         return shown_order(order, await self._fills(order))
 
     async def show_changed(self, account: Account, order_id: int, filled: int, timeout_s: float) -> resources.Order:
@@ -251,6 +326,43 @@ class Desk:
             )
         return shown_order(order, await self._fills(order))
 
+    async def _send_amend(self, amendment: Amendment) -> resources.Order:
+        """The amend's bytes to the log; what became of it, once settlement knows. Raises ApiError."""
+        partition, order_id = amendment.partition, format_order_id(amendment.order_id)
+        undecided = unknown(f"look at the order {order_id}, or send the same amend again, with its amend_id")
+        try:
+            execution = await self._replies[partition].ask(amendment.command, self._timeout_s)
+        except (TimeoutError, LogError):
+            raise undecided from None
+        await self._store.wait_applied(partition, execution.position, self._timeout_s)
+        known = await self._store.amendment(amendment.account, amendment.client_order_id)
+        if known is None or known.status is AmendStatus.SENT:
+            raise undecided
+        return await self._amended(known)
+
+    async def _repeat_amend(self, first: Amendment, digest: bytes) -> resources.Order:
+        """The same amend again -> what became of the first."""
+        if first.digest != digest:
+            raise ApiError(
+                409, "amend_id_reused", "amend_id names another amend of this order: choose a new one", "amend_id"
+            )
+        return await (self._send_amend(first) if first.status is AmendStatus.SENT else self._amended(first))
+
+    async def _amended(self, amendment: Amendment) -> resources.Order:
+        """The order after an amend that has its answer. Raises ApiError where that was a refusal."""
+        if amendment.refusal is not None:
+            raise refused(amendment.refusal, amendment.refusal_args)
+        if amendment.status is AmendStatus.LOST:
+            raise ApiError(
+                409,
+                "amend_lost",
+                "the amend never reached the book and never will, and nothing is held for it: "
+                "send it with a new amend_id",
+                "amend_id",
+            )
+        order = await self._own(amendment.account, amendment.order_id)
+        return shown_order(order, await self._fills(order))
+
     async def _own(self, account: int, order_id: int) -> Order:
         """An order of the account. Raises ApiError 404."""
         if order_id <= self._replies_of(order_id).position:
@@ -258,6 +370,13 @@ class Desk:
         order = await self._store.order(account, order_id)
         if order is None:
             raise _no_order(order_id)
+        return order
+
+    async def _named(self, account: int, client_order_id: str) -> Order:
+        """Likewise."""
+        order = await self._store.order_by_client_id(account, client_order_id)
+        if order is None:
+            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
         return order
 
     def _replies_of(self, order_id: int) -> Replies:
@@ -283,7 +402,7 @@ class Desk:
         return [shown_fill(lease.id, lease) for lease in reversed(leases)]
 
 
-def meaning(body: resources.NewBid | resources.NewAsk) -> bytes:
+def meaning(body: resources.NewBid | resources.NewAsk | resources.NewTerms) -> bytes:
     """A digest of what the caller wrote, defaults filled in: equal for the same order sent again.
 
     A field that came later counts only where it says something: an order that was sent before it is still the same.
@@ -297,6 +416,34 @@ def meaning(body: resources.NewBid | resources.NewAsk) -> bytes:
 
 def _is_client_order_id(text: str) -> bool:
     return 0 < len(text) <= MAX_CLIENT_ORDER_ID and text.isascii() and text.isprintable()
+
+
+def further_hold(order: Order, terms: PlaceBid | PlaceAsk) -> int:
+    """µ$ that a bid with these new terms may need beyond what it holds, whatever of it fills before they are read."""
+    if isinstance(terms, PlaceAsk):
+        return 0
+    old = command_of(order)
+    assert isinstance(old, PlaceBid)
+    filled = old.quantity - order.left
+    # What is missing is linear in what fills meanwhile, but for rounding: the most is at one of the two ends.
+    nothing_fills = _hold(terms, max(0, terms.quantity - filled)) - order.held
+    all_fills = _hold(terms, max(0, terms.quantity - old.quantity))
+    rounding = any(
+        _hold(each, 1) * HOUR_MS * BPS != each.price * each.duration * (BPS + each.fee_bps) for each in (old, terms)
+    )
+    return max(0, max(nothing_fills, all_fills) + rounding)
+
+
+def _amend_name(order_id: int, amend_id: str) -> str:
+    """By which the engine and the store know an amend: no caller's name for an order is like it."""
+    return f"amend {hashlib.sha256(f'{order_id} {amend_id}'.encode()).hexdigest()[:48]}"
+
+
+def _may_end(key: ApiKey, order: Order) -> None:
+    """Raises ApiError 403."""
+    needed = Scope.TRADE if order.side is Side.BID else Scope.SUPPLY
+    if needed not in key.scopes:
+        raise ApiError(403, "missing_scope", f"for this order it needs a key with the scope {needed}")
 
 
 def _hold(bid: PlaceBid, left: int) -> int:
@@ -329,12 +476,12 @@ def _as_answered(order: Order, execution: Execution) -> Order:
     )
 
 
-def _no_funds(intent: Intent, placed: Placed) -> ApiError:
+def _no_funds(what: str, held: str, hold: int, cash: int) -> ApiError:
     return ApiError(
         402,
         "insufficient_funds",
-        f"the order needs {format_usd(intent.hold)} held, but {format_usd(placed.cash)} is free: deposit "
-        f"{format_usd(intent.hold - placed.cash)} more, or order less",
+        f"{what} needs {format_usd(hold)} {held}, but {format_usd(cash)} is free: deposit "
+        f"{format_usd(hold - cash)} more, or order less",
     )
 
 

@@ -2,18 +2,24 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from schemas.codec import decode_execution
 from schemas.events import Accepted, Amended, Cancelled, Execution, Expired, Fill
 from schemas.executions import Follower
+from schemas.ids import position as place_of
 from schemas.log import Log, LogError, Reader
-from schemas.topics import EXECUTIONS
+from schemas.store import Store
+from schemas.topics import COMMANDS, EXECUTIONS
 
 MAX_RECENT = 4096
 """Answers kept for those who come to ask a little late."""
 LOOK_BACK = 1000
 """A second engine may leave late duplicates at the end of the topic: the last position is the largest of so many."""
+
+APPLIED_TIMEOUT_S = 2.0
+"""How long a reader of its own writes waits for settlement."""
 
 Answer = TypeVar("Answer")
 
@@ -106,6 +112,11 @@ class Replies:
         async with asyncio.timeout(timeout_s):
             return await self._answers.add(position)
 
+    async def ask(self, command: bytes, timeout_s: float) -> Execution:
+        """Appends the command; its answer. Raises TimeoutError, and LogError: then too it may still be done."""
+        (offset,) = await self._log.append(COMMANDS, self._partition, [command])
+        return await self.answer(place_of(self._partition, offset), timeout_s)
+
     def changes(self, order_id: int) -> asyncio.Future[int]:
         """Done with the position of the next answer that touches the order; to be cancelled when not needed."""
         return self._orders.add(order_id)
@@ -126,3 +137,10 @@ class Replies:
                 self._orders.wake(event.order_id, position)
             elif isinstance(event, Accepted):
                 self._orders.wake(position, position)
+
+
+async def settled(store: Store, replies: Sequence[Replies]) -> None:
+    """Returns once settlement has applied all that was answered before, or after a bounded wait."""
+    await asyncio.gather(
+        *(store.wait_applied(partition, reply.position, APPLIED_TIMEOUT_S) for partition, reply in enumerate(replies))
+    )

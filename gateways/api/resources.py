@@ -162,6 +162,93 @@ class Class(Answer):
     """Late usage counts for so long after a lease's end."""
     band_bps: int
     """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
+    reference: Price | None
+    """The price around which the band lies; null: none yet."""
+    halt: str
+    """none: it trades; no_new: it takes cancels, and less quantity; full: not even those."""
+    retired: bool
+    """It takes no more orders, for ever."""
+
+
+class NewClassTerms(Request):
+    """New terms for a class, for orders to come: what is absent stays as it is."""
+
+    tick: Price | None = None
+    max_price: Price | None = None
+    max_quantity: Int | None = None
+    delivery_due: Duration | None = None
+    acceptance: Duration | None = None
+    grace: Duration | None = None
+    band_bps: Int | None = None
+
+
+class NewReference(Request):
+    """The price around which a class's band lies from now on."""
+
+    price: Price
+
+
+class Reference(Answer):
+    """A class's reference price, and its band: orders from `low` to `high` are taken."""
+
+    class_id: str
+    price: Price
+    low: Price
+    high: Price
+
+
+class NewHalt(Request):
+    """What of a class is halted, or of all where none is named."""
+
+    mode: str
+    """none resumes it; no_new takes cancels and less quantity; full not even those."""
+    class_id: str | None = None
+
+
+class ClassHalt(Answer):
+    """What of a class is halted from now on."""
+
+    class_id: str
+    mode: str
+
+
+class Halts(Answer):
+    """Each class that the halt concerned. A resumed class that has too much to match at once stays halted: resume it
+    again."""
+
+    classes: list[ClassHalt]
+
+
+class NewKill(Request):
+    """Whether an account's kill switch is on."""
+
+    on: bool
+
+
+class Kill(Answer):
+    """An account's kill switch: while it is on, all that it sends is refused."""
+
+    account_id: str
+    on: bool
+
+
+class NewLimits(Request):
+    """What an account may have at most, in each partition for itself; 0 is no limit. All are set at once."""
+
+    open_orders: Int = 0
+    notional: Usd = "0"
+    """Over its open orders, what each can still cost or bring in. It needs a limit on open orders, too."""
+    quantity: Int = 0
+    """GPUs in one order."""
+
+
+class Limits(Answer):
+    """What an account may have at most; 0 is no limit."""
+
+    account_id: str
+    open_orders: int
+    notional: Usd
+    quantity: int
 
 
 class BookLevel(Answer):
@@ -282,6 +369,46 @@ class NewAsk(Request):
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
 
 
+class NewTerms(Request):
+    """New terms for an order of yours: what is absent stays as it is. Side and class stay in any case.
+
+    Less quantity alone keeps the order's place in the queue; anything else gives it a new one, behind its equals.
+    """
+
+    quantity: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """The new total, what is filled included; no more than that ends the order."""
+    price: Price | None = None
+    time_in_force: str | None = None
+    """gtc or gtd."""
+    expire_at: Moment | None = None
+    post_only: bool | None = None
+    self_trade: str | None = None
+    start: Moment | None = None
+    duration: Duration | None = None
+    """Of a bid, like the next four."""
+    starts: list[Moment] | None = None
+    min_fill: Int | None = None
+    """Where absent it comes down to a quantity below it."""
+    accepts: NewAccepts | None = None
+    """As a whole: what it does not say is its default."""
+    prefer: str | None = None
+    end: Moment | None = None
+    """Of an ask, like all the following but the last two."""
+    region: str | None = None
+    delivery: str | None = None
+    interconnect: str | None = None
+    confidential: bool | None = None
+    tier: str | None = None
+    notice_minutes: Int | None = None
+    min_duration: Duration | None = None
+    lot: Int | None = None
+    display: Int | None = None
+    amend_id: str | None = None
+    """Your own name for this amend of this order, once for ever: with it, sending the amend again is safe."""
+    not_after: Moment | None = None
+    """The amend is not taken after this time; a minute from now where absent."""
+
+
 class Accepts(Answer):
     """What a bid accepts, as understood."""
 
@@ -369,6 +496,29 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 
 
 Order = Bid | Ask
+
+
+class AllCancelled(Answer):
+    """How many orders a cancel of all ended. Those in classes that are halted in full stay."""
+
+    class_id: str | None
+    """null: in every class."""
+    orders: int
+
+
+class NewDeadMan(Request):
+    """When all open orders of the account are cancelled, unless it says so anew before: one of the two."""
+
+    seconds: Annotated[int, Meta(ge=1, le=31_536_000)] | None = None
+    """From now, as the wall's clock goes."""
+    until: Moment | None = None
+
+
+class DeadMan(Answer):
+    """The account's dead man's switch."""
+
+    until: Time | None
+    """When it acts; null: it is off."""
 
 
 # Leases and usage

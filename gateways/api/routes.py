@@ -5,19 +5,20 @@ import time
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import MediaType, Request, Response, delete, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateways.api import resources, terms
+from gateways.api.controls import Controls
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
 from gateways.api.market import Classes
-from gateways.api.orders import APPLIED_TIMEOUT_S, Desk
-from gateways.api.replies import Replies
+from gateways.api.orders import Desk
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from schemas.book import BookLevel, Books
 from schemas.commands import Side
 from schemas.fills import PublicFill
@@ -56,6 +57,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=500)]
 Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT_S)]
 ClassFilter = Annotated[str | None, QueryParameter(name="class")]
 
+_ORDER_SIDES = {"bid": Side.BID, "ask": Side.ASK}
 _SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
 _STATES = {state.value: state for state in LeaseState}
 _STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}
@@ -158,7 +160,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
     @get("/v1/balance", **keys.door(Scope.READ))
     async def balance(request: ApiRequest) -> resources.Balance:
         """The account's money."""
-        await _settled(store, replies)
+        await settled(store, replies)
         account = request.user.account.id
         return terms.shown_balance(account, await store.balance(account))
 
@@ -214,14 +216,13 @@ def market_routes(
     @get("/v1/classes", responses=ANYWHERE)
     async def list_classes() -> resources.Page[resources.Class]:
         """All classes, by name."""
-        return resources.Page([terms.shown_class(listing.spec) for listing in await classes.all()], None)
+        return resources.Page([terms.shown_class(listing) for listing in await classes.all()], None)
 
     @post("/v1/classes", **keys.door(Scope.ADMIN, 409, 422, 504))
     async def create_class(data: JSONBody[resources.NewClass]) -> resources.Class:
         """Open a book for a new class."""
         spec = terms.class_spec(data)
-        await classes.create(spec)
-        return terms.shown_class(spec)
+        return terms.shown_class(await classes.create(spec))
 
     @get("/v1/book/{class_id:str}", responses=ANYWHERE | documented(404, 422))
     async def book(
@@ -313,7 +314,9 @@ def market_routes(
     return [list_classes, create_class, book, fills, status, health, metrics, openapi]
 
 
-def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+def order_routes(
+    store: Store, keys: Keys, desk: Desk, controls: Controls, replies: list[Replies]
+) -> list[HTTPRouteHandler]:
     """Asks and bids."""
 
     @post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
@@ -334,17 +337,19 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
         request: ApiRequest,
         status: FromQuery[str | None] = None,
         class_id: ClassFilter = None,
+        side: FromQuery[str | None] = None,
         after: FromQuery[str | None] = None,
         limit: Limit = 100,
     ) -> resources.Page[resources.Order]:
-        """The account's orders, newest first."""
-        await _settled(store, replies)
+        """The account's orders, newest first; `side` is bid or ask."""
+        await settled(store, replies)
         found = await store.orders(
             request.user.account.id,
             status=None if status is None else terms.choice("status", _STATUSES, status),
             class_id=class_id,
             before=None if after is None else terms.parsed("after", parse_order_id, after),
             limit=limit,
+            side=None if side is None else terms.choice("side", _ORDER_SIDES, side),
         )
         last = found[-1].order_id if len(found) == limit else None
         return resources.Page(
@@ -369,14 +374,106 @@ def order_routes(store: Store, keys: Keys, desk: Desk, replies: list[Replies]) -
         """The order that has this client_order_id: what to ask after an answer `unknown`."""
         return await desk.show_named(request.user.account, client_order_id)
 
-    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 504))
+    @patch("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 402, 404, 409, 422, 504))
+    async def amend_order(
+        request: ApiRequest, order_id: FromPath[str], data: JSONBody[resources.NewTerms]
+    ) -> Response[resources.Order]:
+        """Give an open order new terms; what they leave out stays as it is. The answer is the order as it stands then.
+
+        Less quantity alone keeps its place in the queue. A bid that can cost more needs the money free before it is
+        amended. The same amend_id again changes nothing more, and gets `Idempotent-Replayed: true`.
+        """
+        _may_end_orders(request.user)
+        order, replayed = await desk.amend(request.user, terms.parsed("order_id", parse_order_id, order_id), data)
+        headers = {"Idempotent-Replayed": "true"} if replayed else {}
+        return Response(order, status_code=200, headers=headers, media_type=MediaType.JSON)
+
+    @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
     async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
         """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
-        if not request.user.scopes & {Scope.TRADE, Scope.SUPPLY}:
-            raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for an ask")
+        _may_end_orders(request.user)
         return await desk.cancel(request.user, terms.parsed("order_id", parse_order_id, order_id))
 
-    return [place_bid, place_ask, list_orders, show_order, show_named_order, cancel_order]
+    @delete("/v1/orders/by-client-id/{client_order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
+    async def cancel_named_order(request: ApiRequest, client_order_id: FromPath[str]) -> resources.Order:
+        """Likewise of the order that has this client_order_id, one too whose answer nobody has seen yet."""
+        _may_end_orders(request.user)
+        return await desk.cancel_named(request.user, client_order_id)
+
+    @delete("/v1/orders", status_code=200, **keys.door(Scope.READ, 404, 504))
+    async def cancel_all_orders(request: ApiRequest, class_id: ClassFilter = None) -> resources.AllCancelled:
+        """End what is unsold of all open orders of the account, in one class or in all. Safe to send again.
+
+        It needs trade for the account's bids and supply for its asks.
+        """
+        _may_end_orders(request.user)
+        return await controls.cancel_all(request.user, class_id)
+
+    @put("/v1/dead-man", **keys.door(Scope.READ, 422, 504))
+    async def arm_dead_man(request: ApiRequest, data: JSONBody[resources.NewDeadMan]) -> resources.DeadMan:
+        """Cancel all open orders of the account at that time, in all classes, unless this is sent again before.
+
+        To renew at that very time is too late. Once it has acted it is off. It needs the scopes that a cancel of all
+        would need now.
+        """
+        _may_end_orders(request.user)
+        return await controls.arm_dead_man(request.user, data)
+
+    @delete("/v1/dead-man", status_code=200, **keys.door(Scope.READ, 504))
+    async def disarm_dead_man(request: ApiRequest) -> resources.DeadMan:
+        """Switch it off: the account's orders stand."""
+        _may_end_orders(request.user)
+        return await controls.disarm_dead_man(request.user)
+
+    return [
+        arm_dead_man,
+        disarm_dead_man,
+        place_bid,
+        place_ask,
+        list_orders,
+        show_order,
+        show_named_order,
+        amend_order,
+        cancel_order,
+        cancel_named_order,
+        cancel_all_orders,
+    ]
+
+
+def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
+    """What the exchange's own people do to it while it runs. Each is safe to send again."""
+
+    @put("/v1/halt", **keys.door(Scope.ADMIN, 404, 504))
+    async def halt(data: JSONBody[resources.NewHalt]) -> resources.Halts:
+        """Halt a class or, where none is named, all; with mode none resume it. A class opened later is not halted."""
+        return await controls.halt(terms.choice("mode", terms.HALT_MODES, data.mode), data.class_id)
+
+    @put("/v1/accounts/{account_id:str}/kill", **keys.door(Scope.ADMIN, 404, 504))
+    async def kill(account_id: FromPath[str], data: JSONBody[resources.NewKill]) -> resources.Kill:
+        """The kill switch: on cancels all open orders of the account, and refuses what it sends until it is off."""
+        return await controls.kill(terms.parsed("account_id", parse_account_id, account_id), on=data.on)
+
+    @put("/v1/accounts/{account_id:str}/limits", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def limit(account_id: FromPath[str], data: JSONBody[resources.NewLimits]) -> resources.Limits:
+        """What the account may have at most, for orders to come."""
+        return await controls.limit(terms.parsed("account_id", parse_account_id, account_id), data)
+
+    @put("/v1/classes/{class_id:str}/reference", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def set_reference(class_id: FromPath[str], data: JSONBody[resources.NewReference]) -> resources.Reference:
+        """The price around which the class's band lies from now on. Orders that stand stay."""
+        return await controls.set_reference(class_id, terms.parsed("price", parse_usd, data.price))
+
+    @patch("/v1/classes/{class_id:str}", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def change_class(class_id: FromPath[str], data: JSONBody[resources.NewClassTerms]) -> resources.Class:
+        """New terms for orders to come; what they leave out stays as it is, and so do the orders that stand."""
+        return await controls.change_class(class_id, data)
+
+    @delete("/v1/classes/{class_id:str}", status_code=200, **keys.door(Scope.ADMIN, 404, 504))
+    async def retire_class(class_id: FromPath[str]) -> resources.Class:
+        """Close the class's book for ever: its orders are cancelled, its leases stay, its name is not used again."""
+        return await controls.retire_class(class_id)
+
+    return [halt, kill, limit, set_reference, change_class, retire_class]
 
 
 def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -393,7 +490,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         limit: Limit = 100,
     ) -> resources.Page[resources.Lease]:
         """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
-        await _settled(store, replies)
+        await settled(store, replies)
         account = request.user.account.id
         found = await store.leases(
             account,
@@ -470,11 +567,10 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     return [list_leases, show_lease, deliver, accept, report_usage, list_usage]
 
 
-async def _settled(store: Store, replies: list[Replies]) -> None:
-    """Returns once settlement has applied all that was answered before, or after a bounded wait."""
-    await asyncio.gather(
-        *(store.wait_applied(partition, reply.position, APPLIED_TIMEOUT_S) for partition, reply in enumerate(replies))
-    )
+def _may_end_orders(key: ApiKey) -> None:
+    """Raises ApiError 403 for a key that may end no order at all."""
+    if not key.scopes & {Scope.TRADE, Scope.SUPPLY}:
+        raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for asks")
 
 
 def _placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:

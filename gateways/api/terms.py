@@ -19,7 +19,7 @@ from schemas.attributes import (
     region_mask,
     regions_of,
 )
-from schemas.commands import PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
+from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
 from schemas.events import Execution, Fill
 from schemas.ids import (
     FillId,
@@ -30,7 +30,7 @@ from schemas.ids import (
     parse_account_id,
 )
 from schemas.refusals import field, sentence
-from schemas.store import Account, ApiKey, Balance, Lease, Order, Usage
+from schemas.store import Account, ApiKey, Balance, Lease, Listing, Order, Usage
 from schemas.units import (
     HOUR_MS,
     MINUTE_MS,
@@ -43,6 +43,7 @@ from schemas.units import (
     parse_usd,
 )
 
+HALT_MODES = {name_of(mode): mode for mode in HaltMode}
 PREFERENCES = {name_of(prefer): prefer for prefer in Prefer}
 SELF_TRADES = {name_of(self_trade): self_trade for self_trade in SelfTrade}
 TIMES_IN_FORCE = {name_of(time_in_force): time_in_force for time_in_force in TimeInForce}
@@ -138,6 +139,43 @@ def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, 
     )
 
 
+def amended_command(
+    body: resources.NewTerms, order: Order, account: Account, name: str, now: int, speed: int
+) -> PlaceBid | PlaceAsk:
+    """The order's terms with those of the amend, under the amend's name. Raises ApiError 400."""
+    old = command_of(order)
+    is_bid = isinstance(old, PlaceBid)
+    fields = (resources.NewBid if is_bid else resources.NewAsk).__struct_encode_fields__
+    changes = given(body)
+    for field_name in changes:
+        if field_name not in fields:
+            raise invalid(field_name, f"{field_name} is no term of {'a bid' if is_bid else 'an ask'}")
+    wanted = msgspec.to_builtins(shown_order(order, None))
+    wanted = {field_name: wanted[field_name] for field_name in fields if field_name in wanted}
+    wanted |= {"client_order_id": None, "not_after": body.not_after}
+    if "start" in changes:
+        wanted.pop("starts", None)
+    if changes.get("time_in_force") == "gtc":
+        wanted["expire_at"] = None
+    wanted |= changes
+    command: PlaceBid | PlaceAsk
+    if isinstance(old, PlaceBid):
+        if body.min_fill is None:
+            wanted["min_fill"] = min(old.min_fill, wanted["quantity"])
+        command = bid_command(msgspec.convert(wanted, resources.NewBid), account, name, now, speed)
+    else:
+        command = ask_command(msgspec.convert(wanted, resources.NewAsk), account, name, now, speed)
+    return msgspec.structs.replace(command, owner=old.owner, fee_bps=old.fee_bps)
+
+
+def given(body: resources.NewTerms) -> dict[str, Any]:
+    """The terms that an amend states."""
+    content = msgspec.to_builtins(body)
+    return {
+        name: value for name, value in content.items() if value is not None and name not in ("amend_id", "not_after")
+    }
+
+
 def _start(name: str, text: str, now: int) -> int:
     """`now` itself is the engine's to say: 0."""
     return 0 if text == "now" else moment(name, text, now)
@@ -191,7 +229,16 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
     )
 
 
-def shown_class(spec: ClassSpec) -> resources.Class:
+def changed_class(body: resources.NewClassTerms, listing: Listing) -> ClassSpec:
+    """The class's terms with those that are stated anew. Raises ApiError 400."""
+    wanted = msgspec.to_builtins(shown_class(listing))
+    wanted = {name: wanted[name] for name in resources.NewClass.__struct_encode_fields__}
+    wanted |= {name: value for name, value in msgspec.to_builtins(body).items() if value is not None}
+    return class_spec(msgspec.convert(wanted, resources.NewClass))
+
+
+def shown_class(listing: Listing) -> resources.Class:
+    spec = listing.spec
     return resources.Class(
         class_id=spec.class_id,
         accelerator=spec.accelerator,
@@ -204,11 +251,14 @@ def shown_class(spec: ClassSpec) -> resources.Class:
         acceptance=format_duration(spec.acceptance_ms),
         grace=format_duration(spec.grace_ms),
         band_bps=spec.band_bps,
+        reference=format_usd(listing.reference) if listing.reference else None,
+        halt=name_of(listing.halt),
+        retired=listing.retired,
     )
 
 
 def command_of(order: Order) -> PlaceAsk | PlaceBid:
-    """The command as it was sent."""
+    """The command as it was sent, with the terms that the order has by now."""
     return _commands.decode(order.command)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateways.client import Exchange, ExchangeError
-from gateways.client.types import Accepts, Ask, Bid, Fill, Lease, Order, UsageReport
+from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, UsageReport
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0."""
@@ -139,7 +139,7 @@ def buy(
         order = await exchange.bid(class_, gpus, max_, duration=for_, min_fill=split or gpus, **terms, **_named(id))
         _show_order(order, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -202,7 +202,7 @@ def sell(
         your own name for the order: with it, sending it again is safe
     """
     if (for_ is None) == (end is None):
-        _fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)
+        fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)
     terms: dict[str, Any] = {
         "start": start,
         "region": region,
@@ -220,17 +220,137 @@ def sell(
         order = await exchange.ask(class_, gpus, price, end=end or f"now+{for_}", **terms, **_named(id))
         _show_order(order, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
-def cancel(order_id: str, /, *, access: Access = HERE) -> None:
-    """End what is unsold of an order; its leases stay."""
+def amend(
+    order_id: str,
+    /,
+    *,
+    gpus: int | None = None,
+    price: str | None = None,
+    for_: Annotated[str | None, Parameter(name="--for")] = None,
+    start: list[str] | None = None,
+    end: str | None = None,
+    split: int | None = None,
+    min_duration: str | None = None,
+    lot: int | None = None,
+    tif: str | None = None,
+    expire: str | None = None,
+    id: str | None = None,
+    access: Access = HERE,
+) -> None:
+    """Give an open order new terms. What is not said stays; fewer GPUs alone keep its place in the queue.
+
+    Parameters
+    ----------
+    gpus
+        in all, those included that it has traded; no more than those ends it
+    price
+        dollars per GPU-hour: of a bid at the most, of an ask at the least
+    for_
+        of a bid: how long, like 24h
+    start
+        from when (RFC 3339, or like now+6h); of a bid up to 32 times, the best first
+    end
+        of an ask: until when
+    split
+        of a bid: take them so many at a time
+    min_duration
+        of an ask: the shortest lease
+    lot
+        of an ask: a fill takes a multiple of it
+    tif
+        gtc, or gtd with --expire
+    expire
+        when it leaves
+    id
+        your own name for this amend: with it, sending it again is safe
+    """
+    terms = {
+        "quantity": gpus,
+        "price": price,
+        "duration": for_,
+        "start": start[0] if start and len(start) == 1 else None,
+        "starts": start if start and len(start) > 1 else None,
+        "end": end,
+        "min_fill": split,
+        "min_duration": min_duration,
+        "lot": lot,
+        "time_in_force": tif,
+        "expire_at": expire,
+        "amend_id": id,
+    }
+    stated = {name: term for name, term in terms.items() if term is not None}
+    if not stated.keys() - {"amend_id"}:
+        fail("say what is to change: see cx amend --help", USAGE)
 
     async def call(exchange: Exchange) -> None:
-        _show_order(await exchange.cancel(order_id), access)
+        _show_order(await exchange.amend(order_id, **stated), access)
 
-    _run(call, access)
+    run(call, access)
+
+
+@app.command
+def cancel(
+    order_id: str | None = None,
+    /,
+    *,
+    id: str | None = None,
+    all: bool = False,
+    class_: ClassOption = None,
+    access: Access = HERE,
+) -> None:
+    """End what is unsold of an order, or of all; leases stay.
+
+    Parameters
+    ----------
+    id
+        your own name for the order, instead of its id
+    all
+        all your open orders
+    class_
+        with --all, in this class alone
+    """
+    if (order_id is not None) + (id is not None) + all != 1:
+        fail("say which: an order's id, --id with your own name for it, or --all", USAGE)
+    if class_ is not None and not all:
+        fail("--class goes with --all", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        if all:
+            show_one(await exchange.cancel_all(class_), access)
+        elif id is not None:
+            _show_order(await exchange.cancel_named(id), access)
+        else:
+            _show_order(await exchange.cancel(order_id or ""), access)
+
+    run(call, access)
+
+
+@app.command(name="dead-man")
+def dead_man(
+    seconds: int | None = None, /, *, until: str | None = None, off: bool = False, access: Access = HERE
+) -> None:
+    """Cancel all your open orders after so many seconds, unless you say so again before.
+
+    Parameters
+    ----------
+    until
+        a moment (RFC 3339, or like now+6h) instead of seconds
+    off
+        switch it off
+    """
+    if (seconds is not None) + (until is not None) + off != 1:
+        fail("say when: seconds, --until, or --off", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        armed = exchange.disarm_dead_man() if off else exchange.arm_dead_man(seconds=seconds, until=until)
+        state = await armed
+        show(state, ("",), [(f"all open orders end at {state.until}" if state.until else "off",)], access)
+
+    run(call, access)
 
 
 @app.command
@@ -240,7 +360,7 @@ def order(order_id: str, /, *, access: Access = HERE) -> None:
     async def call(exchange: Exchange) -> None:
         _show_order(await exchange.order(order_id), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -256,9 +376,9 @@ def orders(*, status: str | None = None, class_: ClassOption = None, limit: int 
     async def call(exchange: Exchange) -> None:
         found = await exchange.orders(status=status, class_id=class_, limit=limit)
         columns = ("order", "side", "class", "GPUs", "filled", "$/GPU-h", "window", "status")
-        _show(found, columns, (_order_row(each) for each in found), access)
+        show(found, columns, (_order_row(each) for each in found), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 # The market
@@ -270,10 +390,13 @@ def classes(*, access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         found = await exchange.classes()
-        rows = ((c.class_id, c.accelerator, str(c.memory_gb), c.form_factor, c.tick) for c in found)
-        _show(found, ("class", "accelerator", "GB", "form", "tick $"), rows, access)
+        rows = (
+            (c.class_id, c.accelerator, str(c.memory_gb), c.form_factor, c.tick, c.reference or "", _class_state(c))
+            for c in found
+        )
+        show(found, ("class", "accelerator", "GB", "form", "tick $", "reference $", ""), rows, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -303,9 +426,9 @@ def book(
         asks = [("ask", level.price, str(level.quantity), str(level.orders)) for level in reversed(found.asks)]
         bids = [("bid", level.price, str(level.quantity), str(level.orders)) for level in found.bids]
         title = f"{found.class_id}, {found.duration} from {found.start}"
-        _show(found, ("side", "$/GPU-h", "GPUs", "orders"), [*asks, *bids], access, title)
+        show(found, ("side", "$/GPU-h", "GPUs", "orders"), [*asks, *bids], access, title)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -339,7 +462,7 @@ def fills(
         for fill in newest:
             _line(fill, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -347,9 +470,9 @@ def status(*, access: Access = HERE) -> None:
     """Show how the exchange is: its clock and its figures."""
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.status(), access)
+        show_one(await exchange.status(), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 # Leases and money
@@ -378,9 +501,9 @@ def leases(
         found = await exchange.leases(role=as_, state=state, class_id=class_, limit=limit)
         money = "charged $" if as_ == "buyer" else "earned $"
         columns = ("lease", "class", "GPUs", "$/GPU-h", "from", "until", "state", money, "connection")
-        _show(found, columns, (_lease_row(each) for each in found), access)
+        show(found, columns, (_lease_row(each) for each in found), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -388,9 +511,9 @@ def deliver(lease_id: str, connection: str, /, *, access: Access = HERE) -> None
     """As its supplier, hand a lease's machines over: how to reach them, for the buyer alone."""
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.deliver(lease_id, connection), access)
+        show_one(await exchange.deliver(lease_id, connection), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -398,9 +521,9 @@ def accept(lease_id: str, /, *, access: Access = HERE) -> None:
     """As its buyer, accept a delivery: billing starts, though never before the lease does."""
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.accept(lease_id), access)
+        show_one(await exchange.accept(lease_id), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -419,10 +542,10 @@ def meter(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, 
     async def call(exchange: Exchange) -> None:
         (answer,) = await exchange.report_usage([report])
         if answer.error is not None:
-            _fail(answer.error.message, REFUSED)
-        _show_one(answer, access)
+            fail(answer.error.message, REFUSED)
+        show_one(answer, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -432,9 +555,9 @@ def usage(lease_id: str, /, *, limit: int = 50, access: Access = HERE) -> None:
     async def call(exchange: Exchange) -> None:
         found = await exchange.usage(lease_id, limit=limit)
         rows = ((str(u.sequence), str(u.gpu_ms), "yes" if u.final else "", u.reported_at) for u in found)
-        _show(found, ("sequence", "GPU-ms in all", "final", "reported"), rows, access)
+        show(found, ("sequence", "GPU-ms in all", "final", "reported"), rows, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -442,9 +565,9 @@ def balance(*, access: Access = HERE) -> None:
     """Show your account's money."""
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.balance(), access)
+        show_one(await exchange.balance(), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @app.command
@@ -455,7 +578,7 @@ def deposit(account_id: str, amount: str, /, *, reference: str, access: Access =
         await exchange.deposit(account_id, amount, reference=reference)
         print(f"{amount} USD are in for {account_id}")
 
-    _run(call, access)
+    run(call, access)
 
 
 # Accounts and keys
@@ -472,9 +595,9 @@ def create_account(name: str, /, *, scopes: str = "read,trade", access: Access =
     """
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.create_account(name, scopes=scopes.split(",")), access)
+        show_one(await exchange.create_account(name, scopes=scopes.split(",")), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @accounts.command(name="list")
@@ -483,9 +606,9 @@ def list_accounts(*, limit: int = 50, access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         found = await exchange.accounts(limit=limit)
-        _show(found, ("account", "name", "created"), ((a.account_id, a.name, a.created_at) for a in found), access)
+        show(found, ("account", "name", "created"), ((a.account_id, a.name, a.created_at) for a in found), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @keys.command(name="create")
@@ -499,9 +622,9 @@ def create_key(*, scopes: str, label: str = "", account: str = "me", access: Acc
     """
 
     async def call(exchange: Exchange) -> None:
-        _show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account), access)
+        show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account), access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @keys.command(name="list")
@@ -511,9 +634,9 @@ def list_keys(*, account: str = "me", access: Access = HERE) -> None:
     async def call(exchange: Exchange) -> None:
         found = await exchange.keys(account_id=account)
         rows = ((str(k.key_id), k.prefix, k.label, ",".join(k.scopes), "revoked" if k.revoked else "") for k in found)
-        _show(found, ("key", "prefix", "label", "scopes", ""), rows, access)
+        show(found, ("key", "prefix", "label", "scopes", ""), rows, access)
 
-    _run(call, access)
+    run(call, access)
 
 
 @keys.command(name="revoke")
@@ -524,13 +647,13 @@ def revoke_key(key_id: int, /, *, account: str = "me", access: Access = HERE) ->
         await exchange.revoke_key(key_id, account_id=account)
         print(f"key {key_id} is revoked")
 
-    _run(call, access)
+    run(call, access)
 
 
 # How it runs and shows
 
 
-def _run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
+def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
     url, key = _address(access)
 
     async def calling() -> None:
@@ -541,7 +664,7 @@ def _run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(calling())
     except ExchangeError as error:
-        _fail(str(error), UNREACHABLE if error.status is None else REFUSED)
+        fail(str(error), UNREACHABLE if error.status is None else REFUSED)
 
 
 def _address(access: Access) -> tuple[str, str]:
@@ -553,11 +676,11 @@ def _address(access: Access) -> tuple[str, str]:
         try:
             saved = json.loads(file.read_text())
         except (OSError, ValueError) as error:
-            _fail(f"{file} cannot be read: {error}", USAGE)
+            fail(f"{file} cannot be read: {error}", USAGE)
     return url or saved.get("url", DEFAULT_URL), key or saved.get("key", "")
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int) -> NoReturn:
     print(f"cx: {message}", file=sys.stderr)
     sys.exit(code)
 
@@ -566,7 +689,7 @@ def _named(client_order_id: str | None) -> dict[str, Any]:
     return {} if client_order_id is None else {"client_order_id": client_order_id}
 
 
-def _show(
+def show(
     found: object, columns: Sequence[str], rows: Iterable[Sequence[str]], access: Access, title: str | None = None
 ) -> None:
     if access.json:
@@ -581,9 +704,9 @@ def _show(
     Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
 
 
-def _show_one(found: Any, access: Access) -> None:
+def show_one(found: Any, access: Access) -> None:
     shown = ((name, _text(value)) for name, value in msgspec.to_builtins(found).items())
-    _show(found, ("", ""), [(name, text) for name, text in shown if text], access)
+    show(found, ("", ""), [(name, text) for name, text in shown if text], access)
 
 
 def _show_order(order: Order, access: Access) -> None:
@@ -592,11 +715,11 @@ def _show_order(order: Order, access: Access) -> None:
         return
     fields = msgspec.to_builtins(order)
     del fields["fills"]
-    _show_one(fields, access)
+    show_one(fields, access)
     fills = order.fills or []
     rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
     if fills:
-        _show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
+        show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
 
 
 def _text(value: object) -> str:
@@ -624,6 +747,12 @@ def _order_row(order: Bid | Ask) -> Sequence[str]:
         side, window = "ask", f"{order.start} to {order.end}"
     quantities = str(order.quantity), str(order.filled)
     return order.order_id or "", side, order.class_id, *quantities, order.price, window, order.status
+
+
+def _class_state(found: Class) -> str:
+    if found.retired:
+        return "retired"
+    return "" if found.halt == "none" else f"halted ({found.halt})"
 
 
 def _lease_row(lease: Lease) -> Sequence[str]:

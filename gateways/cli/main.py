@@ -1,8 +1,9 @@
-"""`cx`: the commands of who trades are in `commands.py`; those of who runs an exchange in `operate.py`, which is loaded
-only when one of them is called, so that the others start at once."""
+"""`cx`: the commands of who trades are in `commands.py`, those of an exchange's admin in `admin.py`; those of who runs
+one in `operate.py`, which is loaded only when one of them is called, so that the others start at once."""
 
 import cyclopts
 
+from gateways.cli import admin
 from gateways.cli.commands import app
 
 PROCESSES = "One process of an exchange on Kafka, each alone"
@@ -10,6 +11,7 @@ PROCESSES = "One process of an exchange on Kafka, each alone"
 dev = cyclopts.App(name="dev", help="For developing on this machine.")
 dev.command("gateways.cli.operate:kafka", help="Run a Kafka broker of one's own.")
 app.command(dev)
+app.command(admin.app)
 app.command("gateways.cli.operate:up", help="Run a whole exchange in one process.")
 app.command("gateways.cli.operate:play", help="Run an exchange and play a market on it.")
 app.command("gateways.cli.operate:audit", help="Prove that the money adds up and that all of it agrees.")

@@ -20,17 +20,23 @@ from msgspec import Struct
 
 from gateways.client.types import (
     Account,
+    AllCancelled,
     Ask,
     Balance,
     Bid,
     Book,
     Class,
+    ClassHalt,
+    DeadMan,
     Deposit,
     Fill,
     Key,
+    Kill,
     Lease,
+    Limits,
     Order,
     OrderFill,
+    Reference,
     Refusal,
     Status,
     Usage,
@@ -146,9 +152,34 @@ class Exchange:
         }
         return await self._call("POST", "/v1/asks", Ask, body=body)
 
+    async def amend(self, order_id: str, **terms: Terms) -> Order:
+        """Gives an open order new terms, by their names in PATCH /v1/orders; the others stay as they are.
+
+        Less `quantity` alone keeps its place in the queue. The answer is the order as it stands then.
+        """
+        body = {"amend_id": secrets.token_hex(16), **terms}
+        return _orders.decode(await self._call("PATCH", f"/v1/orders/{_part(order_id)}", msgspec.Raw, body=body))
+
     async def cancel(self, order_id: str) -> Order:
         """Ends what is unsold of an order. The answer is the order as it stands then."""
         return await self._order("DELETE", f"/v1/orders/{_part(order_id)}")
+
+    async def cancel_named(self, client_order_id: str) -> Order:
+        """Likewise of the order with this client_order_id."""
+        return await self._order("DELETE", f"/v1/orders/by-client-id/{_part(client_order_id)}")
+
+    async def cancel_all(self, class_id: str | None = None) -> AllCancelled:
+        """Ends what is unsold of all open orders, in one class or in all."""
+        return await self._call("DELETE", "/v1/orders", AllCancelled, query={"class": class_id})
+
+    async def arm_dead_man(self, *, seconds: int | None = None, until: str | None = None) -> DeadMan:
+        """Cancels all open orders then, in all classes, unless it is armed anew before: say one of the two."""
+        body = {"seconds": seconds} if until is None else {"until": until}
+        return await self._call("PUT", "/v1/dead-man", DeadMan, body=body)
+
+    async def disarm_dead_man(self) -> DeadMan:
+        """Switches that off."""
+        return await self._call("DELETE", "/v1/dead-man", DeadMan)
 
     async def order(self, order_id: str) -> Order:
         """An own order."""
@@ -158,9 +189,16 @@ class Exchange:
         """The own order with this client_order_id."""
         return await self._order("GET", f"/v1/orders/by-client-id/{_part(client_order_id)}")
 
-    async def orders(self, *, status: str | None = None, class_id: str | None = None, limit: int = 100) -> list[Order]:
+    async def orders(
+        self,
+        *,
+        status: str | None = None,
+        class_id: str | None = None,
+        side: str | None = None,
+        limit: int = 100,
+    ) -> list[Order]:
         """Own orders, newest first."""
-        return await self._list("/v1/orders", Order, limit, {"status": status, "class": class_id})
+        return await self._list("/v1/orders", Order, limit, {"status": status, "class": class_id, "side": side})
 
     # Leases
 
@@ -255,6 +293,33 @@ class Exchange:
             **terms,
         }
         return await self._call("POST", "/v1/classes", Class, body=body, repeatable=False)
+
+    async def change_class(self, class_id: str, **terms: Terms) -> Class:
+        """New terms for orders to come, by their names in PATCH /v1/classes; the others stay. For an admin."""
+        return await self._call("PATCH", f"/v1/classes/{_part(class_id)}", Class, body=terms)
+
+    async def retire_class(self, class_id: str) -> Class:
+        """Closes a class's book for ever: its orders are cancelled. For an admin."""
+        return await self._call("DELETE", f"/v1/classes/{_part(class_id)}", Class)
+
+    async def set_reference(self, class_id: str, price: str) -> Reference:
+        """Sets the price around which a class's band lies. For an admin."""
+        return await self._call("PUT", f"/v1/classes/{_part(class_id)}/reference", Reference, body={"price": price})
+
+    async def halt(self, mode: str, class_id: str | None = None) -> list[ClassHalt]:
+        """Halts (`full`, `no_new`) or resumes (`none`) a class, or all: how each is then. For an admin."""
+        return (await self._call("PUT", "/v1/halt", _Halts, body={"mode": mode, "class": class_id})).classes
+
+    async def kill(self, account_id: str, *, on: bool) -> Kill:
+        """The kill switch: on ends all open orders of the account, and refuses what it sends. For an admin."""
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/kill", Kill, body={"on": on})
+
+    async def set_limits(
+        self, account_id: str, *, open_orders: int = 0, notional: str = "0", quantity: int = 0
+    ) -> Limits:
+        """What the account may have at most; 0 is no limit. For an admin."""
+        body = {"open_orders": open_orders, "notional": notional, "quantity": quantity}
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/limits", Limits, body=body)
 
     async def book(self, class_id: str, *, start: str = "now", duration: str = "1h", levels: int = 10) -> Book:
         """A class's book for one delivery window."""
@@ -371,6 +436,10 @@ class Exchange:
 class _Page(Struct, Generic[Result]):
     items: list[Result]
     next: str | None
+
+
+class _Halts(Struct):
+    classes: list[ClassHalt]
 
 
 class _UsageAnswers(Struct):

@@ -66,6 +66,42 @@ class Class(Resource):
     acceptance: str
     grace: str
     band_bps: int = 0
+    reference: str | None = None
+    halt: str = "none"
+    """none, no_new, full."""
+    retired: bool = False
+
+
+class Reference(Resource):
+    """A class's reference price, and its band: orders from `low` to `high` are taken."""
+
+    class_id: str
+    price: str
+    low: str
+    high: str
+
+
+class ClassHalt(Resource):
+    """What of a class is halted: none, no_new, full."""
+
+    class_id: str
+    mode: str
+
+
+class Kill(Resource):
+    """Whether an account's kill switch is on."""
+
+    account_id: str
+    on: bool
+
+
+class Limits(Resource):
+    """What an account may have at most, in each partition for itself; 0 is no limit."""
+
+    account_id: str
+    open_orders: int
+    notional: str
+    quantity: int
 
 
 class BookLevel(Resource):
@@ -208,6 +244,19 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 
 
 Order = Bid | Ask
+
+
+class AllCancelled(Resource):
+    """How many orders a cancel of all ended; in every class where `class_id` is None."""
+
+    class_id: str | None
+    orders: int
+
+
+class DeadMan(Resource):
+    """When all open orders are cancelled unless that is put off; None: never."""
+
+    until: str | None
 
 
 class Lease(Resource):

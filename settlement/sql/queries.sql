@@ -67,6 +67,12 @@ FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
 -- name: place
 SELECT answer, cash, known FROM place_intents($1::orders[]);
 
+-- name: place_amend
+SELECT answer, cash, known FROM place_amend($1::amends, $2);
+
+-- name: amendment
+SELECT * FROM amends WHERE account = $1 AND client_order_id = $2;
+
 -- name: order
 SELECT * FROM orders WHERE account = $1 AND order_id = $2;
 
@@ -77,7 +83,7 @@ SELECT * FROM orders WHERE account = $1 AND client_order_id = $2;
 SELECT * FROM orders
 WHERE account = $1 AND order_id IS NOT NULL
     AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR class_id = $3)
-    AND ($4::bigint IS NULL OR order_id < $4)
+    AND ($4::bigint IS NULL OR order_id < $4) AND ($6::smallint IS NULL OR side = $6)
 ORDER BY order_id DESC LIMIT $5;
 
 -- name: classes
@@ -160,6 +166,15 @@ SELECT * FROM orders WHERE order_id = ANY ($3::bigint[]);
 -- name: intents_due
 SELECT * FROM orders WHERE status = 'sent' AND partition = $1 AND not_after < $2 ORDER BY not_after LIMIT $3;
 
+-- name: amends_named
+SELECT amends.* FROM amends JOIN unnest($1::bigint[], $2::text[]) AS named (account, client_order_id)
+    USING (account, client_order_id)
+UNION
+SELECT * FROM amends WHERE status = 'sent' AND order_id = ANY ($3::bigint[]);
+
+-- name: amends_due
+SELECT * FROM amends WHERE status = 'sent' AND partition = $1 AND not_after < $2 ORDER BY not_after LIMIT $3;
+
 -- name: leases_named
 SELECT leases.* FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index)
     USING (position, fill_index);
@@ -192,19 +207,33 @@ SELECT account, balance - reserved FROM ledger_accounts WHERE id = ANY ($1::bigi
 -- Settlement: what a batch writes.
 
 -- name: save_classes
-INSERT INTO classes SELECT * FROM unnest($1::classes[])
+INSERT INTO classes (class_id, partition, spec) SELECT * FROM unnest($1::text[], $2::integer[], $3::bytea[])
 ON CONFLICT (class_id) DO UPDATE SET spec = excluded.spec, partition = excluded.partition;
+
+-- name: save_class_states
+UPDATE classes SET
+    retired = classes.retired OR new.retired,
+    halt = coalesce(new.halt, classes.halt),
+    reference = coalesce(new.reference, classes.reference)
+FROM unnest($1::text[], $2::boolean[], $3::smallint[], $4::bigint[]) AS new (class_id, retired, halt, reference)
+WHERE classes.class_id = new.class_id;
 
 -- name: add_orders
 INSERT INTO orders SELECT * FROM unnest($1::orders[]);
 
 -- name: save_orders
 UPDATE orders SET
-    order_id = new.order_id, status = new.status, price = new.price, duration = new.duration, fee_bps = new.fee_bps,
+    order_id = new.order_id, command = new.command, status = new.status, price = new.price, duration = new.duration,
+    fee_bps = new.fee_bps,
     filled = new.filled, remaining = new.remaining, held = new.held, reason = new.reason, refusal = new.refusal,
     refusal_args = new.refusal_args, created_at = new.created_at
 FROM unnest($1::orders[]) AS new
 WHERE (orders.account, orders.client_order_id) = (new.account, new.client_order_id);
+
+-- name: save_amends
+UPDATE amends SET status = new.status, held = new.held, refusal = new.refusal, refusal_args = new.refusal_args
+FROM unnest($1::amends[]) AS new
+WHERE (amends.account, amends.client_order_id) = (new.account, new.client_order_id);
 
 -- name: add_leases
 INSERT INTO leases SELECT * FROM unnest($1::leases[]);
@@ -287,7 +316,10 @@ ORDER BY 1 LIMIT $1;
 
 -- name: audit_reserves
 WITH sent AS (
-    SELECT account, sum(held) AS held FROM orders WHERE held > 0 AND status = 'sent' GROUP BY account
+    SELECT account, sum(held) AS held FROM (
+        SELECT account, held FROM orders WHERE held > 0 AND status = 'sent'
+        UNION ALL SELECT account, held FROM amends WHERE held > 0 AND status = 'sent'
+    ) AS intents GROUP BY account
 ), ledger AS (
     SELECT account, reserved FROM ledger_accounts WHERE kind = 'cash'
 )
@@ -307,6 +339,10 @@ FROM (
 ) AS answered
 WHERE held > may_cost OR (held < may_cost AND reason <> 'unfunded')
 ORDER BY account, client_order_id LIMIT $1;
+
+-- name: audit_amends
+SELECT 'what is reserved for the amend ' || account || ' ' || client_order_id AS what, held::text AS found, '0' AS expected
+FROM amends WHERE held > 0 AND status <> 'sent' ORDER BY account, client_order_id LIMIT $1;
 
 -- name: audit_escrows
 SELECT 'the escrow of lease number ' || number AS what, escrow::text AS found, may_cost::text AS expected

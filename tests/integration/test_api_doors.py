@@ -49,6 +49,7 @@ def routes(app: Litestar) -> list[tuple[str, str, HTTPRouteHandler]]:
 def example(path: str) -> str:
     for name, value in (
         ("account_id", "acc_1"),
+        ("class_id", "X"),
         ("key_id", "1"),
         ("order_id", "ord_1"),
         ("client_order_id", "x"),

@@ -90,6 +90,38 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
     standing = await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
     assert (await cx_json("cancel", standing["order_id"], env=buyer))["status"] == "cancelled"
     assert [each["status"] for each in await cx_json("orders", env=buyer)] == ["cancelled", "filled"]
+    mine = await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", "--id", "mine", env=buyer)
+    changes = "--gpus", "4", "--price", "1.10", "--for", "2h", "--start", "now+1h", "--start", "now+2h", "--split", "2"
+    changed = await cx_json("amend", mine["order_id"], *changes, env=buyer)
+    assert (changed["quantity"], changed["price"], changed["duration"]) == (4, "1.10", "2h")
+    assert (len(changed["starts"]), changed["min_fill"], changed["held"]) == (2, 2, "8.80")
+    assert (await cx_json("cancel", "--id", "mine", env=buyer))["status"] == "cancelled"
+    await cx_json("buy", CLASS, "8", "--for", "1h", "--max", "1.00", env=buyer)
+    assert (await cx_json("dead-man", "3600", env=buyer))["until"] is not None
+    assert await cx_json("dead-man", "--off", env=buyer) == {"until": None}
+    assert await cx_json("cancel", "--all", "--class", CLASS, env=buyer) == {"class": CLASS, "orders": 1}
+
+
+async def test_the_exchange_s_own_people_halt_limit_and_close(exchange: Venue) -> None:
+    admin = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+    account = (await cx_json("accounts", "create", "developer", env=admin))["account_id"]
+    assert await cx_json("admin", "halt", CLASS, "--cancels", env=admin) == [{"class": CLASS, "mode": "no_new"}]
+    _, out, _ = await cx("classes", env=admin)
+    assert "halted (no_new)" in out
+    assert await cx_json("admin", "halt", "--all", env=admin) == [{"class": CLASS, "mode": "full"}]
+    assert await cx_json("admin", "resume", CLASS, env=admin) == [{"class": CLASS, "mode": "none"}]
+    assert (await cx_json("admin", "kill", account, env=admin))["on"] is True
+    assert (await cx_json("admin", "revive", account, env=admin))["on"] is False
+    limits = await cx_json("admin", "limits", account, "--orders", "5", "--notional", "100", "--gpus", "8", env=admin)
+    assert limits == {"account_id": account, "open_orders": 5, "notional": "100.00", "quantity": 8}
+    assert (await cx_json("admin", "change-class", CLASS, "--band-bps", "1000", env=admin))["band_bps"] == 1000
+    assert (await cx_json("admin", "reference", CLASS, "2.00", env=admin))["high"] == "2.20"
+    assert (await cx_json("admin", "retire", CLASS, env=admin))["retired"] is True
+    _, out, _ = await cx("classes", env=admin)
+    assert "retired" in out
+    for words in (("halt",), ("resume", CLASS, "--all"), ("change-class", CLASS)):
+        code, _, err = await cx("admin", *words, env=admin)
+        assert (code, "say w" in err) == (USAGE, True), words
 
 
 async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> None:
@@ -101,6 +133,10 @@ async def test_a_refusal_is_one_sentence_and_an_exit_code(exchange: Venue) -> No
         (("balance", "--key", "cx_wrong"), REFUSED, "unknown or revoked"),
         (("balance", "--url", "http://127.0.0.1:9"), UNREACHABLE, "cannot be reached"),
         (("sell", CLASS, "8", "--price", "2.60"), USAGE, "say how long"),
+        (("dead-man", "5", "--off"), USAGE, "say when"),
+        (("amend", "ord_1"), USAGE, "say what is to change"),
+        (("amend", "ord_1", "--gpus", "4"), REFUSED, "there is no order ord_1"),
+        (("cancel", "ord_1", "--all"), USAGE, "say which"),
         (("buy", CLASS, "eight", "--for", "24h", "--max", "2.60"), USAGE, "eight"),
         (("buy", CLASS), USAGE, ""),
         (("no-such-command",), USAGE, ""),

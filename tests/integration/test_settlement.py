@@ -7,12 +7,13 @@ import asyncpg
 import msgspec
 import pytest
 
-from schemas import units
+from schemas import codec, units
 from schemas.commands import HaltMode, PlaceBid, Side
 from schemas.events import (
     AllCancelled,
     Cancelled,
     CancelReason,
+    ClassChanged,
     ClassRetired,
     DeadManChanged,
     Duplicate,
@@ -30,12 +31,23 @@ from schemas.events import (
 )
 from schemas.instructions import Accept, Deliver, Deposit, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import Account, CloseReason, Lease, LeaseState, Order, OrderStatus, Placed, PlaceStatus
+from schemas.store import (
+    Account,
+    AmendStatus,
+    CloseReason,
+    Lease,
+    LeaseState,
+    Listing,
+    Order,
+    OrderStatus,
+    Placed,
+    PlaceStatus,
+)
 from schemas.units import HOUR_MS, MINUTE_MS
 from settlement import database, service
 from settlement.audit import audit
 from settlement.store import Store
-from tests.settling import SPEC, Market, ScriptedLog, accepted, amended, ask_of, bid_of, fill_of, settling
+from tests.settling import SOON_S, SPEC, Market, ScriptedLog, accepted, amended, ask_of, bid_of, fill_of, settling
 
 PRICE, LIMIT, FEE_BPS = 2_499_997, 2_611_113, 133
 QUANTITY, HOURS = 3, 2
@@ -356,6 +368,112 @@ async def test_what_comes_in_one_batch_is_settled_as_if_it_came_one_by_one(
     assert (order.status, order.filled, order.left, order.held) == (OrderStatus.OPEN, 4, 7, 0)
 
 
+async def test_an_amend_that_can_cost_more_holds_the_difference_before_it_is_sent(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    """And enough of it, whatever the bid fills on its old terms before: here all but one GPU, dearer than the new."""
+    start, hours = market.log.time, 2
+    ask = await market.accept(ask_of(seller, LIMIT, 9, start))
+    old, new = bid_of(buyer, LIMIT, 3, hours, start), bid_of(buyer, 1_000_001, 30, hours, start)
+    bid = await placed(market, old)
+    before = await order_of(market, buyer, bid)
+    made = await market.intend_amend(before, new)
+    further = units.hold(1_000_001, 30 - 3, hours * HOUR_MS, FEE_BPS) + 1
+    assert (made.status, made.amendment and made.amendment.hold) == (PlaceStatus.NEW, further)
+    assert (await market.store.balance(buyer.id)).cash == MONEY - before.held - further
+    place = market.next_place
+    fill = fill_of(place, ask, buyer, seller, price=LIMIT, quantity=2, start=start, hours=hours, left=1)
+    fill = msgspec.structs.replace(fill, bid_id=bid)
+    await market.execute_all([fill], [amended(bid, new, filled=2)])
+    order = await order_of(market, buyer, bid)
+    assert (order.left, order.held, order.reason) == (28, units.hold(1_000_001, 28, hours * HOUR_MS, FEE_BPS), "")
+    assert codec.decode_command(order.command) == msgspec.structs.replace(new, not_after=old.not_after)
+    amendment = await market.store.amendment(buyer.id, "amend")
+    assert amendment is not None
+    assert (amendment.status, amendment.hold) == (AmendStatus.DONE, 0)
+
+
+async def test_what_an_amend_held_goes_back_when_it_is_refused_or_never_comes(market: Market, buyer: Account) -> None:
+    bid = bid_of(buyer, LIMIT, 2, 1, market.log.time)
+    place = await placed(market, bid)
+    order = await order_of(market, buyer, place)
+    balance = await market.store.balance(buyer.id)
+    dearer = bid_of(buyer, LIMIT + 100, 2, 1, market.log.time)
+    assert (await market.intend_amend(order, dearer, name="refused")).status is PlaceStatus.NEW
+    assert (await market.store.balance(buyer.id)).held > balance.held
+    await market.execute(Rejected(buyer.id, "refused", Refusal.HALTED, (SPEC.class_id,)))
+    assert await market.store.balance(buyer.id) == balance
+    refused = await market.store.amendment(buyer.id, "refused")
+    assert refused is not None
+    assert (refused.status, refused.refusal, refused.refusal_args) == (
+        AmendStatus.REJECTED,
+        Refusal.HALTED,
+        (SPEC.class_id,),
+    )
+    await market.execute(Rejected(buyer.id, "refused", Refusal.STALE, (2, 1)))  # a late copy of it
+    assert await market.store.amendment(buyer.id, "refused") == refused
+
+    assert (await market.intend_amend(order, dearer, name="lost")).status is PlaceStatus.NEW
+    market.log.time = dearer.not_after
+    await market.execute(Ticked())
+    assert (await market.store.balance(buyer.id)).held > balance.held
+    market.log.time = dearer.not_after + 1
+    await market.execute(Ticked())
+    assert await market.store.balance(buyer.id) == balance
+    lost = await market.store.amendment(buyer.id, "lost")
+    assert lost is not None
+    assert (lost.status, lost.refusal, lost.hold) == (AmendStatus.LOST, None, 0)
+    assert await order_of(market, buyer, place) == order
+
+
+async def test_one_amend_of_an_order_at_a_time_and_only_of_the_terms_that_it_has(
+    market: Market, buyer: Account
+) -> None:
+    now = market.log.time
+    place = await placed(market, bid_of(buyer, LIMIT, 2, 1, now))
+    order = await order_of(market, buyer, place)
+    dearer = [bid_of(buyer, LIMIT + 100 * number, 2, 1, now) for number in range(1, 21)]
+    answers = await asyncio.gather(*(market.intend_amend(order, each, name=str(each.price)) for each in dearer))
+    statuses = [answer.status for answer in answers]
+    assert (statuses.count(PlaceStatus.NEW), statuses.count(PlaceStatus.BUSY)) == (1, 19)
+    sent = dearer[statuses.index(PlaceStatus.NEW)]
+    assert (await market.intend_amend(order, sent, name=str(sent.price))).status is PlaceStatus.REPLAY
+    assert (await market.intend_amend(order, dearer[0], name=str(sent.price + 1))).status is PlaceStatus.BUSY
+    other = msgspec.structs.replace(sent, quantity=3)
+    assert (await market.intend_amend(order, other, name=str(sent.price))).status is PlaceStatus.CONFLICT
+    await market.amend(place, sent)
+    assert (await market.intend_amend(order, dearer[0], name="late")).status is PlaceStatus.BUSY
+    assert await market.store.amendment(buyer.id, "late") is None
+    order = await order_of(market, buyer, place)
+    too_dear = bid_of(buyer, MONEY, 2, 1, now)
+    assert (await market.intend_amend(order, too_dear, name="too dear")).status is PlaceStatus.NO_FUNDS
+    assert (await market.intend_amend(order, dearer[0], name="in time")).status is PlaceStatus.NEW
+    await market.execute(Cancelled(place, buyer.id, CancelReason.AMENDED, 2))
+    assert (await market.store.balance(buyer.id)).cash == MONEY
+    assert (await market.intend_amend(order, dearer[0], name="over")).status is PlaceStatus.BUSY
+
+
+async def test_settlement_never_waits_for_cash_while_it_has_an_amend_s_row(
+    market: Market, buyer: Account, dsn: str
+) -> None:
+    """A gateway waits for that row with its account's cash locked: both would wait for ever."""
+    bid = bid_of(buyer, LIMIT, 2, 1, market.log.time)
+    order = await order_of(market, buyer, await placed(market, bid))
+    await market.intend_amend(order, bid_of(buyer, LIMIT + 100, 2, 1, market.log.time))
+    gateway = await asyncpg.connect(dsn)
+    try:
+        async with gateway.transaction():
+            await gateway.fetch("SELECT 1 FROM ledger_accounts WHERE account = $1 FOR NO KEY UPDATE", buyer.id)
+            settled = asyncio.create_task(market.execute(Rejected(buyer.id, "amend", Refusal.HALTED)))
+            async with asyncio.timeout(SOON_S):
+                while not await gateway.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - it says so to nobody
+                    await asyncio.sleep(0.01)
+            await gateway.fetch("SELECT 1 FROM amends FOR UPDATE NOWAIT")
+        await settled
+    finally:
+        await gateway.close()
+
+
 @pytest.mark.parametrize("reason", CancelReason)
 async def test_every_reason_to_cancel_ends_the_order_and_gives_its_hold_back(
     market: Market, buyer: Account, seller: Account, reason: CancelReason
@@ -407,19 +525,28 @@ async def test_what_does_not_concern_money_changes_nothing(market: Market, buyer
         Duplicate(buyer.id, "resting", bid),
         Returned(lease.id, lease.ask_id, seller.id, *window),
         Withdrawn(lease.id, lease.ask_id, seller.id, *window),
-        HaltChanged(SPEC.class_id, HaltMode.FULL),
         KillChanged(buyer.id, True),
         DeadManChanged(buyer.id, market.log.time + HOUR_MS),
         AllCancelled(buyer.id, SPEC.class_id, 0),
-        ReferenceChanged(SPEC.class_id, PRICE, PRICE - 100, PRICE + 100),
         LimitsChanged(buyer.id, 1, 1, 1),
         RulesChanged(1),
-        ClassRetired(SPEC.class_id),
         Rejected(buyer.id, "", Refusal.HALTED, (SPEC.class_id,)),
         Rejected(buyer.id, "resting", Refusal.AMEND_INVALID, ("side", "no")),
         Ticked(),
     )
     assert await everything(market, buyer, seller) == before
+
+
+async def test_a_class_stands_as_its_last_events_say(market: Market) -> None:
+    other = msgspec.structs.replace(SPEC, class_id="L40S")
+    await market.execute(ClassChanged(other), ClassRetired(other.class_id))
+    await market.execute(HaltChanged(SPEC.class_id, HaltMode.NO_NEW), HaltChanged(SPEC.class_id, HaltMode.FULL))
+    await market.execute(*(ReferenceChanged(name, PRICE, PRICE, PRICE) for name in (SPEC.class_id, other.class_id)))
+    retired = Listing(other, 0, True, HaltMode.NONE, PRICE)
+    assert await market.store.classes() == [Listing(SPEC, 0, False, HaltMode.FULL, PRICE), retired]
+    changed = msgspec.structs.replace(SPEC, tick=200)
+    await market.execute(ClassChanged(changed), HaltChanged(SPEC.class_id, HaltMode.NONE))
+    assert await market.store.classes() == [Listing(changed, 0, False, HaltMode.NONE, PRICE), retired]
 
 
 async def everything(market: Market, *accounts: Account) -> list[object]:
@@ -592,6 +719,9 @@ CORRUPTIONS = {
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'payable'": "what account",
     "UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'cash'": "the balance of ledger account",
     "UPDATE orders SET held = held + 1 WHERE side = 0": "what is held for order",
+    "UPDATE orders SET price = price + 100 WHERE side = 0": "what is held for order",
+    "UPDATE amends SET held = held + 1 WHERE status = 'sent'": "what of the cash of account",
+    "UPDATE amends SET held = held + 1 WHERE status <> 'sent'": "what is reserved for the amend",
     "UPDATE leases SET charged = charged + 1": "the bill of lease number",
     "UPDATE leases SET used_gpu_ms = used_gpu_ms - 1": "the use of lease number",
     "UPDATE leases SET quantity = quantity + 1": "lease lse_",
@@ -611,7 +741,11 @@ async def test_the_audit_finds_what_was_tampered_with(dsn: str, corruption: str)
             seller = await market.account("seller", fee_bps=FEE_BPS)
             lease = await running(market, buyer, seller)
             resting = await placed(market, bid_of(buyer, LIMIT, 2, 1, log.time, "resting"))
-            await market.amend(resting, bid_of(buyer, LIMIT, 3, 1, log.time))
+            more = bid_of(buyer, LIMIT, 3, 1, log.time)
+            await market.intend_amend(await order_of(market, buyer, resting), more, name="done")
+            await market.amend(resting, more)
+            more = bid_of(buyer, LIMIT, 4, 1, lease.end)
+            await market.intend_amend(await order_of(market, buyer, resting), more, name="on its way")
             await market.accept(bid_of(buyer, MONEY, 2, 1, log.time, "unfunded"))
             log.time = lease.start + HOUR_MS
             await market.report(UsageReport(lease.id, seller.id, 1, 5_000_000))

@@ -1,0 +1,165 @@
+"""`cx admin`: what the exchange's own people do to it while it runs. Each can be said again without harm."""
+
+from typing import Any
+
+import cyclopts
+
+from gateways.cli.commands import HERE, USAGE, Access, fail, run, show, show_one
+from gateways.client import Exchange
+
+app = cyclopts.App(name="admin", help="Halts, limits and classes: for the exchange's own people.")
+
+
+@app.command
+def halt(class_: str | None = None, /, *, all: bool = False, cancels: bool = False, access: Access = HERE) -> None:
+    """Halt a class, or --all: nothing trades, and no order is taken, amended or cancelled.
+
+    Parameters
+    ----------
+    class_
+        like H100-SXM-80GB
+    all
+        every class
+    cancels
+        go on taking cancels, and amends to fewer GPUs
+    """
+    _halt("no_new" if cancels else "full", class_, all, access)
+
+
+@app.command
+def resume(class_: str | None = None, /, *, all: bool = False, access: Access = HERE) -> None:
+    """Let a class, or --all, trade again. One that stays halted has much to match: resume it again.
+
+    Parameters
+    ----------
+    class_
+        like H100-SXM-80GB
+    all
+        every class
+    """
+    _halt("none", class_, all, access)
+
+
+def _halt(mode: str, class_id: str | None, all: bool, access: Access) -> None:
+    if (class_id is None) != all:
+        fail("say which: a class, or --all", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.halt(mode, class_id)
+        show(found, ("class", "halt"), ((each.class_id, each.mode) for each in found), access)
+
+    run(call, access)
+
+
+@app.command
+def kill(account_id: str, /, *, access: Access = HERE) -> None:
+    """Cancel all open orders of an account, and refuse what it sends until `cx admin revive`. Leases stay."""
+    _kill(account_id, True, access)
+
+
+@app.command
+def revive(account_id: str, /, *, access: Access = HERE) -> None:
+    """Switch an account's kill switch off. Nothing comes back."""
+    _kill(account_id, False, access)
+
+
+def _kill(account_id: str, on: bool, access: Access) -> None:
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.kill(account_id, on=on), access)
+
+    run(call, access)
+
+
+@app.command
+def limits(
+    account_id: str,
+    /,
+    *,
+    orders: int = 0,
+    notional: str = "0",
+    gpus: int = 0,
+    access: Access = HERE,
+) -> None:
+    """Limit what an account may have, for orders to come. All limits are set at once; 0 is none.
+
+    Parameters
+    ----------
+    orders
+        open orders
+    notional
+        dollars that its open orders can cost or bring in; needs --orders, too
+    gpus
+        in one order
+    """
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.set_limits(account_id, open_orders=orders, notional=notional, quantity=gpus)
+        show_one(found, access)
+
+    run(call, access)
+
+
+@app.command
+def reference(class_: str, price: str, /, *, access: Access = HERE) -> None:
+    """Set the price around which a class's band lies. Orders that stand stay."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.set_reference(class_, price), access)
+
+    run(call, access)
+
+
+@app.command(name="change-class")
+def change_class(
+    class_: str,
+    /,
+    *,
+    tick: str | None = None,
+    max_price: str | None = None,
+    max_quantity: int | None = None,
+    delivery_due: str | None = None,
+    acceptance: str | None = None,
+    grace: str | None = None,
+    band_bps: int | None = None,
+    access: Access = HERE,
+) -> None:
+    """Give a class new terms, for orders to come. What is not said stays.
+
+    Parameters
+    ----------
+    delivery_due
+        a lease that is not delivered for so long is void, like 15m
+    acceptance
+        silence for so long after delivery is acceptance, like 10m
+    grace
+        late usage counts for so long, like 72h
+    band_bps
+        how far from the reference price an order's may be, in basis points; 0 is no band
+    """
+    terms: dict[str, Any] = {
+        "tick": tick,
+        "max_price": max_price,
+        "max_quantity": max_quantity,
+        "delivery_due": delivery_due,
+        "acceptance": acceptance,
+        "grace": grace,
+        "band_bps": band_bps,
+    }
+    stated = {name: term for name, term in terms.items() if term is not None}
+    if not stated:
+        fail("say what is to change: see cx admin change-class --help", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.change_class(class_, **stated), access)
+
+    run(call, access)
+
+
+@app.command
+def retire(class_: str, /, *, access: Access = HERE) -> None:
+    """Close a class's book for ever: its orders are cancelled, its leases stay, its name is not used again."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.retire_class(class_), access)
+
+    run(call, access)
