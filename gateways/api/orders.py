@@ -406,11 +406,13 @@ def meaning(body: resources.NewBid | resources.NewAsk | resources.NewTerms) -> b
     """A digest of what the caller wrote, defaults filled in: equal for the same order sent again.
 
     A field that came later counts only where it says something: an order that was sent before it is still the same.
+    Of an amend only what it states counts.
     """
     content = msgspec.to_builtins(body)
-    for name in LATER_FIELDS:
-        if not content.get(name):
-            content.pop(name, None)
+    if isinstance(body, resources.NewTerms):
+        content = {name: value for name, value in content.items() if value is not None}
+    else:
+        content = {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
     return hashlib.sha256(_digest_form.encode((type(body).__name__, content))).digest()
 
 

@@ -15,6 +15,7 @@ from schemas.store import Account, Order, OrderStatus
 from schemas.units import HOUR_MS, MINUTE_MS, hold
 
 ASK = NewAsk("H100-SXM-80GB", 64, "2.50", "now+720h", client_order_id="a-1")
+AMEND = NewTerms(price="2.70", amend_id="dearer")
 BID = NewBid("H100-SXM-80GB", 8, "2.60", "24h", 8, client_order_id="b-1")
 
 
@@ -23,10 +24,11 @@ BID = NewBid("H100-SXM-80GB", 8, "2.60", "24h", 8, client_order_id="b-1")
     [
         (ASK, "7fb19d06048af7ba065d1d265cef0c24115756a0676a405cbdc0c3107e6c5bdb"),
         (BID, "f422245857747d616d8b95e3aab9ea0e32816db13857ea8044849183b6a77744"),
+        (AMEND, "a3a22c5b06eb68da404580ffffc66388f9a704f4a8ad3e9f52c625e5406e8fd5"),
     ],
 )
 def test_an_order_sent_before_there_were_further_fields_is_the_same_order_still(
-    order: NewAsk | NewBid, digest: str
+    order: NewAsk | NewBid | NewTerms, digest: str
 ) -> None:
     assert meaning(order).hex() == digest
 
@@ -34,6 +36,7 @@ def test_an_order_sent_before_there_were_further_fields_is_the_same_order_still(
 def test_a_field_that_came_later_tells_orders_apart_where_it_says_something() -> None:
     assert meaning(msgspec.structs.replace(ASK, display=8)) != meaning(ASK)
     assert meaning(msgspec.structs.replace(ASK, display=8)) != meaning(msgspec.structs.replace(ASK, display=9))
+    assert meaning(msgspec.structs.replace(AMEND, display=0)) != meaning(AMEND)
 
 
 def bid(quantity: int, price: int, minutes: int, fee_bps: int) -> PlaceBid:
