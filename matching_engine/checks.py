@@ -35,7 +35,9 @@ MAX_OPEN_ORDERS = 10_000
 MAX_NOTIONAL = 1 << 62
 MAX_INDEX = (1 << 31) - 1
 """Of a fill among its command's."""
-_ALL_REGIONS = sum(1 << region for region in Region if region is not Region.UNSPECIFIED)
+_LAST_START_MS = MAX_TIME_MS - MAX_WINDOW_MS
+_OTHER_REGIONS = ~sum(1 << region for region in Region if region is not Region.UNSPECIFIED)
+"""All bits that are no region's."""
 
 GTC, GTD, IOC, FOK = TimeInForce
 
@@ -96,15 +98,18 @@ def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int)
     if not GRID_MS <= duration <= MAX_WINDOW_MS or duration % GRID_MS:
         return Refusal.DURATION_OUT_OF_RANGE, (duration, MAX_WINDOW_MS)
     count = len(bid.starts)
-    if not 1 <= count <= MAX_STARTS or (count > 1 and len(set(bid.starts)) != count):
+    if count != 1 and (not 1 < count <= MAX_STARTS or len(set(bid.starts)) != count):
         return Refusal.START_COUNT_OUT_OF_RANGE, (count, MAX_STARTS)
+    latest = 0
     for start in starts:
-        if not 0 <= start <= MAX_TIME_MS - MAX_WINDOW_MS:
+        if not 0 <= start <= _LAST_START_MS:
             return Refusal.TIME_OUT_OF_RANGE, ("starts", start)
         if start % GRID_MS:
             return Refusal.WINDOW_OFF_GRID, ("starts", start)
-    if max(starts) < now:
-        return Refusal.WINDOW_PAST, ("starts", max(starts), now)
+        if start > latest:
+            latest = start
+    if latest < now:
+        return Refusal.WINDOW_PAST, ("starts", latest, now)
     if bid.market and bid.time_in_force is not IOC and bid.time_in_force is not FOK:
         return Refusal.MARKET_RESTS, ()
     return _check_accepts(bid.accepts)
@@ -193,7 +198,7 @@ def check_extend(extend: Extend, spec: ClassSpec, now: int) -> Refused | None:
 
 def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refused | None:
     """What asks and bids have in common."""
-    price, quantity = order.price, order.quantity
+    price, quantity, time_in_force = order.price, order.quantity, order.time_in_force
     if not 1 <= price <= spec.max_price:
         return Refusal.PRICE_OUT_OF_RANGE, (price, spec.max_price, spec.class_id, spec.tick)
     if price % spec.tick:
@@ -204,7 +209,9 @@ def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refus
         return Refusal.UNKNOWN_ACCOUNT, (order.owner,)
     if not 0 <= order.fee_bps <= MAX_FEE_BPS:
         return Refusal.FEE_OUT_OF_RANGE, (order.fee_bps, MAX_FEE_BPS)
-    if order.time_in_force is GTD:
+    if time_in_force is GTC:
+        return (Refusal.EXPIRY_NOT_ALLOWED, ()) if order.expire_at else None
+    if time_in_force is GTD:
         if order.expire_at == 0:
             return Refusal.EXPIRY_NOT_ALLOWED, ()
         if not 0 <= order.expire_at <= MAX_TIME_MS:
@@ -213,7 +220,7 @@ def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refus
             return Refusal.EXPIRY_PAST, (order.expire_at, now)
     elif order.expire_at:
         return Refusal.EXPIRY_NOT_ALLOWED, ()
-    if order.post_only and (order.time_in_force is IOC or order.time_in_force is FOK):
+    if order.post_only and time_in_force is not GTD:
         return Refusal.POST_ONLY_TAKES, ()
     return None
 
@@ -225,7 +232,7 @@ def _check_attributes(attributes: Attributes) -> Refused | None:
 
 
 def _check_accepts(accepts: Accepts) -> Refused | None:
-    if accepts.regions & ~_ALL_REGIONS:
+    if accepts.regions & _OTHER_REGIONS:
         return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
     if not accepts.only_suppliers and not accepts.not_suppliers:
         return None

@@ -3,12 +3,11 @@
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any, Self
 
 import msgspec
-from msgspec import Struct
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
 from matching_engine.checks import (
@@ -106,17 +105,22 @@ class UnknownRulesError(Exception):
     """The log goes on under rules that this engine does not know: it must not guess. Run a newer one."""
 
 
-class Party(Struct, eq=False):
+class Party:
     """An account, as far as the engine knows it."""
 
-    orders: list[int] = []
-    """Ids of its live orders in order, and of some that have left."""
-    live: int = 0
-    """How many of them are."""
-    killed: bool = False
-    limits: SetLimits | None = None
-    dead_man: int = 0
-    """ms; 0: none is set."""
+    __slots__ = ("dead_man", "killed", "limits", "live", "most", "orders")
+
+    def __init__(self) -> None:
+        self.orders: list[int] = []
+        """Ids of its live orders in order, and of some that have left."""
+        self.most = 64
+        """At more ids those that have left are looked for."""
+        self.live = 0
+        """How many orders live."""
+        self.killed = False
+        self.limits: SetLimits | None = None
+        self.dead_man = 0
+        """ms; 0: none is set."""
 
 
 class Engine:
@@ -134,8 +138,13 @@ class Engine:
         self._parties: dict[int, Party] = {}
         self._bound: set[int] = set()
         """The accounts that are killed, or have limits."""
-        self._leaving: list[int] = []
-        """A heap of (time it leaves, id) of the live orders, and of some that have left already."""
+        self._leaving: dict[int, list[int]] = {}
+        """By the ms at which they leave, ids of the live orders, and of some that have left already. Windows are on the
+        grid, so that few such times are there: a list of each is cheaper than a heap of orders."""
+        self._leaving_times: list[int] = []
+        """A heap of the times in `_leaving`."""
+        self._entered = 0
+        """How many ids are in `_leaving`."""
         self._dead_men: list[tuple[int, int]] = []
         """A heap of (until, account), and of some that were renewed since."""
         self._answered: dict[Key, tuple[int, int]] = {}
@@ -187,12 +196,11 @@ class Engine:
                 self._pass_time()
         if self._untold:
             self._tell(events)
-        this = self._base | offset
-        assert this > self.position, "commands come in the order of the log"
+        this, prev = self._base | offset, self.position
+        assert this > prev, "commands come in the order of the log"
         self._does[command.__class__](this, command, events)
-        execution = Execution(this, self.position, self.now, tuple(events))
         self.position = this
-        return execution
+        return Execution(this, prev, self.now, tuple(events))
 
     def order(self, order_id: int) -> Order | None:
         """The live order with this id."""
@@ -268,21 +276,22 @@ class Engine:
             _reject(command, refused, events)
             return
         ask = self._new_ask(this, this, book, command, start)
-        crossed = book.crossed_by_ask(ask)
+        bid_keys = book.bid_queue.first_keys
+        crossed = bid_keys and bid_keys[0] < (1 - ask.price) << PLACE_BITS  # else no bid's price is within the ask's
         if crossed and command.post_only and (refused := self._would_trade(ask)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
                 ask.account,
-                command.client_order_id,
-                book.spec.class_id,
+                ask.client_order_id,
+                command.class_id,
                 ASK,
                 ask.quantity,
                 ask.price,
                 ask.fee_bps,
                 start,
-                ask.end - start,
+                ask.longest,
             )
         )
         if crossed:
@@ -301,21 +310,22 @@ class Engine:
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        starts = self._starts(command)
+        starts = command.starts if 0 not in command.starts else self._starts(command)
         refused = self._check_bid(book, command, starts, None)
         if refused is not None:
             _reject(command, refused, events)
             return
         bid = self._new_bid(this, this, book, command, starts)
-        crossed = book.crossed_by_bid(bid)
+        ask_keys = book.ask_queue.first_keys
+        crossed = ask_keys and ask_keys[0] < (bid.price + 1) << PLACE_BITS
         if crossed and command.post_only and (refused := self._would_trade(bid)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
                 bid.account,
-                command.client_order_id,
-                book.spec.class_id,
+                bid.client_order_id,
+                command.class_id,
                 BID,
                 bid.quantity,
                 bid.price,
@@ -334,7 +344,8 @@ class Engine:
             reason = CancelReason.IOC_REST if command.time_in_force is IOC else CancelReason.FOK_UNFILLED
             events.append(Cancelled(this, bid.account, reason, bid.left))
         else:
-            self._add(bid)
+            book.bid_queue.add(bid)
+            self._keep(bid)
 
     def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
         terms = command.terms
@@ -380,8 +391,7 @@ class Engine:
                 return Refusal.LOT_OUT_OF_RANGE, (ask.lot, terms.quantity)
             if terms.quantity % ask.lot:
                 return Refusal.QUANTITY_OFF_LOT, (terms.quantity, ask.lot)
-            ask.quantity = terms.quantity
-            ask.measure()
+            ask.reduce(terms.quantity)
             if ask.chunk is not None and ask.spent():
                 book.set_aside(ask)
             events.append(_amended(ask))
@@ -392,7 +402,8 @@ class Engine:
         amended = self._new_ask(ask.id, this, book, terms, start)
         if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
             ask.cut()
-        amended.sold, amended.calendar = ask.sold, ask.calendar
+        amended.calendar = ask.calendar
+        amended.free -= ask.sold  # which `measure` puts right where there is a calendar
         amended.measure()
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
             return refused
@@ -504,9 +515,10 @@ class Engine:
         return check_extend(command, ask.book.spec, self.now)
 
     def _cancel(self, this: int, command: Cancel, events: list[Event]) -> None:
-        order = self._orders.get(command.order_id)
-        if order is None or order.account != command.account:
-            _refuse(command.account, (Refusal.UNKNOWN_ORDER, (_shown_order(command.order_id),)), events)
+        account, order_id = command.account, command.order_id
+        order = self._orders.get(order_id)
+        if order is None or order.account != account:
+            _refuse(account, (Refusal.UNKNOWN_ORDER, (_shown_order(order_id),)), events)
         else:
             self._cancel_order(order, events)
 
@@ -750,22 +762,28 @@ class Engine:
         another copy of the same bytes must not do later what the first did not.
         """
         account, client_order_id, not_after = command.account, command.client_order_id, command.not_after
+        now = self.now
         if not 1 <= account <= MAX_ACCOUNT:
             _reject(command, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         elif not is_name(client_order_id):
             _reject(command, (Refusal.CLIENT_ORDER_ID_INVALID, ()), events)
         elif not_after > MAX_TIME_MS:
             _reject(command, (Refusal.TIME_OUT_OF_RANGE, ("not_after", not_after)), events)
-        elif self.now > not_after:
-            _reject(command, (Refusal.STALE, (self.now, not_after)), events)
+        elif now > not_after:
+            _reject(command, (Refusal.STALE, (now, not_after)), events)
         else:
-            key = (account, client_order_id)
-            first = self._answered.get(key)
-            if first is not None and self.now <= first[1]:
-                events.append(Duplicate(account, client_order_id, first[0]))
-                return False
-            self._answered[key] = (this, not_after)
-            self._remember(key, not_after)
+            key, answer = (account, client_order_id), (this, not_after)
+            first = self._answered.setdefault(key, answer)
+            if first is not answer:
+                if now <= first[1]:
+                    events.append(Duplicate(account, client_order_id, first[0]))
+                    return False
+                self._answered[key] = answer
+            minute = not_after // GRID_MS
+            if (keys := self._forget.get(minute)) is not None:
+                keys.append(key)
+            else:
+                self._remember(key, not_after)
             return True
         return False
 
@@ -838,58 +856,61 @@ class Engine:
         return tuple(dict.fromkeys(start or soon for start in starts))
 
     def _new_ask(self, order_id: int, place: int, book: Book, command: PlaceAsk, start: int) -> Ask:
-        end, min_duration, quantity = command.end, command.min_duration, command.quantity
-        leaves = end - min_duration + 1
+        start, end, min_duration, length, leaves = self._known.offered[start, command.end, command.min_duration]
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
+        attributes, signature = self._known.stated[command.attributes]
+        price, quantity = command.price, command.quantity
         return Ask(
             order_id,
             place,
-            command.price << PLACE_BITS | place,
+            price << PLACE_BITS | place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            command.price,
+            price,
             quantity,
             start,
             end,
-            command.attributes,
+            attributes,
             min_duration,
             command.lot,
             command.self_trade,
             command.fee_bps,
             leaves,
             command.display,
-            self._known.signature(command.attributes),
+            signature,
             quantity,
-            end - start,
+            length,
         )
 
     def _new_bid(self, order_id: int, place: int, book: Book, command: PlaceBid, starts: tuple[int, ...]) -> Bid:
-        leaves = max(starts) + 1
+        starts, duration, leaves = self._known.wanted[starts, command.duration]
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
+        accepts, mask = self._known.accepted[command.accepts]
+        price, quantity = command.price, command.quantity
         return Bid(
             order_id,
             place,
-            (-command.price << PLACE_BITS) + place,
+            (-price << PLACE_BITS) + place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            command.price,
-            command.quantity,
-            command.quantity,
-            command.duration,
+            price,
+            quantity,
+            quantity,
+            duration,
             starts,
-            command.accepts,
+            accepts,
             command.min_fill,
             command.prefer,
             command.self_trade,
             command.fee_bps,
             leaves,
-            self._known.mask(command.accepts),
+            mask,
         )
 
     def _would_trade(self, order: Order) -> Refused | None:
@@ -906,38 +927,62 @@ class Engine:
             walk.fill_or_kill(order)
         else:
             walk.meet_asks(order)
-        self._drop(walk.done)
+        if walk.done:
+            self._drop(walk.done)
 
     def _add(self, order: Order) -> None:
         """The order is live from now on, and in its book."""
         order.book.add(order)
-        self._orders[order.id] = order
-        party = self._party(order.account)
+        self._keep(order)
+
+    def _keep(self, order: Order) -> None:
+        """Of an order that is in its book: it can be found by its id, its account, and the time at which it leaves."""
+        order_id, leaves = order.id, order.leaves
+        orders = self._orders
+        orders[order_id] = order
+        party = self._parties.get(order.account) or self._party(order.account)
         party.live += 1
-        if not party.orders or party.orders[-1] < order.id:
-            party.orders.append(order.id)
-            if len(party.orders) > 2 * party.live + 64:
-                party.orders = [known for known in party.orders if known in self._orders]
-        elif order.place != order.id:  # amended: it was there already, unless its place was cleared away meanwhile
-            at = bisect_left(party.orders, order.id)
-            if party.orders[at] != order.id:
-                party.orders.insert(at, order.id)
-        heappush(self._leaving, order.leaves << _ID_BITS | order.id)
-        if order.leaves < self._due:
-            self._due = order.leaves
-        if len(self._leaving) > 2 * len(self._orders) + 1024:
-            self._leaving = [live.leaves << _ID_BITS | live.id for live in self._orders.values()]
-            heapify(self._leaving)
+        ids = party.orders
+        if not ids or ids[-1] < order_id:
+            ids.append(order_id)
+            if len(ids) > party.most:
+                party.orders = ids = [known for known in ids if known in orders]
+                party.most = 2 * len(ids) + 64
+        elif order.place != order_id:  # amended: it was there already, unless its place was cleared away meanwhile
+            at = bisect_left(ids, order_id)
+            if ids[at] != order_id:
+                ids.insert(at, order_id)
+        leavers = self._leaving.get(leaves)
+        if leavers is not None:
+            leavers.append(order_id)
+        else:
+            self._leaving[leaves] = [order_id]
+            heappush(self._leaving_times, leaves)
+            if leaves < self._due:
+                self._due = leaves
+        entered = self._entered = self._entered + 1
+        if entered > 2 * len(orders) + 1024:
+            self._forget_who_left()
+
+    def _forget_who_left(self) -> None:
+        """From `_leaving`, where they have become too many."""
+        self._leaving = {}
+        for order in self._orders.values():
+            self._leaving.setdefault(order.leaves, []).append(order.id)
+        self._leaving_times = sorted(self._leaving)  # which is a heap, too
+        self._entered = len(self._orders)
 
     def _remove(self, order: Order) -> None:
         order.book.remove(order)
-        self._drop((order,))
+        del self._orders[order.id]
+        self._parties[order.account].live -= 1
 
     def _drop(self, done: Iterable[Order]) -> None:
         """Forgets orders that are out of their book already."""
+        orders, parties = self._orders, self._parties
         for order in done:
-            del self._orders[order.id]
-            self._parties[order.account].live -= 1
+            del orders[order.id]
+            parties[order.account].live -= 1
 
     def _party(self, account: int) -> Party:
         party = self._parties.get(account)
@@ -975,7 +1020,7 @@ class Engine:
 
     def _pass_time(self) -> None:
         """Who has left by time leaves, by (time it left, id); what need not be remembered any more is forgotten."""
-        now, leaving, minutes, dead_men = self.now, self._leaving, self._forget_minutes, self._dead_men
+        now, times, minutes, dead_men = self.now, self._leaving_times, self._forget_minutes, self._dead_men
         left: list[tuple[int, int, Cancelled | Expired]] = []
         while dead_men and dead_men[0][0] <= now:
             until, account = heappop(dead_men)
@@ -987,12 +1032,15 @@ class Engine:
                         self._remove(order)
                         told = Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)
                         left.append((until, order.id, told))
-        while leaving and leaving[0] >> _ID_BITS <= now:
-            entry = heappop(leaving)
-            leaver = self._orders.get(entry & (1 << _ID_BITS) - 1)
-            if leaver is not None and leaver.leaves == entry >> _ID_BITS:  # else it left, or was amended
-                self._remove(leaver)
-                left.append((leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left)))
+        while times and times[0] <= now:
+            leaves = heappop(times)
+            ids = self._leaving.pop(leaves)
+            self._entered -= len(ids)
+            for order_id in ids:
+                leaver = self._orders.get(order_id)
+                if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
+                    self._remove(leaver)
+                    left.append((leaves, order_id, Expired(order_id, leaver.account, leaver.left)))
         self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             for key in self._forget.pop(heappop(minutes)):
@@ -1001,7 +1049,7 @@ class Engine:
                 elif (first := self._answered.get(key)) is not None and first[1] < now:
                     del self._answered[key]
         self._due = min(
-            leaving[0] >> _ID_BITS if leaving else _NEVER,
+            times[0] if times else _NEVER,
             dead_men[0][0] if dead_men else _NEVER,
             (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
         )

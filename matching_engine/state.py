@@ -152,6 +152,8 @@ def _bid_state(bid: Bid) -> BidState:
 
 
 def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
+    attributes, signature = known.stated[stored.attributes]
+    start, end, min_duration, length, _ = known.offered[stored.start, stored.end, stored.min_duration]
     ask = Ask(
         stored.id,
         stored.place,
@@ -162,18 +164,18 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
         book,
         stored.price,
         stored.quantity,
-        stored.start,
-        stored.end,
-        stored.attributes,
-        stored.min_duration,
+        start,
+        end,
+        attributes,
+        min_duration,
         stored.lot,
         stored.self_trade,
         stored.fee_bps,
         stored.leaves,
         stored.display,
-        known.signature(stored.attributes),
+        signature,
         stored.quantity,
-        stored.end - stored.start,
+        length,
     )
     if stored.times != [0] or stored.sold != [0]:
         ask.calendar = Calendar()
@@ -183,6 +185,8 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
 
 
 def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
+    accepts, mask = known.accepted[stored.accepts]
+    starts, duration, _ = known.wanted[stored.starts, stored.duration]
     return Bid(
         stored.id,
         stored.place,
@@ -194,13 +198,13 @@ def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
         stored.price,
         stored.quantity,
         stored.left,
-        stored.duration,
-        stored.starts,
-        stored.accepts,
+        duration,
+        starts,
+        accepts,
         stored.min_fill,
         stored.prefer,
         stored.self_trade,
         stored.fee_bps,
         stored.leaves,
-        known.mask(stored.accepts),
+        mask,
     )
