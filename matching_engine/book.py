@@ -7,7 +7,7 @@ widen as orders come, and are measured anew when half a chunk has left or its ca
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from operator import attrgetter, or_
@@ -346,19 +346,18 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         if len(keys) > CHUNK:
             self._split(at)
 
-    def remove(self, order: AnyOrder) -> None:
-        """The order is not to be met any more."""
-        chunk: Any = order.chunk
-        assert chunk is not None, "only an order in the queue leaves it"
-        order.chunk = None
-        keys = chunk.keys
-        place = bisect_left(keys, order.key)
-        del keys[place], chunk.orders[place]
-        if keys:
-            chunk.gone += 1
-        else:
-            at = bisect_right(self.first_keys, chunk.first_key) - 1
-            del self.first_keys[at], self.chunks[at]
+    def fill(self, orders: list[AnyOrder]) -> None:
+        """Puts orders, best first, into the empty queue."""
+        for first in range(0, len(orders), CHUNK // 2):
+            there = orders[first : first + CHUNK // 2]
+            chunk = self._kind([order.key for order in there], there)
+            self.chunks.append(chunk)
+            self.first_keys.append(chunk.first_key)
+
+    def drop(self, chunk: AnyChunk) -> None:
+        """The chunk has become empty."""
+        at = bisect_right(self.first_keys, chunk.first_key) - 1
+        del self.first_keys[at], self.chunks[at]
 
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
@@ -421,18 +420,37 @@ class Book:
         else:
             self.ask_queue.add(order)
 
+    def fill(self, asks: Iterable[Ask], bids: list[Bid]) -> None:
+        """Puts orders, best first, into the empty book."""
+        able: list[Ask] = []
+        for ask in asks:
+            if ask.spent():
+                self.spent[ask.id] = ask
+            else:
+                able.append(ask)
+        self.ask_queue.fill(able)
+        self.bid_queue.fill(bids)
+
     def remove(self, order: Ask | Bid) -> None:
         """The order leaves the book."""
-        if isinstance(order, Bid):
-            self.bid_queue.remove(order)
-        elif order.chunk is not None:
-            self.ask_queue.remove(order)
-        else:
+        chunk = order.chunk
+        if chunk is None:
             del self.spent[order.id]
+            return
+        order.chunk = None
+        keys = chunk.keys
+        place = bisect_left(keys, order.key)
+        del keys[place], chunk.orders[place]
+        chunk.gone += 1
+        if not keys:
+            if isinstance(chunk, BidChunk):
+                self.bid_queue.drop(chunk)
+            else:
+                self.ask_queue.drop(chunk)
 
     def set_aside(self, ask: Ask) -> None:
         """The ask stays live but can serve nobody any more."""
-        self.ask_queue.remove(ask)
+        self.remove(ask)
         self.spent[ask.id] = ask
 
     def check(self) -> None:

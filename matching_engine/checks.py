@@ -3,7 +3,7 @@
 Each check gives None, or the refusal's code and its arguments as its wording in `schemas/refusals.py` wants them.
 """
 
-from schemas.attributes import Accepts, Attributes, ClassSpec, Region
+from schemas.attributes import Accepts, ClassSpec, Region
 from schemas.commands import Extend, PlaceAsk, PlaceBid, Return, SetLimits, TimeInForce, Withdraw
 from schemas.ids import FillId
 from schemas.refusals import Args, Refusal
@@ -84,7 +84,9 @@ def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused |
         return Refusal.FOK_ASK, ()
     if not 0 <= ask.display <= quantity:
         return Refusal.DISPLAY_OUT_OF_RANGE, (ask.display, quantity)
-    return _check_attributes(ask.attributes)
+    if not 0 <= ask.attributes.notice_minutes <= MAX_NOTICE_MINUTES:
+        return Refusal.ATTRIBUTES_INVALID, ("notice_minutes", f"0 to {MAX_NOTICE_MINUTES}")
+    return None
 
 
 def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int) -> Refused | None:
@@ -112,7 +114,12 @@ def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int)
         return Refusal.WINDOW_PAST, ("starts", latest, now)
     if bid.market and bid.time_in_force is not IOC and bid.time_in_force is not FOK:
         return Refusal.MARKET_RESTS, ()
-    return _check_accepts(bid.accepts)
+    accepts = bid.accepts
+    if accepts.regions & _OTHER_REGIONS:
+        return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
+    if accepts.only_suppliers or accepts.not_suppliers:
+        return _check_suppliers(accepts)
+    return None
 
 
 def check_class(spec: ClassSpec) -> Refused | None:
@@ -225,17 +232,7 @@ def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refus
     return None
 
 
-def _check_attributes(attributes: Attributes) -> Refused | None:
-    if not 0 <= attributes.notice_minutes <= MAX_NOTICE_MINUTES:
-        return Refusal.ATTRIBUTES_INVALID, ("notice_minutes", f"0 to {MAX_NOTICE_MINUTES}")
-    return None
-
-
-def _check_accepts(accepts: Accepts) -> Refused | None:
-    if accepts.regions & _OTHER_REGIONS:
-        return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
-    if not accepts.only_suppliers and not accepts.not_suppliers:
-        return None
+def _check_suppliers(accepts: Accepts) -> Refused | None:
     for name, suppliers in (("only_suppliers", accepts.only_suppliers), ("not_suppliers", accepts.not_suppliers)):
         if len(suppliers) > MAX_SUPPLIERS:
             return Refusal.ACCEPTS_INVALID, (name, f"at most {MAX_SUPPLIERS} accounts")

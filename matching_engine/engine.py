@@ -1,7 +1,7 @@
 """The fold: a command in, its answer out. All state is a pure function of the commands so far (RULES.md)."""
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from operator import attrgetter
@@ -243,22 +243,35 @@ class Engine:
             engine._mark_bound(known.account, party)
             if known.dead_man:
                 engine._set_dead_man(known.account, known.dead_man)
+        answered, forget = engine._answered, defaultdict[int, list[Any]](list)
         for account, client_order_id, first, not_after in state.repeats:
-            engine._answered[account, client_order_id] = (first, not_after)
-            engine._remember((account, client_order_id), not_after)
+            key = (account, client_order_id)
+            answered[key] = (first, not_after)
+            forget[not_after // GRID_MS].append(key)
         for first, index, end in state.returned:
             engine._returned[first, index] = end
-            engine._remember((first, index), end - 1)
+            forget[(end - 1) // GRID_MS].append((first, index))
+        engine._forget.update(forget)
+        engine._forget_minutes = sorted(forget)  # which is a heap, too
         engine._untold.extend(state.untold)
         orders: list[Order] = []
         for stored in state.books:
             book = engine.books[stored.spec.class_id] = Book(stored.spec)
             book.fills, book.reference = stored.fills, stored.reference
             book.close(stored.halt, stored.retired)
-            orders += [restored_ask(book, engine._known, ask) for ask in stored.asks]
-            orders += [restored_bid(book, engine._known, bid) for bid in stored.bids]
-        for order in sorted(orders, key=attrgetter("id")):
-            engine._add(order)
+            asks = [restored_ask(book, engine._known, ask) for ask in stored.asks]
+            bids = [restored_bid(book, engine._known, bid) for bid in stored.bids]
+            book.fill(asks, bids)
+            orders += asks
+            orders += bids
+        orders.sort(key=attrgetter("id"))
+        engine._orders = {order.id: order for order in orders}
+        for order in orders:
+            party = engine._parties.get(order.account) or engine._party(order.account)
+            party.live += 1
+            party.orders.append(order.id)
+        engine._forget_who_left()
+        engine._next_due()
         return engine
 
     # Orders.
@@ -805,16 +818,18 @@ class Engine:
         return (Refusal.CLASS_RETIRED if book.retired else Refusal.HALTED), (command.class_id,)
 
     def _check_ask(self, book: Book, command: PlaceAsk, start: int, amended: Ask | None) -> Refused | None:
-        refused = check_ask(command, start, book.spec, self.now)
-        if refused is None and (book.spec.band_bps or command.account in self._bound):
+        spec = book.spec
+        refused = check_ask(command, start, spec, self.now)
+        if refused is None and (spec.band_bps or command.account in self._bound):
             return self._check_standing(book, command, command.quantity, command.end - start, amended)
         return refused
 
     def _check_bid(self, book: Book, command: PlaceBid, starts: tuple[int, ...], amended: Bid | None) -> Refused | None:
-        refused = check_bid(command, starts, book.spec, self.now)
+        spec = book.spec
+        refused = check_bid(command, starts, spec, self.now)
         if refused is None and command.market and not book.reference:
-            return Refusal.NO_REFERENCE, (book.spec.class_id,)
-        if refused is None and (book.spec.band_bps or command.account in self._bound):
+            return Refusal.NO_REFERENCE, (spec.class_id,)
+        if refused is None and (spec.band_bps or command.account in self._bound):
             left = command.quantity if amended is None else command.quantity - amended.quantity + amended.left
             return self._check_standing(book, command, left, command.duration, amended)
         return refused
@@ -965,11 +980,12 @@ class Engine:
             self._forget_who_left()
 
     def _forget_who_left(self) -> None:
-        """From `_leaving`, where they have become too many."""
-        self._leaving = {}
-        for order in self._orders.values():
-            self._leaving.setdefault(order.leaves, []).append(order.id)
-        self._leaving_times = sorted(self._leaving)  # which is a heap, too
+        """Makes `_leaving` anew, of the live orders alone."""
+        leaving = defaultdict[int, list[int]](list)
+        for order_id, order in self._orders.items():
+            leaving[order.leaves].append(order_id)
+        self._leaving = dict(leaving)
+        self._leaving_times = sorted(leaving)  # which is a heap, too
         self._entered = len(self._orders)
 
     def _remove(self, order: Order) -> None:
@@ -1048,6 +1064,10 @@ class Engine:
                     del self._returned[key]
                 elif (first := self._answered.get(key)) is not None and first[1] < now:
                     del self._answered[key]
+        self._next_due()
+
+    def _next_due(self) -> None:
+        times, minutes, dead_men = self._leaving_times, self._forget_minutes, self._dead_men
         self._due = min(
             times[0] if times else _NEVER,
             dead_men[0][0] if dead_men else _NEVER,
