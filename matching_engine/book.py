@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from operator import attrgetter, or_
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from msgspec import Struct
 
 from matching_engine.calendar import Calendar
+from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, regions_of
 from schemas.commands import HaltMode, Prefer, SelfTrade
 from schemas.units import BPS
@@ -188,7 +189,8 @@ class Chunk(ABC, Generic[AnyOrder]):
 
     __slots__ = ("first_key", "gone", "keys", "orders", "stale")
 
-    def __init__(self, keys: list[int], orders: list[AnyOrder]) -> None:
+    def __init__(self, keys: list[int], orders: list[AnyOrder], bounds_of: Self | None = None) -> None:
+        """With the bounds of the chunk from which they are split off, else with their own."""
         self.keys = keys
         self.orders: list[AnyOrder] = orders
         self.first_key = keys[0]
@@ -200,7 +202,11 @@ class Chunk(ABC, Generic[AnyOrder]):
         order: Any
         for order in orders:
             order.chunk = self
-        self.measure()
+        if bounds_of is None:
+            self.measure()
+        else:
+            self.copy_bounds(bounds_of)
+            self.gone = bounds_of.gone = CHUNK  # both may be much narrower
 
     @property
     def loose(self) -> bool:
@@ -210,6 +216,10 @@ class Chunk(ABC, Generic[AnyOrder]):
     @abstractmethod
     def measure(self) -> None:
         """Makes the bounds as narrow as they can be."""
+
+    @abstractmethod
+    def copy_bounds(self, other: Self) -> None:
+        """Its bounds are those of the other."""
 
     @abstractmethod
     def widen(self, order: AnyOrder) -> None:
@@ -233,6 +243,11 @@ class AskChunk(Chunk[Ask]):
             if ask.stale:
                 ask.measure()
             self.widen(ask)
+
+    def copy_bounds(self, other: Self) -> None:
+        self.stale = other.stale
+        self.signatures, self.free, self.longest = other.signatures, other.free, other.longest
+        self.starts, self.ends = other.starts[:], other.ends[:]
 
     def widen(self, ask: Ask) -> None:
         if not self.signatures >> ask.signature & 1:
@@ -271,23 +286,32 @@ class AskChunk(Chunk[Ask]):
 class BidChunk(Chunk[Bid]):
     """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("first_end", "last_start", "mask", "need", "shortest")
+    __slots__ = ("first_end", "last_start", "mask", "need", "seen_duration", "seen_starts", "shortest")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
-        self.mask = self.last_start = 0
+        self.mask = self.last_start = self.seen_duration = 0
         self.need = self.shortest = self.first_end = NOBODY
+        self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
             self.widen(bid)
+
+    def copy_bounds(self, other: Self) -> None:
+        self.mask, self.need, self.shortest = other.mask, other.need, other.shortest
+        self.last_start, self.first_end = other.last_start, other.first_end
+        self.seen_starts, self.seen_duration = other.seen_starts, other.seen_duration
 
     def widen(self, bid: Bid) -> None:
         if bid.mask is not self.mask:  # most accept the same, and `Known` gives equal masks as one object
             self.mask = self.mask | bid.mask if self.mask else bid.mask
-        duration, starts = bid.duration, bid.starts
         if bid.min_fill < self.need:
             self.need = bid.min_fill
         if bid.left < self.need:
             self.need = bid.left
+        duration, starts = bid.duration, bid.starts
+        if starts is self.seen_starts and duration == self.seen_duration:  # so are most: `Known` gives one object
+            return
+        self.seen_starts, self.seen_duration = starts, duration
         if duration < self.shortest:
             self.shortest = duration
         first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
@@ -362,9 +386,8 @@ class Queue(Generic[AnyChunk, AnyOrder]):
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
         half = len(chunk.keys) // 2
-        after = self._kind(chunk.keys[half:], chunk.orders[half:])
+        after = self._kind(chunk.keys[half:], chunk.orders[half:], chunk)
         del chunk.keys[half:], chunk.orders[half:]
-        chunk.measure()
         self.chunks.insert(at + 1, after)
         self.first_keys.insert(at + 1, after.first_key)
 
@@ -566,24 +589,33 @@ class Memo(dict[Given, Made]):
 
 
 class Known:
-    """What orders of one engine state alike."""
+    """What orders of one engine state alike, with what follows from it; last, whether all checks of it pass."""
 
     def __init__(self) -> None:
-        self.stated: Memo[Attributes, tuple[Attributes, int]] = Memo(lambda stated: (stated, signature(stated)))
-        """Attributes with their signature."""
-        self.accepted: Memo[Accepts, tuple[Accepts, int]] = Memo(lambda accepts: (accepts, mask(accepts)))
-        """With their mask."""
-        self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int]] = Memo(_offered)
+        self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated)
+        """An ask's attributes, with their signature."""
+        self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted)
+        """With its mask."""
+        self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered)
         """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
-        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int]] = Memo(_wanted)
+        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(_wanted)
         """A bid's (starts, duration), with the first ms after its last start."""
 
 
-def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int]:
+def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
+    return attributes, signature(attributes), check_stated(attributes) is None
+
+
+def _accepted(accepts: Accepts) -> tuple[Accepts, int, bool]:
+    sound = check_accepted(accepts) is None
+    return accepts, mask(accepts) if sound else 0, sound
+
+
+def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool]:
     start, end, min_duration = times
-    return start, end, min_duration, end - start, end - min_duration + 1
+    return start, end, min_duration, end - start, end - min_duration + 1, check_offered(*times) is None
 
 
-def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int]:
+def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, bool]:
     starts, duration = times
-    return starts, duration, max(starts) + 1
+    return starts, duration, max(starts, default=0) + 1, check_wanted(starts, duration) is None

@@ -26,7 +26,7 @@ from matching_engine.checks import (
 from matching_engine.matching import MAX_WALK, Walk, fit
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
-from schemas.attributes import Accepts
+from schemas.attributes import Accepts, Attributes
 from schemas.commands import (
     Amend,
     Cancel,
@@ -80,7 +80,7 @@ from schemas.events import (
 )
 from schemas.ids import FillId, format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
-from schemas.units import GRID_MS, MAX_TIME_MS, ceil_grid, cost
+from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost
 
 GTC, GTD, IOC, FOK = TimeInForce
 BID, ASK = Side
@@ -143,8 +143,8 @@ class Engine:
         grid, so that few such times are there: a list of each is cheaper than a heap of orders."""
         self._leaving_times: list[int] = []
         """A heap of the times in `_leaving`."""
-        self._entered = 0
-        """How many ids are in `_leaving`."""
+        self._left = 0
+        """How many that have left were found among parties' orders since `_leaving` was made anew."""
         self._dead_men: list[tuple[int, int]] = []
         """A heap of (until, account), and of some that were renewed since."""
         self._answered: dict[Key, tuple[int, int]] = {}
@@ -270,7 +270,7 @@ class Engine:
             party = engine._parties.get(order.account) or engine._party(order.account)
             party.live += 1
             party.orders.append(order.id)
-        engine._forget_who_left()
+        engine._sort_by_leaving()
         engine._next_due()
         return engine
 
@@ -279,31 +279,49 @@ class Engine:
     def _place_ask(self, this: int, command: PlaceAsk, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
             return
-        start = command.start or ceil_grid(self.now)
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        refused = self._check_ask(book, command, start, None)
-        if refused is not None:
-            _reject(command, refused, events)
-            return
-        ask = self._new_ask(this, this, book, command, start)
+        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
+        start = command.start or ceil_grid(now)
+        times = self._known.offered[start, command.end, command.min_duration]
+        stated = self._known.stated[command.attributes]
+        if not (  # the usual ask is taken at one look; of any other the checks say what is wrong, in their order
+            times[5]
+            and times[4] > now
+            and 1 <= price <= spec.max_price
+            and not price % spec.tick
+            and command.lot == 1 <= quantity <= spec.max_quantity
+            and 1 <= command.owner <= MAX_ACCOUNT
+            and 0 <= command.fee_bps <= MAX_FEE_BPS
+            and command.time_in_force is GTC
+            and not command.expire_at
+            and not command.display
+            and stated[2]
+            and not spec.band_bps
+            and account not in self._bound
+        ):
+            refused = self._check_ask(book, command, start, None)
+            if refused is not None:
+                _reject(command, refused, events)
+                return
+        ask = self._new_ask(this, this, book, command, times, stated)
         bid_keys = book.bid_queue.first_keys
-        crossed = bid_keys and bid_keys[0] < (1 - ask.price) << PLACE_BITS  # else no bid's price is within the ask's
+        crossed = bid_keys and bid_keys[0] < (1 - price) << PLACE_BITS  # else no bid's price is within the ask's
         if crossed and command.post_only and (refused := self._would_trade(ask)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
-                ask.account,
+                account,
                 ask.client_order_id,
                 command.class_id,
                 ASK,
-                ask.quantity,
-                ask.price,
+                quantity,
+                price,
                 ask.fee_bps,
-                start,
+                ask.start,
                 ask.longest,
             )
         )
@@ -314,7 +332,11 @@ class Engine:
         if command.time_in_force is IOC:
             events.append(Cancelled(this, ask.account, CancelReason.IOC_REST, ask.quantity))
             return
-        self._add(ask)
+        if ask.free >= ask.lot and ask.calendar is None:
+            book.ask_queue.add(ask)
+        else:
+            book.add(ask)
+        self._keep(ask)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
@@ -323,27 +345,45 @@ class Engine:
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
+        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
         starts = command.starts if 0 not in command.starts else self._starts(command)
-        refused = self._check_bid(book, command, starts, None)
-        if refused is not None:
-            _reject(command, refused, events)
-            return
-        bid = self._new_bid(this, this, book, command, starts)
+        times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
+        if not (  # as for an ask
+            times[3]
+            and times[2] > now
+            and starts is command.starts
+            and accepted[2]
+            and 1 <= price <= spec.max_price
+            and not price % spec.tick
+            and 1 <= command.min_fill <= quantity <= spec.max_quantity
+            and 1 <= command.owner <= MAX_ACCOUNT
+            and 0 <= command.fee_bps <= MAX_FEE_BPS
+            and command.time_in_force is GTC
+            and not command.expire_at
+            and not command.market
+            and not spec.band_bps
+            and account not in self._bound
+        ):
+            refused = self._check_bid(book, command, starts, None)
+            if refused is not None:
+                _reject(command, refused, events)
+                return
+        bid = self._new_bid(this, this, book, command, times, accepted)
         ask_keys = book.ask_queue.first_keys
-        crossed = ask_keys and ask_keys[0] < (bid.price + 1) << PLACE_BITS
+        crossed = ask_keys and ask_keys[0] < (price + 1) << PLACE_BITS
         if crossed and command.post_only and (refused := self._would_trade(bid)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
-                bid.account,
+                account,
                 bid.client_order_id,
                 command.class_id,
                 BID,
-                bid.quantity,
-                bid.price,
+                quantity,
+                price,
                 bid.fee_bps,
-                starts[0],
+                bid.starts[0],
                 bid.duration,
             )
         )
@@ -412,7 +452,8 @@ class Engine:
         refused = self._check_new_terms(book, terms) or self._check_ask(book, terms, start, ask)
         if refused is not None:
             return refused
-        amended = self._new_ask(ask.id, this, book, terms, start)
+        times = self._known.offered[start, terms.end, terms.min_duration]
+        amended = self._new_ask(ask.id, this, book, terms, times, self._known.stated[terms.attributes])
         if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
             ask.cut()
         amended.calendar = ask.calendar
@@ -424,7 +465,7 @@ class Engine:
         events.append(_amended(amended))
         self._walk(amended, events)
         if amended.live:
-            self._add(amended)
+            self._add_amended(amended)
         return None
 
     def _amend_bid(self, this: int, bid: Bid, terms: PlaceBid, events: list[Event]) -> Refused | None:
@@ -445,7 +486,8 @@ class Engine:
         refused = self._check_new_terms(book, terms) or self._check_bid(book, terms, starts, bid)
         if refused is not None:
             return refused
-        amended = self._new_bid(bid.id, this, book, terms, starts)
+        times, accepted = self._known.wanted[starts, terms.duration], self._known.accepted[terms.accepts]
+        amended = self._new_bid(bid.id, this, book, terms, times, accepted)
         amended.left = amended.quantity - filled
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
             return refused
@@ -455,7 +497,7 @@ class Engine:
         if not amended.left:
             events.append(Filled(amended.id, amended.account))
         elif amended.live:
-            self._add(amended)
+            self._add_amended(amended)
         return None
 
     def _check_new_terms(self, book: Book, terms: Place) -> Refused | None:
@@ -510,7 +552,8 @@ class Engine:
             quantity,
             fee_bps=command.fee_bps,
         )
-        bid = self._new_bid(this, this, book, terms, (start,))
+        times, accepted = self._known.wanted[(start,), duration], self._known.accepted[terms.accepts]
+        bid = self._new_bid(this, this, book, terms, times, accepted)
         Walk(book, self.now, events).fill(ask, bid, start, quantity)
         events += [Extension(0, command.fill), Filled(this, account)]
 
@@ -870,11 +913,20 @@ class Engine:
         # Where now is one of the other starts too, the earlier mention stands.
         return tuple(dict.fromkeys(start or soon for start in starts))
 
-    def _new_ask(self, order_id: int, place: int, book: Book, command: PlaceAsk, start: int) -> Ask:
-        start, end, min_duration, length, leaves = self._known.offered[start, command.end, command.min_duration]
+    def _new_ask(
+        self,
+        order_id: int,
+        place: int,
+        book: Book,
+        command: PlaceAsk,
+        times: tuple[int, int, int, int, int, bool],
+        stated: tuple[Attributes, int, bool],
+    ) -> Ask:
+        """`times` and `stated` as `Known` gives them."""
+        start, end, min_duration, length, leaves, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
-        attributes, signature = self._known.stated[command.attributes]
+        attributes, signature, _ = stated
         price, quantity = command.price, command.quantity
         return Ask(
             order_id,
@@ -900,11 +952,20 @@ class Engine:
             length,
         )
 
-    def _new_bid(self, order_id: int, place: int, book: Book, command: PlaceBid, starts: tuple[int, ...]) -> Bid:
-        starts, duration, leaves = self._known.wanted[starts, command.duration]
+    def _new_bid(
+        self,
+        order_id: int,
+        place: int,
+        book: Book,
+        command: PlaceBid,
+        times: tuple[tuple[int, ...], int, int, bool],
+        accepted: tuple[Accepts, int, bool],
+    ) -> Bid:
+        """`times` and `accepted` as `Known` gives them."""
+        starts, duration, leaves, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
-        accepts, mask = self._known.accepted[command.accepts]
+        accepts, mask, _ = accepted
         price, quantity = command.price, command.quantity
         return Bid(
             order_id,
@@ -945,28 +1006,26 @@ class Engine:
         if walk.done:
             self._drop(walk.done)
 
-    def _add(self, order: Order) -> None:
-        """The order is live from now on, and in its book."""
+    def _add_amended(self, order: Order) -> None:
+        """The order is back in its book, and live as before."""
         order.book.add(order)
         self._keep(order)
+        ids = self._parties[order.account].orders
+        ids.pop()
+        at = bisect_left(ids, order.id)
+        if at == len(ids) or ids[at] != order.id:  # its place was cleared away meanwhile
+            ids.insert(at, order.id)
 
     def _keep(self, order: Order) -> None:
         """Of an order that is in its book: it can be found by its id, its account, and the time at which it leaves."""
         order_id, leaves = order.id, order.leaves
-        orders = self._orders
-        orders[order_id] = order
+        self._orders[order_id] = order
         party = self._parties.get(order.account) or self._party(order.account)
         party.live += 1
         ids = party.orders
-        if not ids or ids[-1] < order_id:
-            ids.append(order_id)
-            if len(ids) > party.most:
-                party.orders = ids = [known for known in ids if known in orders]
-                party.most = 2 * len(ids) + 64
-        elif order.place != order_id:  # amended: it was there already, unless its place was cleared away meanwhile
-            at = bisect_left(ids, order_id)
-            if ids[at] != order_id:
-                ids.insert(at, order_id)
+        ids.append(order_id)
+        if len(ids) > party.most:
+            self._tidy(party)
         leavers = self._leaving.get(leaves)
         if leavers is not None:
             leavers.append(order_id)
@@ -975,18 +1034,24 @@ class Engine:
             heappush(self._leaving_times, leaves)
             if leaves < self._due:
                 self._due = leaves
-        entered = self._entered = self._entered + 1
-        if entered > 2 * len(orders) + 1024:
-            self._forget_who_left()
 
-    def _forget_who_left(self) -> None:
+    def _tidy(self, party: Party) -> None:
+        """Lets go of ids of orders that have left, where they have become many."""
+        orders = self._orders
+        ids = [known for known in party.orders if known in orders]
+        self._left += len(party.orders) - len(ids)
+        party.orders, party.most = ids, 2 * len(ids) + 64
+        if self._left > 2 * len(orders) + 1024:
+            self._sort_by_leaving()
+
+    def _sort_by_leaving(self) -> None:
         """Makes `_leaving` anew, of the live orders alone."""
         leaving = defaultdict[int, list[int]](list)
         for order_id, order in self._orders.items():
             leaving[order.leaves].append(order_id)
         self._leaving = dict(leaving)
         self._leaving_times = sorted(leaving)  # which is a heap, too
-        self._entered = len(self._orders)
+        self._left = 0
 
     def _remove(self, order: Order) -> None:
         order.book.remove(order)
@@ -1051,7 +1116,6 @@ class Engine:
         while times and times[0] <= now:
             leaves = heappop(times)
             ids = self._leaving.pop(leaves)
-            self._entered -= len(ids)
             for order_id in ids:
                 leaver = self._orders.get(order_id)
                 if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended

@@ -152,8 +152,8 @@ def _bid_state(bid: Bid) -> BidState:
 
 
 def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
-    attributes, signature = known.stated[stored.attributes]
-    start, end, min_duration, length, _ = known.offered[stored.start, stored.end, stored.min_duration]
+    attributes, signature, _ = known.stated[stored.attributes]
+    start, end, min_duration, length, _, _ = known.offered[stored.start, stored.end, stored.min_duration]
     ask = Ask(
         stored.id,
         stored.place,
@@ -185,8 +185,8 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
 
 
 def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
-    accepts, mask = known.accepted[stored.accepts]
-    starts, duration, _ = known.wanted[stored.starts, stored.duration]
+    accepts, mask, _ = known.accepted[stored.accepts]
+    starts, duration, _, _ = known.wanted[stored.starts, stored.duration]
     return Bid(
         stored.id,
         stored.place,
