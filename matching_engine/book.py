@@ -600,6 +600,8 @@ class Known:
         """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
         self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(_wanted)
         """A bid's (starts, duration), with the first ms after its last start."""
+        self.prices: Memo[int, int] = Memo(int)
+        """One object for each."""
 
 
 def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:

@@ -327,10 +327,10 @@ class Engine:
         )
         if crossed:
             self._walk(ask, events)
-        if not ask.live:
-            return
+            if not ask.live:
+                return
         if command.time_in_force is IOC:
-            events.append(Cancelled(this, ask.account, CancelReason.IOC_REST, ask.quantity))
+            events.append(Cancelled(this, account, CancelReason.IOC_REST, quantity))
             return
         if ask.free >= ask.lot and ask.calendar is None:
             book.ask_queue.add(ask)
@@ -387,15 +387,16 @@ class Engine:
                 bid.duration,
             )
         )
+        time_in_force = command.time_in_force
         if crossed:
-            self._walk(bid, events, fok=command.time_in_force is FOK)
-        if not bid.left:
-            events.append(Filled(this, bid.account))
-        elif not bid.live:
-            return
-        elif command.time_in_force is IOC or command.time_in_force is FOK:
-            reason = CancelReason.IOC_REST if command.time_in_force is IOC else CancelReason.FOK_UNFILLED
-            events.append(Cancelled(this, bid.account, reason, bid.left))
+            self._walk(bid, events, fok=time_in_force is FOK)
+            if not bid.left:
+                events.append(Filled(this, account))
+            if not bid.live:
+                return
+        if time_in_force is IOC or time_in_force is FOK:
+            reason = CancelReason.IOC_REST if time_in_force is IOC else CancelReason.FOK_UNFILLED
+            events.append(Cancelled(this, account, reason, bid.left))
         else:
             book.bid_queue.add(bid)
             self._keep(bid)
@@ -817,8 +818,7 @@ class Engine:
         """Whether this is neither late nor a repeat. From here on its client_order_id is answered, even by a refusal:
         another copy of the same bytes must not do later what the first did not.
         """
-        account, client_order_id, not_after = command.account, command.client_order_id, command.not_after
-        now = self.now
+        account, client_order_id, not_after, now = command.account, command.client_order_id, command.not_after, self.now
         if not 1 <= account <= MAX_ACCOUNT:
             _reject(command, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         elif not is_name(client_order_id):
@@ -927,7 +927,7 @@ class Engine:
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
         attributes, signature, _ = stated
-        price, quantity = command.price, command.quantity
+        price, quantity = self._known.prices[command.price], command.quantity
         return Ask(
             order_id,
             place,
@@ -966,7 +966,7 @@ class Engine:
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
         accepts, mask, _ = accepted
-        price, quantity = command.price, command.quantity
+        price, quantity = self._known.prices[command.price], command.quantity
         return Bid(
             order_id,
             place,

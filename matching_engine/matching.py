@@ -129,7 +129,7 @@ class Walk:
             ):  # the usual case at once: all of its availability is sold, so no calendar is needed
                 free = ask.free
                 self.fill(ask, bid, start, free if free < before else before)
-                if 0 < bid.left < bid.min_fill <= before:
+                if bid.left < bid.min_fill <= before and bid.live:
                     short.append(bid)
                 if not ask.free:
                     break
