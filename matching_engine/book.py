@@ -206,7 +206,6 @@ class Chunk(ABC, Generic[AnyOrder]):
             self.measure()
         else:
             self.copy_bounds(bounds_of)
-            self.gone = bounds_of.gone = CHUNK  # both may be much narrower
 
     @property
     def loose(self) -> bool:
@@ -216,6 +215,10 @@ class Chunk(ABC, Generic[AnyOrder]):
     @abstractmethod
     def measure(self) -> None:
         """Makes the bounds as narrow as they can be."""
+
+    @abstractmethod
+    def even(self) -> bool:
+        """Whether its orders are so alike that a half of them has the same bounds."""
 
     @abstractmethod
     def copy_bounds(self, other: Self) -> None:
@@ -244,8 +247,12 @@ class AskChunk(Chunk[Ask]):
                 ask.measure()
             self.widen(ask)
 
+    def even(self) -> bool:
+        starts, ends, signatures = self.starts, self.ends, self.signatures
+        one_window = len(starts) == 1 and self.longest == ends[0] - starts[0]
+        return one_window and not signatures & (signatures - 1) and not self.stale
+
     def copy_bounds(self, other: Self) -> None:
-        self.stale = other.stale
         self.signatures, self.free, self.longest = other.signatures, other.free, other.longest
         self.starts, self.ends = other.starts[:], other.ends[:]
 
@@ -295,6 +302,9 @@ class BidChunk(Chunk[Bid]):
         self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
             self.widen(bid)
+
+    def even(self) -> bool:
+        return self.first_end == self.last_start + self.shortest and self.mask == self.orders[0].mask
 
     def copy_bounds(self, other: Self) -> None:
         self.mask, self.need, self.shortest = other.mask, other.need, other.shortest
@@ -386,8 +396,11 @@ class Queue(Generic[AnyChunk, AnyOrder]):
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
         half = len(chunk.keys) // 2
-        after = self._kind(chunk.keys[half:], chunk.orders[half:], chunk)
+        even = chunk.even()
+        after = self._kind(chunk.keys[half:], chunk.orders[half:], chunk if even else None)
         del chunk.keys[half:], chunk.orders[half:]
+        if not even:
+            chunk.measure()
         self.chunks.insert(at + 1, after)
         self.first_keys.insert(at + 1, after.first_key)
 

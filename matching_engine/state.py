@@ -178,7 +178,7 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
         stored.quantity,
         length,
     )
-    if stored.times != [0] or stored.sold != [0]:
+    if len(stored.times) > 1 or stored.sold[0]:
         ask.calendar = Calendar()
         ask.calendar.times, ask.calendar.sold = stored.times, stored.sold
         ask.measure()
