@@ -1022,10 +1022,7 @@ class Engine:
         self._orders[order_id] = order
         party = self._parties.get(order.account) or self._party(order.account)
         party.live += 1
-        ids = party.orders
-        ids.append(order_id)
-        if len(ids) > party.most:
-            self._tidy(party)
+        party.orders.append(order_id)
         leavers = self._leaving.get(leaves)
         if leavers is not None:
             leavers.append(order_id)
@@ -1034,6 +1031,8 @@ class Engine:
             heappush(self._leaving_times, leaves)
             if leaves < self._due:
                 self._due = leaves
+        if len(party.orders) > party.most:
+            self._tidy(party)
 
     def _tidy(self, party: Party) -> None:
         """Lets go of ids of orders that have left, where they have become many."""
