@@ -2,7 +2,8 @@
 
 A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
 for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
-widen as orders come, and are measured anew when half a chunk has left or its calendars were cut.
+widen as orders come, and are measured anew when a chunk is split, when its calendars were cut, and when a walk came in
+vain through one of which more than half has left.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from operator import attrgetter, or_
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -189,8 +190,7 @@ class Chunk(ABC, Generic[AnyOrder]):
 
     __slots__ = ("first_key", "gone", "keys", "orders", "stale")
 
-    def __init__(self, keys: list[int], orders: list[AnyOrder], bounds_of: Self | None = None) -> None:
-        """With the bounds of the chunk from which they are split off, else with their own."""
+    def __init__(self, keys: list[int], orders: list[AnyOrder]) -> None:
         self.keys = keys
         self.orders: list[AnyOrder] = orders
         self.first_key = keys[0]
@@ -202,10 +202,7 @@ class Chunk(ABC, Generic[AnyOrder]):
         order: Any
         for order in orders:
             order.chunk = self
-        if bounds_of is None:
-            self.measure()
-        else:
-            self.copy_bounds(bounds_of)
+        self.measure()
 
     @property
     def loose(self) -> bool:
@@ -215,14 +212,6 @@ class Chunk(ABC, Generic[AnyOrder]):
     @abstractmethod
     def measure(self) -> None:
         """Makes the bounds as narrow as they can be."""
-
-    @abstractmethod
-    def even(self) -> bool:
-        """Whether its orders are so alike that a half of them has the same bounds."""
-
-    @abstractmethod
-    def copy_bounds(self, other: Self) -> None:
-        """Its bounds are those of the other."""
 
     @abstractmethod
     def widen(self, order: AnyOrder) -> None:
@@ -246,15 +235,6 @@ class AskChunk(Chunk[Ask]):
             if ask.stale:
                 ask.measure()
             self.widen(ask)
-
-    def even(self) -> bool:
-        starts, ends, signatures = self.starts, self.ends, self.signatures
-        one_window = len(starts) == 1 and self.longest == ends[0] - starts[0]
-        return one_window and not signatures & (signatures - 1) and not self.stale
-
-    def copy_bounds(self, other: Self) -> None:
-        self.signatures, self.free, self.longest = other.signatures, other.free, other.longest
-        self.starts, self.ends = other.starts[:], other.ends[:]
 
     def widen(self, ask: Ask) -> None:
         if not self.signatures >> ask.signature & 1:
@@ -302,14 +282,6 @@ class BidChunk(Chunk[Bid]):
         self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
             self.widen(bid)
-
-    def even(self) -> bool:
-        return self.first_end == self.last_start + self.shortest and self.mask == self.orders[0].mask
-
-    def copy_bounds(self, other: Self) -> None:
-        self.mask, self.need, self.shortest = other.mask, other.need, other.shortest
-        self.last_start, self.first_end = other.last_start, other.first_end
-        self.seen_starts, self.seen_duration = other.seen_starts, other.seen_duration
 
     def widen(self, bid: Bid) -> None:
         if bid.mask is not self.mask:  # most accept the same, and `Known` gives equal masks as one object
@@ -396,11 +368,9 @@ class Queue(Generic[AnyChunk, AnyOrder]):
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
         half = len(chunk.keys) // 2
-        even = chunk.even()
-        after = self._kind(chunk.keys[half:], chunk.orders[half:], chunk if even else None)
+        after = self._kind(chunk.keys[half:], chunk.orders[half:])
         del chunk.keys[half:], chunk.orders[half:]
-        if not even:
-            chunk.measure()
+        chunk.measure()
         self.chunks.insert(at + 1, after)
         self.first_keys.insert(at + 1, after.first_key)
 
