@@ -287,9 +287,10 @@ class Engine:
         start = command.start or ceil_grid(now)
         times = self._known.offered[start, command.end, command.min_duration]
         stated = self._known.stated[command.attributes]
+        _, _, _, length, leaves, sound = times
         if not (  # the usual ask is taken at one look; of any other the checks say what is wrong, in their order
-            times[5]
-            and times[4] > now
+            sound
+            and leaves > now
             and 1 <= price <= spec.max_price
             and not price % spec.tick
             and command.lot == 1 <= quantity <= spec.max_quantity
@@ -322,7 +323,7 @@ class Engine:
                 price,
                 ask.fee_bps,
                 ask.start,
-                ask.longest,
+                length,
             )
         )
         if crossed:
@@ -348,10 +349,11 @@ class Engine:
         now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
         starts = command.starts if 0 not in command.starts else self._starts(command)
         times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
+        _, _, leaves, sound = times
         if not (  # as for an ask
-            times[3]
-            and times[2] > now
-            and starts is command.starts
+            sound
+            and leaves > now
+            and starts is command.starts  # so that the checks of those given are the checks of these
             and accepted[2]
             and 1 <= price <= spec.max_price
             and not price % spec.tick
