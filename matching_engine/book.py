@@ -2,12 +2,13 @@
 
 A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
 for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
-widen as orders come, and are measured anew when half a chunk has left or its calendars were cut.
+widen as orders come, and are measured anew when a chunk is split, when its calendars were cut, and when a walk came in
+vain through one of which more than half has left.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
 from operator import attrgetter, or_
@@ -16,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from matching_engine.calendar import Calendar
+from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, regions_of
 from schemas.commands import HaltMode, Prefer, SelfTrade
 from schemas.units import BPS
@@ -58,8 +60,6 @@ class Ask(Struct, eq=False, gc=False):
     """A bound: no stretch in which a lot is unsold is longer. ms."""
     stale: bool = False
     """Whether its calendar was cut since the bounds were measured."""
-    sold: int = 0
-    """GPUs sold over the whole availability, as long as `calendar` is None."""
     calendar: Calendar | None = None
     """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
     chunk: "AskChunk | None" = None
@@ -71,17 +71,21 @@ class Ask(Struct, eq=False, gc=False):
         """What a cancel ends: its quantity as offered."""
         return self.quantity
 
+    @property
+    def sold(self) -> int:
+        """GPUs sold over the whole availability, as long as `calendar` is None."""
+        return self.quantity - self.free
+
     def unsold(self, start: int, end: int) -> int:
         """The least GPUs for sale at any moment of `[start, end)`; 0 where that leaves the availability."""
         if start < self.start or end > self.end:
             return 0
-        return max(0, self.quantity - (self.sold if self.calendar is None else self.calendar.most(start, end)))
+        return max(0, self.free if self.calendar is None else self.quantity - self.calendar.most(start, end))
 
     def take(self, start: int, end: int, quantity: int) -> None:
         """Sells `quantity` GPUs over `[start, end)`; below 0, they come back."""
         if self.calendar is None:
             if start == self.start and end == self.end:
-                self.sold += quantity
                 self.free -= quantity
                 return
             self.cut()
@@ -102,14 +106,19 @@ class Ask(Struct, eq=False, gc=False):
             self.calendar = Calendar()
             if self.sold:
                 self.calendar.add(self.start, self.end, self.sold)
-                self.sold = 0
+
+    def reduce(self, quantity: int) -> None:
+        """From now on so many GPUs are offered."""
+        self.free += quantity - self.quantity
+        self.quantity = quantity
+        self.measure()
 
     def measure(self) -> None:
         """Makes its own bounds exact."""
         self.stale = False
         calendar = self.calendar
         if calendar is None:
-            self.free, self.longest = self.quantity - self.sold, self.end - self.start
+            self.longest = self.end - self.start
             return
         self.free = self.quantity - calendar.least(self.start, self.end)
         self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
@@ -172,10 +181,12 @@ class Bid(Struct, eq=False, gc=False):
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Ask | Bid)
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Chunk(ABC, Generic[AnyOrder]):
-    """Neighbours in the order of their keys. Who leaves is passed over until half have left."""
+    """Neighbours in the order of their keys."""
 
     __slots__ = ("first_key", "gone", "keys", "orders", "stale")
 
@@ -185,6 +196,7 @@ class Chunk(ABC, Generic[AnyOrder]):
         self.first_key = keys[0]
         """At or before its first order, and behind the chunk before it."""
         self.gone = 0
+        """How many have left since the bounds were measured."""
         self.stale = 0
         """How many cuts of calendars its bounds do not know of."""
         order: Any
@@ -192,12 +204,10 @@ class Chunk(ABC, Generic[AnyOrder]):
             order.chunk = self
         self.measure()
 
-    def compact(self) -> None:
-        """Lets go of who has left. New lists: a walk that is under way goes on over the old ones."""
-        there = [(key, order) for key, order in zip(self.keys, self.orders, strict=True) if order.chunk is self]
-        self.keys, self.orders = [key for key, _ in there], [order for _, order in there]
-        self.gone = 0
-        self.measure()
+    @property
+    def loose(self) -> bool:
+        """Whether its bounds may be much wider than its orders need."""
+        return self.stale > 0 or self.gone > len(self.orders)
 
     @abstractmethod
     def measure(self) -> None:
@@ -217,18 +227,18 @@ class AskChunk(Chunk[Ask]):
     __slots__ = ("ends", "free", "longest", "signatures", "starts")
 
     def measure(self) -> None:
-        self.stale = 0
+        self.gone = self.stale = 0
         self.signatures = self.free = self.longest = 0
         self.starts: list[int] = []
         self.ends: list[int] = []
         for ask in self.orders:
-            if ask.chunk is self:
-                if ask.stale:
-                    ask.measure()
-                self.widen(ask)
+            if ask.stale:
+                ask.measure()
+            self.widen(ask)
 
     def widen(self, ask: Ask) -> None:
-        self.signatures |= 1 << ask.signature
+        if not self.signatures >> ask.signature & 1:
+            self.signatures |= 1 << ask.signature
         if ask.free > self.free:
             self.free = ask.free
         if ask.longest > self.longest:
@@ -263,21 +273,27 @@ class AskChunk(Chunk[Ask]):
 class BidChunk(Chunk[Bid]):
     """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("first_end", "last_start", "mask", "need", "shortest")
+    __slots__ = ("first_end", "last_start", "mask", "need", "seen_duration", "seen_starts", "shortest")
 
     def measure(self) -> None:
-        self.stale = 0
-        self.mask = self.last_start = 0
+        self.gone = self.stale = 0
+        self.mask = self.last_start = self.seen_duration = 0
         self.need = self.shortest = self.first_end = NOBODY
+        self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
-            if bid.chunk is self:
-                self.widen(bid)
+            self.widen(bid)
 
     def widen(self, bid: Bid) -> None:
-        self.mask |= bid.mask
-        need, duration, starts = bid.need, bid.duration, bid.starts
-        if need < self.need:
-            self.need = need
+        if bid.mask is not self.mask:  # most accept the same, and `Known` gives equal masks as one object
+            self.mask = self.mask | bid.mask if self.mask else bid.mask
+        if bid.min_fill < self.need:
+            self.need = bid.min_fill
+        if bid.left < self.need:
+            self.need = bid.left
+        duration, starts = bid.duration, bid.starts
+        if starts is self.seen_starts and duration == self.seen_duration:  # so are most: `Known` gives one object
+            return
+        self.seen_starts, self.seen_duration = starts, duration
         if duration < self.shortest:
             self.shortest = duration
         first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
@@ -304,7 +320,7 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         """Best first."""
         chunk: Any
         for chunk in self.chunks[:]:  # as some may leave meanwhile
-            for order in chunk.orders:
+            for order in chunk.orders[:]:
                 if order.chunk is chunk:
                     yield order
 
@@ -328,43 +344,35 @@ class Queue(Generic[AnyChunk, AnyOrder]):
             self.first_keys[0] = self.chunks[0].first_key = key
         chunk: Any = self.chunks[at]
         keys = chunk.keys
-        if key > keys[-1]:
-            keys.append(key)
-            chunk.orders.append(order)
-        else:
-            place = bisect_left(keys, key)
-            if keys[place] == key:  # it was here before, and has left a gap
-                chunk.compact()
-                place = bisect_left(chunk.keys, key)
-            chunk.keys.insert(place, key)
-            chunk.orders.insert(place, order)
+        place = bisect_left(keys, key)
+        keys.insert(place, key)
+        chunk.orders.insert(place, order)
         order.chunk = chunk
         chunk.widen(order)
-        if len(chunk.keys) > CHUNK:
+        if len(keys) > CHUNK:
             self._split(at)
 
-    def remove(self, order: AnyOrder) -> None:
-        """The order is not to be met any more."""
-        chunk: Any = order.chunk
-        assert chunk is not None, "only an order in the queue leaves it"
-        order.chunk = None
-        chunk.gone += 1
-        if chunk.gone == len(chunk.orders):
-            at = bisect_right(self.first_keys, chunk.first_key) - 1
-            del self.first_keys[at], self.chunks[at]
-        elif chunk.gone > 32 and chunk.gone * 2 > len(chunk.orders):
-            chunk.compact()
+    def fill(self, orders: list[AnyOrder]) -> None:
+        """Puts orders, best first, into the empty queue."""
+        for first in range(0, len(orders), CHUNK // 2):
+            there = orders[first : first + CHUNK // 2]
+            chunk = self._kind([order.key for order in there], there)
+            self.chunks.append(chunk)
+            self.first_keys.append(chunk.first_key)
+
+    def drop(self, chunk: AnyChunk) -> None:
+        """The chunk has become empty."""
+        at = bisect_right(self.first_keys, chunk.first_key) - 1
+        del self.first_keys[at], self.chunks[at]
 
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
-        chunk.compact()
         half = len(chunk.keys) // 2
-        if len(chunk.keys) > CHUNK // 2:
-            after = self._kind(chunk.keys[half:], chunk.orders[half:])
-            chunk.keys, chunk.orders = chunk.keys[:half], chunk.orders[:half]
-            chunk.measure()
-            self.chunks.insert(at + 1, after)
-            self.first_keys.insert(at + 1, after.first_key)
+        after = self._kind(chunk.keys[half:], chunk.orders[half:])
+        del chunk.keys[half:], chunk.orders[half:]
+        chunk.measure()
+        self.chunks.insert(at + 1, after)
+        self.first_keys.insert(at + 1, after.first_key)
 
 
 class Book:
@@ -409,16 +417,6 @@ class Book:
         high = self.reference * (BPS + spec.band_bps) // (BPS * tick) * tick
         return max(tick, low), min(high, highest)
 
-    def crossed_by_ask(self, ask: Ask) -> bool:
-        """Whether a bid's price may be within the ask's: where none is, there is no need to walk."""
-        keys = self.bid_queue.first_keys
-        return bool(keys) and keys[0] < (1 - ask.price) << PLACE_BITS
-
-    def crossed_by_bid(self, bid: Bid) -> bool:
-        """Whether an ask's price may be within the bid's."""
-        keys = self.ask_queue.first_keys
-        return bool(keys) and keys[0] < (bid.price + 1) << PLACE_BITS
-
     def add(self, order: Ask | Bid) -> None:
         """Puts the order into the book, at its place."""
         if isinstance(order, Bid):
@@ -428,18 +426,37 @@ class Book:
         else:
             self.ask_queue.add(order)
 
+    def fill(self, asks: Iterable[Ask], bids: list[Bid]) -> None:
+        """Puts orders, best first, into the empty book."""
+        able: list[Ask] = []
+        for ask in asks:
+            if ask.spent():
+                self.spent[ask.id] = ask
+            else:
+                able.append(ask)
+        self.ask_queue.fill(able)
+        self.bid_queue.fill(bids)
+
     def remove(self, order: Ask | Bid) -> None:
         """The order leaves the book."""
-        if isinstance(order, Bid):
-            self.bid_queue.remove(order)
-        elif order.chunk is not None:
-            self.ask_queue.remove(order)
-        else:
+        chunk = order.chunk
+        if chunk is None:
             del self.spent[order.id]
+            return
+        order.chunk = None
+        keys = chunk.keys
+        place = bisect_left(keys, order.key)
+        del keys[place], chunk.orders[place]
+        chunk.gone += 1
+        if not keys:
+            if isinstance(chunk, BidChunk):
+                self.bid_queue.drop(chunk)
+            else:
+                self.ask_queue.drop(chunk)
 
     def set_aside(self, ask: Ask) -> None:
         """The ask stays live but can serve nobody any more."""
-        self.ask_queue.remove(ask)
+        self.remove(ask)
         self.spent[ask.id] = ask
 
     def check(self) -> None:
@@ -450,30 +467,28 @@ class Book:
             assert [order.key for order in orders] == sorted({order.key for order in orders}), "out of order"
             assert queue.first_keys == [chunk.first_key for chunk in queue.chunks] == sorted(queue.first_keys)
             for chunk, following in zip_longest(queue.chunks, queue.first_keys[1:]):
-                there = [order for order in chunk.orders if order.chunk is chunk]
-                assert there, "an empty chunk"
-                assert len(chunk.orders) == len(chunk.keys) == len(there) + chunk.gone
-                assert chunk.first_key <= there[0].key
-                assert following is None or there[-1].key < following
+                assert chunk.orders, "an empty chunk"
+                assert all(order.chunk is chunk for order in chunk.orders)
+                assert chunk.keys == [order.key for order in chunk.orders]
+                assert chunk.first_key <= chunk.keys[0]
+                assert following is None or chunk.keys[-1] < following
         for asks in self.ask_queue.chunks:
             for ask in asks.orders:
-                if ask.chunk is asks:
-                    bound = ask.free, ask.longest
-                    ask.measure()
-                    assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
-                    assert asks.signatures >> ask.signature & 1
-                    assert asks.free >= ask.free
-                    assert asks.longest >= ask.longest
-                    assert asks.spans((ask.start,), ask.end - ask.start)
-                    assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
+                bound = ask.free, ask.longest
+                ask.measure()
+                assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
+                assert asks.signatures >> ask.signature & 1
+                assert asks.free >= ask.free
+                assert asks.longest >= ask.longest
+                assert asks.spans((ask.start,), ask.end - ask.start)
+                assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:
-                if bid.chunk is bids:
-                    assert bids.mask & bid.mask == bid.mask
-                    assert bids.need <= bid.need
-                    assert bids.shortest <= bid.duration
-                    assert bids.last_start >= max(bid.starts)
-                    assert bids.first_end <= min(bid.starts) + bid.duration
+                assert bids.mask & bid.mask == bid.mask
+                assert bids.need <= bid.need
+                assert bids.shortest <= bid.duration
+                assert bids.last_start >= max(bid.starts)
+                assert bids.first_end <= min(bid.starts) + bid.duration
         for ask in self.spent.values():
             ask.measure()
             assert ask.spent(), "an ask stands aside that could serve"
@@ -542,25 +557,50 @@ def suits_supplier(accepts: Accepts, supplier: int) -> bool:
     return supplier not in accepts.not_suppliers and (not accepts.only_suppliers or supplier in accepts.only_suppliers)
 
 
+class Memo(dict[Given, Made]):
+    """What is stated again and again is made once, and kept as one object: a look-up in place of a calculation."""
+
+    def __init__(self, make: Callable[[Given], Made]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, given: Given) -> Made:
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        made = self[given] = self._make(given)
+        return made
+
+
 class Known:
-    """Signatures and masks of what is stated and accepted again and again: a look-up in place of a calculation."""
+    """What orders of one engine state alike, with what follows from it; last, whether all checks of it pass."""
 
     def __init__(self) -> None:
-        self._signatures: dict[Attributes, int] = {}
-        self._masks: dict[Accepts, int] = {}
+        self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated)
+        """An ask's attributes, with their signature."""
+        self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted)
+        """With its mask."""
+        self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered)
+        """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
+        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(_wanted)
+        """A bid's (starts, duration), with the first ms after its last start."""
+        self.prices: Memo[int, int] = Memo(int)
+        """One object for each."""
 
-    def signature(self, attributes: Attributes) -> int:
-        known = self._signatures.get(attributes)
-        if known is None:
-            if len(self._signatures) == MAX_KNOWN:
-                self._signatures.clear()
-            known = self._signatures[attributes] = signature(attributes)
-        return known
 
-    def mask(self, accepts: Accepts) -> int:
-        known = self._masks.get(accepts)
-        if known is None:
-            if len(self._masks) == MAX_KNOWN:
-                self._masks.clear()
-            known = self._masks[accepts] = mask(accepts)
-        return known
+def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
+    return attributes, signature(attributes), check_stated(attributes) is None
+
+
+def _accepted(accepts: Accepts) -> tuple[Accepts, int, bool]:
+    sound = check_accepted(accepts) is None
+    return accepts, mask(accepts) if sound else 0, sound
+
+
+def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool]:
+    start, end, min_duration = times
+    return start, end, min_duration, end - start, end - min_duration + 1, check_offered(*times) is None
+
+
+def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, bool]:
+    starts, duration = times
+    return starts, duration, max(starts, default=0) + 1, check_wanted(starts, duration) is None

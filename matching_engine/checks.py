@@ -60,6 +60,42 @@ def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused |
         return Refusal.LOT_OUT_OF_RANGE, (lot, quantity)
     if quantity % lot:
         return Refusal.QUANTITY_OFF_LOT, (quantity, lot)
+    refused = check_offered(start, end, min_duration)
+    if refused is not None:
+        return refused
+    if end <= now:
+        return Refusal.WINDOW_PAST, ("end", end, now)
+    if end - min_duration < now:
+        return Refusal.WINDOW_EMPTY, (ceil_grid(now), end, min_duration)
+    if ask.time_in_force is FOK:
+        return Refusal.FOK_ASK, ()
+    if not 0 <= ask.display <= quantity:
+        return Refusal.DISPLAY_OUT_OF_RANGE, (ask.display, quantity)
+    return check_stated(ask.attributes)
+
+
+def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int) -> Refused | None:
+    """`starts` are the bid's with 0 resolved; the command's own tell whether each was given once."""
+    refused = _check_terms(bid, spec, now)
+    if refused is not None:
+        return refused
+    if not 1 <= bid.min_fill <= bid.quantity:
+        return Refusal.MIN_FILL_OUT_OF_RANGE, (bid.min_fill, bid.quantity)
+    count = len(bid.starts)
+    if starts is not bid.starts and not (1 <= count <= MAX_STARTS and len(set(bid.starts)) == count):
+        return check_wanted(bid.starts, bid.duration)
+    refused = check_wanted(starts, bid.duration)
+    if refused is not None:
+        return refused
+    if max(starts) < now:
+        return Refusal.WINDOW_PAST, ("starts", max(starts), now)
+    if bid.market and bid.time_in_force is not IOC and bid.time_in_force is not FOK:
+        return Refusal.MARKET_RESTS, ()
+    return check_accepted(bid.accepts)
+
+
+def check_offered(start: int, end: int, min_duration: int) -> Refused | None:
+    """The times of an ask, whenever it comes."""
     if not GRID_MS <= min_duration <= MAX_WINDOW_MS or min_duration % GRID_MS:
         return Refusal.MIN_DURATION_OUT_OF_RANGE, (min_duration, MAX_WINDOW_MS)
     if not 0 <= start <= MAX_TIME_MS:
@@ -74,40 +110,42 @@ def check_ask(ask: PlaceAsk, start: int, spec: ClassSpec, now: int) -> Refused |
         return Refusal.WINDOW_EMPTY, (start, end, min_duration)
     if end - start > MAX_WINDOW_MS:
         return Refusal.DURATION_OUT_OF_RANGE, (end - start, MAX_WINDOW_MS)
-    if end <= now:
-        return Refusal.WINDOW_PAST, ("end", end, now)
-    if end - min_duration < now:
-        return Refusal.WINDOW_EMPTY, (ceil_grid(now), end, min_duration)
-    if ask.time_in_force is FOK:
-        return Refusal.FOK_ASK, ()
-    if not 0 <= ask.display <= quantity:
-        return Refusal.DISPLAY_OUT_OF_RANGE, (ask.display, quantity)
-    return _check_attributes(ask.attributes)
+    return None
 
 
-def check_bid(bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int) -> Refused | None:
-    """`starts` are the bid's with 0 resolved; the command's own tell whether each was given once."""
-    refused = _check_terms(bid, spec, now)
-    if refused is not None:
-        return refused
-    if not 1 <= bid.min_fill <= bid.quantity:
-        return Refusal.MIN_FILL_OUT_OF_RANGE, (bid.min_fill, bid.quantity)
-    duration = bid.duration
+def check_stated(attributes: Attributes) -> Refused | None:
+    """The attributes of an ask."""
+    if not 0 <= attributes.notice_minutes <= MAX_NOTICE_MINUTES:
+        return Refusal.ATTRIBUTES_INVALID, ("notice_minutes", f"0 to {MAX_NOTICE_MINUTES}")
+    return None
+
+
+def check_wanted(starts: tuple[int, ...], duration: int) -> Refused | None:
+    """The times of a bid, whenever it comes."""
     if not GRID_MS <= duration <= MAX_WINDOW_MS or duration % GRID_MS:
         return Refusal.DURATION_OUT_OF_RANGE, (duration, MAX_WINDOW_MS)
-    count = len(bid.starts)
-    if not 1 <= count <= MAX_STARTS or (count > 1 and len(set(bid.starts)) != count):
+    count = len(starts)
+    if not 1 <= count <= MAX_STARTS or len(set(starts)) != count:
         return Refusal.START_COUNT_OUT_OF_RANGE, (count, MAX_STARTS)
     for start in starts:
         if not 0 <= start <= MAX_TIME_MS - MAX_WINDOW_MS:
             return Refusal.TIME_OUT_OF_RANGE, ("starts", start)
         if start % GRID_MS:
             return Refusal.WINDOW_OFF_GRID, ("starts", start)
-    if max(starts) < now:
-        return Refusal.WINDOW_PAST, ("starts", max(starts), now)
-    if bid.market and bid.time_in_force is not IOC and bid.time_in_force is not FOK:
-        return Refusal.MARKET_RESTS, ()
-    return _check_accepts(bid.accepts)
+    return None
+
+
+def check_accepted(accepts: Accepts) -> Refused | None:
+    """What a bid accepts."""
+    if accepts.regions & ~_ALL_REGIONS:
+        return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
+    for name, suppliers in (("only_suppliers", accepts.only_suppliers), ("not_suppliers", accepts.not_suppliers)):
+        if len(suppliers) > MAX_SUPPLIERS:
+            return Refusal.ACCEPTS_INVALID, (name, f"at most {MAX_SUPPLIERS} accounts")
+        for supplier in suppliers:
+            if not 1 <= supplier <= MAX_ACCOUNT:
+                return Refusal.ACCEPTS_INVALID, (name, f"there is no account {supplier}")
+    return None
 
 
 def check_class(spec: ClassSpec) -> Refused | None:
@@ -193,7 +231,7 @@ def check_extend(extend: Extend, spec: ClassSpec, now: int) -> Refused | None:
 
 def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refused | None:
     """What asks and bids have in common."""
-    price, quantity = order.price, order.quantity
+    price, quantity, time_in_force = order.price, order.quantity, order.time_in_force
     if not 1 <= price <= spec.max_price:
         return Refusal.PRICE_OUT_OF_RANGE, (price, spec.max_price, spec.class_id, spec.tick)
     if price % spec.tick:
@@ -204,7 +242,9 @@ def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refus
         return Refusal.UNKNOWN_ACCOUNT, (order.owner,)
     if not 0 <= order.fee_bps <= MAX_FEE_BPS:
         return Refusal.FEE_OUT_OF_RANGE, (order.fee_bps, MAX_FEE_BPS)
-    if order.time_in_force is GTD:
+    if time_in_force is GTC:
+        return (Refusal.EXPIRY_NOT_ALLOWED, ()) if order.expire_at else None
+    if time_in_force is GTD:
         if order.expire_at == 0:
             return Refusal.EXPIRY_NOT_ALLOWED, ()
         if not 0 <= order.expire_at <= MAX_TIME_MS:
@@ -213,26 +253,6 @@ def _check_terms(order: PlaceAsk | PlaceBid, spec: ClassSpec, now: int) -> Refus
             return Refusal.EXPIRY_PAST, (order.expire_at, now)
     elif order.expire_at:
         return Refusal.EXPIRY_NOT_ALLOWED, ()
-    if order.post_only and (order.time_in_force is IOC or order.time_in_force is FOK):
+    if order.post_only and time_in_force is not GTD:
         return Refusal.POST_ONLY_TAKES, ()
-    return None
-
-
-def _check_attributes(attributes: Attributes) -> Refused | None:
-    if not 0 <= attributes.notice_minutes <= MAX_NOTICE_MINUTES:
-        return Refusal.ATTRIBUTES_INVALID, ("notice_minutes", f"0 to {MAX_NOTICE_MINUTES}")
-    return None
-
-
-def _check_accepts(accepts: Accepts) -> Refused | None:
-    if accepts.regions & ~_ALL_REGIONS:
-        return Refusal.ACCEPTS_INVALID, ("regions", "name regions of the closed list")
-    if not accepts.only_suppliers and not accepts.not_suppliers:
-        return None
-    for name, suppliers in (("only_suppliers", accepts.only_suppliers), ("not_suppliers", accepts.not_suppliers)):
-        if len(suppliers) > MAX_SUPPLIERS:
-            return Refusal.ACCEPTS_INVALID, (name, f"at most {MAX_SUPPLIERS} accounts")
-        for supplier in suppliers:
-            if not 1 <= supplier <= MAX_ACCOUNT:
-                return Refusal.ACCEPTS_INVALID, (name, f"there is no account {supplier}")
     return None

@@ -1,14 +1,13 @@
 """The fold: a command in, its answer out. All state is a pure function of the commands so far (RULES.md)."""
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any, Self
 
 import msgspec
-from msgspec import Struct
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
 from matching_engine.checks import (
@@ -27,7 +26,7 @@ from matching_engine.checks import (
 from matching_engine.matching import MAX_WALK, Walk, fit
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
-from schemas.attributes import Accepts
+from schemas.attributes import Accepts, Attributes
 from schemas.commands import (
     Amend,
     Cancel,
@@ -81,7 +80,7 @@ from schemas.events import (
 )
 from schemas.ids import FillId, format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
-from schemas.units import GRID_MS, MAX_TIME_MS, ceil_grid, cost
+from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost
 
 GTC, GTD, IOC, FOK = TimeInForce
 BID, ASK = Side
@@ -106,17 +105,22 @@ class UnknownRulesError(Exception):
     """The log goes on under rules that this engine does not know: it must not guess. Run a newer one."""
 
 
-class Party(Struct, eq=False):
+class Party:
     """An account, as far as the engine knows it."""
 
-    orders: list[int] = []
-    """Ids of its live orders in order, and of some that have left."""
-    live: int = 0
-    """How many of them are."""
-    killed: bool = False
-    limits: SetLimits | None = None
-    dead_man: int = 0
-    """ms; 0: none is set."""
+    __slots__ = ("dead_man", "killed", "limits", "live", "most", "orders")
+
+    def __init__(self) -> None:
+        self.orders: list[int] = []
+        """Ids of its live orders in order, and of some that have left."""
+        self.most = 64
+        """At more ids those that have left are looked for."""
+        self.live = 0
+        """How many orders live."""
+        self.killed = False
+        self.limits: SetLimits | None = None
+        self.dead_man = 0
+        """ms; 0: none is set."""
 
 
 class Engine:
@@ -134,8 +138,13 @@ class Engine:
         self._parties: dict[int, Party] = {}
         self._bound: set[int] = set()
         """The accounts that are killed, or have limits."""
-        self._leaving: list[int] = []
-        """A heap of (time it leaves, id) of the live orders, and of some that have left already."""
+        self._leaving: dict[int, list[int]] = {}
+        """By the ms at which they leave, ids of the live orders, and of some that have left already. Windows are on the
+        grid, so that few such times are there: a list of each is cheaper than a heap of orders."""
+        self._leaving_times: list[int] = []
+        """A heap of the times in `_leaving`."""
+        self._left = 0
+        """How many that have left were found among parties' orders since `_leaving` was made anew."""
         self._dead_men: list[tuple[int, int]] = []
         """A heap of (until, account), and of some that were renewed since."""
         self._answered: dict[Key, tuple[int, int]] = {}
@@ -187,12 +196,11 @@ class Engine:
                 self._pass_time()
         if self._untold:
             self._tell(events)
-        this = self._base | offset
-        assert this > self.position, "commands come in the order of the log"
+        this, prev = self._base | offset, self.position
+        assert this > prev, "commands come in the order of the log"
         self._does[command.__class__](this, command, events)
-        execution = Execution(this, self.position, self.now, tuple(events))
         self.position = this
-        return execution
+        return Execution(this, prev, self.now, tuple(events))
 
     def order(self, order_id: int) -> Order | None:
         """The live order with this id."""
@@ -235,22 +243,35 @@ class Engine:
             engine._mark_bound(known.account, party)
             if known.dead_man:
                 engine._set_dead_man(known.account, known.dead_man)
+        answered, forget = engine._answered, defaultdict[int, list[Any]](list)
         for account, client_order_id, first, not_after in state.repeats:
-            engine._answered[account, client_order_id] = (first, not_after)
-            engine._remember((account, client_order_id), not_after)
+            key = (account, client_order_id)
+            answered[key] = (first, not_after)
+            forget[not_after // GRID_MS].append(key)
         for first, index, end in state.returned:
             engine._returned[first, index] = end
-            engine._remember((first, index), end - 1)
+            forget[(end - 1) // GRID_MS].append((first, index))
+        engine._forget.update(forget)
+        engine._forget_minutes = sorted(forget)  # which is a heap, too
         engine._untold.extend(state.untold)
         orders: list[Order] = []
         for stored in state.books:
             book = engine.books[stored.spec.class_id] = Book(stored.spec)
             book.fills, book.reference = stored.fills, stored.reference
             book.close(stored.halt, stored.retired)
-            orders += [restored_ask(book, engine._known, ask) for ask in stored.asks]
-            orders += [restored_bid(book, engine._known, bid) for bid in stored.bids]
-        for order in sorted(orders, key=attrgetter("id")):
-            engine._add(order)
+            asks = [restored_ask(book, engine._known, ask) for ask in stored.asks]
+            bids = [restored_bid(book, engine._known, bid) for bid in stored.bids]
+            book.fill(asks, bids)
+            orders += asks
+            orders += bids
+        orders.sort(key=attrgetter("id"))
+        engine._orders = {order.id: order for order in orders}
+        for order in orders:
+            party = engine._parties.get(order.account) or engine._party(order.account)
+            party.live += 1
+            party.orders.append(order.id)
+        engine._sort_by_leaving()
+        engine._next_due()
         return engine
 
     # Orders.
@@ -258,41 +279,65 @@ class Engine:
     def _place_ask(self, this: int, command: PlaceAsk, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
             return
-        start = command.start or ceil_grid(self.now)
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        refused = self._check_ask(book, command, start, None)
-        if refused is not None:
-            _reject(command, refused, events)
-            return
-        ask = self._new_ask(this, this, book, command, start)
-        crossed = book.crossed_by_ask(ask)
+        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
+        start = command.start or ceil_grid(now)
+        times = self._known.offered[start, command.end, command.min_duration]
+        stated = self._known.stated[command.attributes]
+        _, _, _, length, leaves, sound = times
+        if not (  # the usual ask is taken at one look; of any other the checks say what is wrong, in their order
+            sound
+            and leaves > now
+            and 1 <= price <= spec.max_price
+            and not price % spec.tick
+            and command.lot == 1 <= quantity <= spec.max_quantity
+            and 1 <= command.owner <= MAX_ACCOUNT
+            and 0 <= command.fee_bps <= MAX_FEE_BPS
+            and command.time_in_force is GTC
+            and not command.expire_at
+            and not command.display
+            and stated[2]
+            and not spec.band_bps
+            and account not in self._bound
+        ):
+            refused = self._check_ask(book, command, start, None)
+            if refused is not None:
+                _reject(command, refused, events)
+                return
+        ask = self._new_ask(this, this, book, command, times, stated)
+        bid_keys = book.bid_queue.first_keys
+        crossed = bid_keys and bid_keys[0] < (1 - price) << PLACE_BITS  # else no bid's price is within the ask's
         if crossed and command.post_only and (refused := self._would_trade(ask)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
-                ask.account,
-                command.client_order_id,
-                book.spec.class_id,
+                account,
+                ask.client_order_id,
+                command.class_id,
                 ASK,
-                ask.quantity,
-                ask.price,
+                quantity,
+                price,
                 ask.fee_bps,
-                start,
-                ask.end - start,
+                ask.start,
+                length,
             )
         )
         if crossed:
             self._walk(ask, events)
-        if not ask.live:
-            return
+            if not ask.live:
+                return
         if command.time_in_force is IOC:
-            events.append(Cancelled(this, ask.account, CancelReason.IOC_REST, ask.quantity))
+            events.append(Cancelled(this, account, CancelReason.IOC_REST, quantity))
             return
-        self._add(ask)
+        if ask.free >= ask.lot and ask.calendar is None:
+            book.ask_queue.add(ask)
+        else:
+            book.add(ask)
+        self._keep(ask)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
@@ -301,40 +346,62 @@ class Engine:
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        starts = self._starts(command)
-        refused = self._check_bid(book, command, starts, None)
-        if refused is not None:
-            _reject(command, refused, events)
-            return
-        bid = self._new_bid(this, this, book, command, starts)
-        crossed = book.crossed_by_bid(bid)
+        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
+        starts = command.starts if 0 not in command.starts else self._starts(command)
+        times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
+        _, _, leaves, sound = times
+        if not (  # as for an ask
+            sound
+            and leaves > now
+            and starts is command.starts  # so that the checks of those given are the checks of these
+            and accepted[2]
+            and 1 <= price <= spec.max_price
+            and not price % spec.tick
+            and 1 <= command.min_fill <= quantity <= spec.max_quantity
+            and 1 <= command.owner <= MAX_ACCOUNT
+            and 0 <= command.fee_bps <= MAX_FEE_BPS
+            and command.time_in_force is GTC
+            and not command.expire_at
+            and not command.market
+            and not spec.band_bps
+            and account not in self._bound
+        ):
+            refused = self._check_bid(book, command, starts, None)
+            if refused is not None:
+                _reject(command, refused, events)
+                return
+        bid = self._new_bid(this, this, book, command, times, accepted)
+        ask_keys = book.ask_queue.first_keys
+        crossed = ask_keys and ask_keys[0] < (price + 1) << PLACE_BITS
         if crossed and command.post_only and (refused := self._would_trade(bid)) is not None:
             _reject(command, refused, events)
             return
         events.append(
             Accepted(
-                bid.account,
-                command.client_order_id,
-                book.spec.class_id,
+                account,
+                bid.client_order_id,
+                command.class_id,
                 BID,
-                bid.quantity,
-                bid.price,
+                quantity,
+                price,
                 bid.fee_bps,
-                starts[0],
+                bid.starts[0],
                 bid.duration,
             )
         )
+        time_in_force = command.time_in_force
         if crossed:
-            self._walk(bid, events, fok=command.time_in_force is FOK)
-        if not bid.left:
-            events.append(Filled(this, bid.account))
-        elif not bid.live:
-            return
-        elif command.time_in_force is IOC or command.time_in_force is FOK:
-            reason = CancelReason.IOC_REST if command.time_in_force is IOC else CancelReason.FOK_UNFILLED
-            events.append(Cancelled(this, bid.account, reason, bid.left))
+            self._walk(bid, events, fok=time_in_force is FOK)
+            if not bid.left:
+                events.append(Filled(this, account))
+            if not bid.live:
+                return
+        if time_in_force is IOC or time_in_force is FOK:
+            reason = CancelReason.IOC_REST if time_in_force is IOC else CancelReason.FOK_UNFILLED
+            events.append(Cancelled(this, account, reason, bid.left))
         else:
-            self._add(bid)
+            book.bid_queue.add(bid)
+            self._keep(bid)
 
     def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
         terms = command.terms
@@ -380,8 +447,7 @@ class Engine:
                 return Refusal.LOT_OUT_OF_RANGE, (ask.lot, terms.quantity)
             if terms.quantity % ask.lot:
                 return Refusal.QUANTITY_OFF_LOT, (terms.quantity, ask.lot)
-            ask.quantity = terms.quantity
-            ask.measure()
+            ask.reduce(terms.quantity)
             if ask.chunk is not None and ask.spent():
                 book.set_aside(ask)
             events.append(_amended(ask))
@@ -389,10 +455,12 @@ class Engine:
         refused = self._check_new_terms(book, terms) or self._check_ask(book, terms, start, ask)
         if refused is not None:
             return refused
-        amended = self._new_ask(ask.id, this, book, terms, start)
+        times = self._known.offered[start, terms.end, terms.min_duration]
+        amended = self._new_ask(ask.id, this, book, terms, times, self._known.stated[terms.attributes])
         if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
             ask.cut()
-        amended.sold, amended.calendar = ask.sold, ask.calendar
+        amended.calendar = ask.calendar
+        amended.free -= ask.sold  # which `measure` puts right where there is a calendar
         amended.measure()
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
             return refused
@@ -400,7 +468,7 @@ class Engine:
         events.append(_amended(amended))
         self._walk(amended, events)
         if amended.live:
-            self._add(amended)
+            self._add_amended(amended)
         return None
 
     def _amend_bid(self, this: int, bid: Bid, terms: PlaceBid, events: list[Event]) -> Refused | None:
@@ -421,7 +489,8 @@ class Engine:
         refused = self._check_new_terms(book, terms) or self._check_bid(book, terms, starts, bid)
         if refused is not None:
             return refused
-        amended = self._new_bid(bid.id, this, book, terms, starts)
+        times, accepted = self._known.wanted[starts, terms.duration], self._known.accepted[terms.accepts]
+        amended = self._new_bid(bid.id, this, book, terms, times, accepted)
         amended.left = amended.quantity - filled
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
             return refused
@@ -431,7 +500,7 @@ class Engine:
         if not amended.left:
             events.append(Filled(amended.id, amended.account))
         elif amended.live:
-            self._add(amended)
+            self._add_amended(amended)
         return None
 
     def _check_new_terms(self, book: Book, terms: Place) -> Refused | None:
@@ -486,7 +555,8 @@ class Engine:
             quantity,
             fee_bps=command.fee_bps,
         )
-        bid = self._new_bid(this, this, book, terms, (start,))
+        times, accepted = self._known.wanted[(start,), duration], self._known.accepted[terms.accepts]
+        bid = self._new_bid(this, this, book, terms, times, accepted)
         Walk(book, self.now, events).fill(ask, bid, start, quantity)
         events += [Extension(0, command.fill), Filled(this, account)]
 
@@ -504,9 +574,10 @@ class Engine:
         return check_extend(command, ask.book.spec, self.now)
 
     def _cancel(self, this: int, command: Cancel, events: list[Event]) -> None:
-        order = self._orders.get(command.order_id)
-        if order is None or order.account != command.account:
-            _refuse(command.account, (Refusal.UNKNOWN_ORDER, (_shown_order(command.order_id),)), events)
+        account, order_id = command.account, command.order_id
+        order = self._orders.get(order_id)
+        if order is None or order.account != account:
+            _refuse(account, (Refusal.UNKNOWN_ORDER, (_shown_order(order_id),)), events)
         else:
             self._cancel_order(order, events)
 
@@ -749,23 +820,28 @@ class Engine:
         """Whether this is neither late nor a repeat. From here on its client_order_id is answered, even by a refusal:
         another copy of the same bytes must not do later what the first did not.
         """
-        account, client_order_id, not_after = command.account, command.client_order_id, command.not_after
+        account, client_order_id, not_after, now = command.account, command.client_order_id, command.not_after, self.now
         if not 1 <= account <= MAX_ACCOUNT:
             _reject(command, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         elif not is_name(client_order_id):
             _reject(command, (Refusal.CLIENT_ORDER_ID_INVALID, ()), events)
         elif not_after > MAX_TIME_MS:
             _reject(command, (Refusal.TIME_OUT_OF_RANGE, ("not_after", not_after)), events)
-        elif self.now > not_after:
-            _reject(command, (Refusal.STALE, (self.now, not_after)), events)
+        elif now > not_after:
+            _reject(command, (Refusal.STALE, (now, not_after)), events)
         else:
-            key = (account, client_order_id)
-            first = self._answered.get(key)
-            if first is not None and self.now <= first[1]:
-                events.append(Duplicate(account, client_order_id, first[0]))
-                return False
-            self._answered[key] = (this, not_after)
-            self._remember(key, not_after)
+            key, answer = (account, client_order_id), (this, not_after)
+            first = self._answered.setdefault(key, answer)
+            if first is not answer:
+                if now <= first[1]:
+                    events.append(Duplicate(account, client_order_id, first[0]))
+                    return False
+                self._answered[key] = answer
+            minute = not_after // GRID_MS
+            if (keys := self._forget.get(minute)) is not None:
+                keys.append(key)
+            else:
+                self._remember(key, not_after)
             return True
         return False
 
@@ -787,16 +863,18 @@ class Engine:
         return (Refusal.CLASS_RETIRED if book.retired else Refusal.HALTED), (command.class_id,)
 
     def _check_ask(self, book: Book, command: PlaceAsk, start: int, amended: Ask | None) -> Refused | None:
-        refused = check_ask(command, start, book.spec, self.now)
-        if refused is None and (book.spec.band_bps or command.account in self._bound):
+        spec = book.spec
+        refused = check_ask(command, start, spec, self.now)
+        if refused is None and (spec.band_bps or command.account in self._bound):
             return self._check_standing(book, command, command.quantity, command.end - start, amended)
         return refused
 
     def _check_bid(self, book: Book, command: PlaceBid, starts: tuple[int, ...], amended: Bid | None) -> Refused | None:
-        refused = check_bid(command, starts, book.spec, self.now)
+        spec = book.spec
+        refused = check_bid(command, starts, spec, self.now)
         if refused is None and command.market and not book.reference:
-            return Refusal.NO_REFERENCE, (book.spec.class_id,)
-        if refused is None and (book.spec.band_bps or command.account in self._bound):
+            return Refusal.NO_REFERENCE, (spec.class_id,)
+        if refused is None and (spec.band_bps or command.account in self._bound):
             left = command.quantity if amended is None else command.quantity - amended.quantity + amended.left
             return self._check_standing(book, command, left, command.duration, amended)
         return refused
@@ -837,59 +915,80 @@ class Engine:
         # Where now is one of the other starts too, the earlier mention stands.
         return tuple(dict.fromkeys(start or soon for start in starts))
 
-    def _new_ask(self, order_id: int, place: int, book: Book, command: PlaceAsk, start: int) -> Ask:
-        end, min_duration, quantity = command.end, command.min_duration, command.quantity
-        leaves = end - min_duration + 1
+    def _new_ask(
+        self,
+        order_id: int,
+        place: int,
+        book: Book,
+        command: PlaceAsk,
+        times: tuple[int, int, int, int, int, bool],
+        stated: tuple[Attributes, int, bool],
+    ) -> Ask:
+        """`times` and `stated` as `Known` gives them."""
+        start, end, min_duration, length, leaves, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
+        attributes, signature, _ = stated
+        price, quantity = self._known.prices[command.price], command.quantity
         return Ask(
             order_id,
             place,
-            command.price << PLACE_BITS | place,
+            price << PLACE_BITS | place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            command.price,
+            price,
             quantity,
             start,
             end,
-            command.attributes,
+            attributes,
             min_duration,
             command.lot,
             command.self_trade,
             command.fee_bps,
             leaves,
             command.display,
-            self._known.signature(command.attributes),
+            signature,
             quantity,
-            end - start,
+            length,
         )
 
-    def _new_bid(self, order_id: int, place: int, book: Book, command: PlaceBid, starts: tuple[int, ...]) -> Bid:
-        leaves = max(starts) + 1
+    def _new_bid(
+        self,
+        order_id: int,
+        place: int,
+        book: Book,
+        command: PlaceBid,
+        times: tuple[tuple[int, ...], int, int, bool],
+        accepted: tuple[Accepts, int, bool],
+    ) -> Bid:
+        """`times` and `accepted` as `Known` gives them."""
+        starts, duration, leaves, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
+        accepts, mask, _ = accepted
+        price, quantity = self._known.prices[command.price], command.quantity
         return Bid(
             order_id,
             place,
-            (-command.price << PLACE_BITS) + place,
+            (-price << PLACE_BITS) + place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            command.price,
-            command.quantity,
-            command.quantity,
-            command.duration,
+            price,
+            quantity,
+            quantity,
+            duration,
             starts,
-            command.accepts,
+            accepts,
             command.min_fill,
             command.prefer,
             command.self_trade,
             command.fee_bps,
             leaves,
-            self._known.mask(command.accepts),
+            mask,
         )
 
     def _would_trade(self, order: Order) -> Refused | None:
@@ -906,38 +1005,66 @@ class Engine:
             walk.fill_or_kill(order)
         else:
             walk.meet_asks(order)
-        self._drop(walk.done)
+        if walk.done:
+            self._drop(walk.done)
 
-    def _add(self, order: Order) -> None:
-        """The order is live from now on, and in its book."""
+    def _add_amended(self, order: Order) -> None:
+        """The order is back in its book, and live as before."""
         order.book.add(order)
-        self._orders[order.id] = order
-        party = self._party(order.account)
+        self._keep(order)
+        ids = self._parties[order.account].orders
+        ids.pop()
+        at = bisect_left(ids, order.id)
+        if at == len(ids) or ids[at] != order.id:  # its place was cleared away meanwhile
+            ids.insert(at, order.id)
+
+    def _keep(self, order: Order) -> None:
+        """Of an order that is in its book: it can be found by its id, its account, and the time at which it leaves."""
+        order_id, leaves = order.id, order.leaves
+        self._orders[order_id] = order
+        party = self._parties.get(order.account) or self._party(order.account)
         party.live += 1
-        if not party.orders or party.orders[-1] < order.id:
-            party.orders.append(order.id)
-            if len(party.orders) > 2 * party.live + 64:
-                party.orders = [known for known in party.orders if known in self._orders]
-        elif order.place != order.id:  # amended: it was there already, unless its place was cleared away meanwhile
-            at = bisect_left(party.orders, order.id)
-            if party.orders[at] != order.id:
-                party.orders.insert(at, order.id)
-        heappush(self._leaving, order.leaves << _ID_BITS | order.id)
-        if order.leaves < self._due:
-            self._due = order.leaves
-        if len(self._leaving) > 2 * len(self._orders) + 1024:
-            self._leaving = [live.leaves << _ID_BITS | live.id for live in self._orders.values()]
-            heapify(self._leaving)
+        party.orders.append(order_id)
+        leavers = self._leaving.get(leaves)
+        if leavers is not None:
+            leavers.append(order_id)
+        else:
+            self._leaving[leaves] = [order_id]
+            heappush(self._leaving_times, leaves)
+            if leaves < self._due:
+                self._due = leaves
+        if len(party.orders) > party.most:
+            self._tidy(party)
+
+    def _tidy(self, party: Party) -> None:
+        """Lets go of ids of orders that have left, where they have become many."""
+        orders = self._orders
+        ids = [known for known in party.orders if known in orders]
+        self._left += len(party.orders) - len(ids)
+        party.orders, party.most = ids, 2 * len(ids) + 64
+        if self._left > 2 * len(orders) + 1024:
+            self._sort_by_leaving()
+
+    def _sort_by_leaving(self) -> None:
+        """Makes `_leaving` anew, of the live orders alone."""
+        leaving = defaultdict[int, list[int]](list)
+        for order_id, order in self._orders.items():
+            leaving[order.leaves].append(order_id)
+        self._leaving = dict(leaving)
+        self._leaving_times = sorted(leaving)  # which is a heap, too
+        self._left = 0
 
     def _remove(self, order: Order) -> None:
         order.book.remove(order)
-        self._drop((order,))
+        del self._orders[order.id]
+        self._parties[order.account].live -= 1
 
     def _drop(self, done: Iterable[Order]) -> None:
         """Forgets orders that are out of their book already."""
+        orders, parties = self._orders, self._parties
         for order in done:
-            del self._orders[order.id]
-            self._parties[order.account].live -= 1
+            del orders[order.id]
+            parties[order.account].live -= 1
 
     def _party(self, account: int) -> Party:
         party = self._parties.get(account)
@@ -975,7 +1102,7 @@ class Engine:
 
     def _pass_time(self) -> None:
         """Who has left by time leaves, by (time it left, id); what need not be remembered any more is forgotten."""
-        now, leaving, minutes, dead_men = self.now, self._leaving, self._forget_minutes, self._dead_men
+        now, times, minutes, dead_men = self.now, self._leaving_times, self._forget_minutes, self._dead_men
         left: list[tuple[int, int, Cancelled | Expired]] = []
         while dead_men and dead_men[0][0] <= now:
             until, account = heappop(dead_men)
@@ -987,12 +1114,14 @@ class Engine:
                         self._remove(order)
                         told = Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)
                         left.append((until, order.id, told))
-        while leaving and leaving[0] >> _ID_BITS <= now:
-            entry = heappop(leaving)
-            leaver = self._orders.get(entry & (1 << _ID_BITS) - 1)
-            if leaver is not None and leaver.leaves == entry >> _ID_BITS:  # else it left, or was amended
-                self._remove(leaver)
-                left.append((leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left)))
+        while times and times[0] <= now:
+            leaves = heappop(times)
+            ids = self._leaving.pop(leaves)
+            for order_id in ids:
+                leaver = self._orders.get(order_id)
+                if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
+                    self._remove(leaver)
+                    left.append((leaves, order_id, Expired(order_id, leaver.account, leaver.left)))
         self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             for key in self._forget.pop(heappop(minutes)):
@@ -1000,8 +1129,12 @@ class Engine:
                     del self._returned[key]
                 elif (first := self._answered.get(key)) is not None and first[1] < now:
                     del self._answered[key]
+        self._next_due()
+
+    def _next_due(self) -> None:
+        times, minutes, dead_men = self._leaving_times, self._forget_minutes, self._dead_men
         self._due = min(
-            leaving[0] >> _ID_BITS if leaving else _NEVER,
+            times[0] if times else _NEVER,
             dead_men[0][0] if dead_men else _NEVER,
             (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
         )

@@ -34,16 +34,15 @@ def fit(ask: Ask, starts: Sequence[int], duration: int, wanted: int, need: int) 
         if need > wanted:
             return NOTHING
     first, last = ask.start, ask.end - duration
-    most = ask.quantity - need
-    """GPUs that may be sold at any moment."""
     calendar = ask.calendar
     if calendar is None:
-        sold = ask.sold
-        if sold <= most:
+        if ask.free >= need:
             for start in starts:
                 if first <= start <= last:
-                    return start, _cut(ask.quantity - sold, wanted, lot)
+                    return start, _cut(ask.free, wanted, lot)
         return NOTHING
+    most = ask.quantity - need
+    """GPUs that may be sold at any moment."""
     times, pieces = calendar.times, calendar.sold
     for start in starts:
         if first <= start <= last:
@@ -117,8 +116,24 @@ class Walk:
         """
         short: list[Bid] = []
         cuts = 0
+        events, most, owner, start, end = self.events, self._most, ask.owner, ask.start, ask.end
+        whole = (start,) if ask.lot == 1 else None
         for bid in self._bids_for(ask):
             before = bid.left
+            if (
+                bid.starts == whole
+                and start + bid.duration == end
+                and ask.calendar is None
+                and bid.owner != owner
+                and len(events) < most
+            ):  # the usual case at once: all of its availability is sold, so no calendar is needed
+                free = ask.free
+                self.fill(ask, bid, start, free if free < before else before)
+                if bid.left < bid.min_fill <= before and bid.live:
+                    short.append(bid)
+                if not ask.free:
+                    break
+                continue
             starts = self._to_come(bid)
             while bid.live and self._trade_once(ask, bid, starts, ask):
                 pass
@@ -170,9 +185,12 @@ class Walk:
         """The pair trades."""
         book = self.book
         end = start + bid.duration
-        ask.take(start, end, quantity)
-        if ask.calendar is not None:
-            ask.calendar.trim(self.now)
+        if ask.calendar is None and start == ask.start and end == ask.end:  # as `take` does, without the call
+            ask.free -= quantity
+        else:
+            ask.take(start, end, quantity)
+            if ask.calendar is not None:
+                ask.calendar.trim(self.now)
         left = bid.left = bid.left - quantity
         number = book.fills = book.fills + 1
         # The price is the older order's, who came second is the taker.
@@ -227,7 +245,7 @@ class Walk:
                 or not chunk.spans(in_order, duration)
             ):
                 continue
-            for ask in chunk.orders:
+            for ask in chunk.orders[:]:  # as some may leave meanwhile
                 if (
                     ask.free < need
                     or ask.longest < duration
@@ -242,7 +260,7 @@ class Walk:
                     return
                 if not choosy or suits_supplier(accepts, ask.account):
                     yield ask
-            if chunk.stale and self._repairs:  # nobody there took it all: its bounds promised too much
+            if chunk.loose and self._repairs:  # nobody there took it all: its bounds promised too much
                 self._repairs -= 1
                 chunk.measure()
 
@@ -259,7 +277,7 @@ class Walk:
                 or chunk.first_end > end
             ):
                 continue
-            for bid in chunk.orders:
+            for bid in chunk.orders[:]:
                 duration = bid.duration
                 if (
                     not bid.mask >> signature & 1
@@ -275,16 +293,37 @@ class Walk:
                 choosy = accepts.only_suppliers or accepts.not_suppliers
                 if not choosy or suits_supplier(accepts, account):
                     yield bid
+            if chunk.loose and self._repairs:
+                self._repairs -= 1
+                chunk.measure()
 
     def _pass(self, bid: Bid, starts: Sequence[int]) -> bool:
         """Once through the asks; True: the bid's rest fell below its min_fill and is still wanted."""
+        events, most, owner, min_fill = self.events, self._most, bid.owner, bid.min_fill
+        left = bid.left
+        start = starts[0] if len(starts) == 1 else None
         for ask in self._asks_for(bid, starts, bid.need):  # which is the same until the pass ends
-            before = bid.left
-            while bid.live and self._trade_once(ask, bid, starts, bid):
-                if 0 < bid.left < bid.min_fill <= before:
-                    return True
+            before = left
+            if (
+                start is not None
+                and ask.calendar is None
+                and ask.lot == 1
+                and ask.owner != owner
+                and len(events) < most
+            ):
+                # The usual case at once: with one start and no calendar an ask that may serve the bid can, and once.
+                free = ask.free
+                self.fill(ask, bid, start, free if free < left else left)
+                left = bid.left
+            else:
+                while bid.live and self._trade_once(ask, bid, starts, bid):
+                    if 0 < bid.left < min_fill <= before:
+                        return True
+                left = bid.left
             if not bid.live or self.full:
                 return False
+            if left < min_fill <= before:
+                return True
         return False
 
     def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int], walker: Ask | Bid) -> bool:

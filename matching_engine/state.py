@@ -12,7 +12,7 @@ from schemas.events import Cancelled, Expired
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 
-class AskState(Struct, array_like=True):
+class AskState(Struct, array_like=True, gc=False):
     """A live ask in a snapshot. `times` and `sold` are what is sold from `now` on."""
 
     id: int
@@ -35,7 +35,7 @@ class AskState(Struct, array_like=True):
     sold: list[int]
 
 
-class BidState(Struct, array_like=True):
+class BidState(Struct, array_like=True, gc=False):
     """A live bid in a snapshot."""
 
     id: int
@@ -56,7 +56,7 @@ class BidState(Struct, array_like=True):
     leaves: int
 
 
-class BookState(Struct, array_like=True):
+class BookState(Struct, array_like=True, gc=False):
     """A class and its orders, best first."""
 
     spec: ClassSpec
@@ -68,7 +68,7 @@ class BookState(Struct, array_like=True):
     bids: list[BidState]
 
 
-class PartyState(Struct, array_like=True):
+class PartyState(Struct, array_like=True, gc=False):
     """An account of which the engine keeps more than orders."""
 
     account: int
@@ -152,30 +152,33 @@ def _bid_state(bid: Bid) -> BidState:
 
 
 def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
+    attributes, signature, _ = known.stated[stored.attributes]
+    start, end, min_duration, length, _, _ = known.offered[stored.start, stored.end, stored.min_duration]
+    price, place = known.prices[stored.price], stored.place
     ask = Ask(
         stored.id,
-        stored.place,
-        stored.price << PLACE_BITS | stored.place,
+        place,
+        price << PLACE_BITS | place,
         stored.account,
         stored.owner,
         stored.client_order_id,
         book,
-        stored.price,
+        price,
         stored.quantity,
-        stored.start,
-        stored.end,
-        stored.attributes,
-        stored.min_duration,
+        start,
+        end,
+        attributes,
+        min_duration,
         stored.lot,
         stored.self_trade,
         stored.fee_bps,
         stored.leaves,
         stored.display,
-        known.signature(stored.attributes),
+        signature,
         stored.quantity,
-        stored.end - stored.start,
+        length,
     )
-    if stored.times != [0] or stored.sold != [0]:
+    if len(stored.times) > 1 or stored.sold[0]:
         ask.calendar = Calendar()
         ask.calendar.times, ask.calendar.sold = stored.times, stored.sold
         ask.measure()
@@ -183,24 +186,27 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
 
 
 def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
+    accepts, mask, _ = known.accepted[stored.accepts]
+    starts, duration, _, _ = known.wanted[stored.starts, stored.duration]
+    price, place = known.prices[stored.price], stored.place
     return Bid(
         stored.id,
-        stored.place,
-        (-stored.price << PLACE_BITS) + stored.place,
+        place,
+        (-price << PLACE_BITS) + place,
         stored.account,
         stored.owner,
         stored.client_order_id,
         book,
-        stored.price,
+        price,
         stored.quantity,
         stored.left,
-        stored.duration,
-        stored.starts,
-        stored.accepts,
+        duration,
+        starts,
+        accepts,
         stored.min_fill,
         stored.prefer,
         stored.self_trade,
         stored.fee_bps,
         stored.leaves,
-        known.mask(stored.accepts),
+        mask,
     )

@@ -83,7 +83,7 @@ def regions_of(mask: int) -> list[Region]:
     return [region for region in Region if mask >> region & 1]
 
 
-class Attributes(Struct, frozen=True, array_like=True):
+class Attributes(Struct, frozen=True, array_like=True, gc=False):
     """What an ask states about its capacity."""
 
     region: Region = Region.UNSPECIFIED
@@ -94,7 +94,7 @@ class Attributes(Struct, frozen=True, array_like=True):
     notice_minutes: int = 0
 
 
-class Accepts(Struct, frozen=True, array_like=True):
+class Accepts(Struct, frozen=True, array_like=True, gc=False):
     """What a bid accepts. The default suits every guaranteed ask."""
 
     regions: int = ANY_REGION
@@ -106,7 +106,7 @@ class Accepts(Struct, frozen=True, array_like=True):
     not_suppliers: tuple[int, ...] = ()
 
 
-class ClassSpec(Struct, frozen=True, array_like=True):
+class ClassSpec(Struct, frozen=True, array_like=True, gc=False):
     """The contract behind a class's name, and its terms. Durations in ms, prices in µ$ per GPU-hour."""
 
     class_id: str

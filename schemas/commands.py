@@ -56,7 +56,7 @@ class HaltMode(IntEnum):
     """Not even those."""
 
 
-class PlaceAsk(Struct, frozen=True, array_like=True, tag="ask"):
+class PlaceAsk(Struct, frozen=True, array_like=True, gc=False, tag="ask"):
     """Capacity for sale: `quantity` GPUs over `[start, end)` at `price` µ$ per GPU-hour or better."""
 
     class_id: str
@@ -83,7 +83,7 @@ class PlaceAsk(Struct, frozen=True, array_like=True, tag="ask"):
     """GPUs that published depth shows of it at most; 0 shows all. Priority is the same."""
 
 
-class PlaceBid(Struct, frozen=True, array_like=True, tag="bid"):
+class PlaceBid(Struct, frozen=True, array_like=True, gc=False, tag="bid"):
     """A wish for `quantity` GPUs over `duration` ms from one of `starts`, at `price` µ$ per GPU-hour or better."""
 
     class_id: str
@@ -110,21 +110,21 @@ class PlaceBid(Struct, frozen=True, array_like=True, tag="bid"):
     market: bool = False
 
 
-class Cancel(Struct, frozen=True, array_like=True, tag="cancel"):
+class Cancel(Struct, frozen=True, array_like=True, gc=False, tag="cancel"):
     """Ends what is unsold of an order of this account; its leases stay."""
 
     account: int
     order_id: int
 
 
-class CancelNamed(Struct, frozen=True, array_like=True, tag="cancel_named"):
+class CancelNamed(Struct, frozen=True, array_like=True, gc=False, tag="cancel_named"):
     """Cancels the live order that was placed under this client_order_id."""
 
     account: int
     client_order_id: str
 
 
-class CancelAll(Struct, frozen=True, array_like=True, tag="cancel_all"):
+class CancelAll(Struct, frozen=True, array_like=True, gc=False, tag="cancel_all"):
     """Cancels all live orders of an account and a class, in the order of their ids."""
 
     account: int
@@ -133,7 +133,7 @@ class CancelAll(Struct, frozen=True, array_like=True, tag="cancel_all"):
     """Empty: in every class of this partition."""
 
 
-class Amend(Struct, frozen=True, array_like=True, tag="amend"):
+class Amend(Struct, frozen=True, array_like=True, gc=False, tag="amend"):
     """New terms for a live order (rulebook: Amend).
 
     `terms` state the whole order anew: its side, class and account must be the order's; owner and fee stay what they
@@ -144,7 +144,7 @@ class Amend(Struct, frozen=True, array_like=True, tag="amend"):
     terms: PlaceAsk | PlaceBid
 
 
-class Return(Struct, frozen=True, array_like=True, tag="return"):
+class Return(Struct, frozen=True, array_like=True, gc=False, tag="return"):
     """From settlement: the buyer ended a lease early, so the rest of its window is for sale again."""
 
     fill: FillId
@@ -154,7 +154,7 @@ class Return(Struct, frozen=True, array_like=True, tag="return"):
     end: int
 
 
-class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
+class Withdraw(Struct, frozen=True, array_like=True, gc=False, tag="withdraw"):
     """From settlement: a lease was not delivered, or its supplier reclaimed it. Nothing comes back for sale."""
 
     fill: FillId
@@ -164,7 +164,7 @@ class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
     end: int
 
 
-class Extend(Struct, frozen=True, array_like=True, tag="extend"):
+class Extend(Struct, frozen=True, array_like=True, gc=False, tag="extend"):
     """A fill-or-kill bid of a lease's buyer that meets only that lease's ask, from the lease's end on."""
 
     fill: FillId
@@ -183,53 +183,53 @@ class Extend(Struct, frozen=True, array_like=True, tag="extend"):
     fee_bps: int = 0
 
 
-class CreateClass(Struct, frozen=True, array_like=True, tag="class"):
+class CreateClass(Struct, frozen=True, array_like=True, gc=False, tag="class"):
     """Opens a book. The class lives in the partition in which this was logged."""
 
     spec: ClassSpec
 
 
-class ChangeClass(Struct, frozen=True, array_like=True, tag="change_class"):
+class ChangeClass(Struct, frozen=True, array_like=True, gc=False, tag="change_class"):
     """New terms for a class, for orders to come: what it is stays, and so do the orders in its book."""
 
     spec: ClassSpec
 
 
-class RetireClass(Struct, frozen=True, array_like=True, tag="retire_class"):
+class RetireClass(Struct, frozen=True, array_like=True, gc=False, tag="retire_class"):
     """Closes a book for ever: its orders are cancelled, its leases stay."""
 
     class_id: str
 
 
-class SetReference(Struct, frozen=True, array_like=True, tag="reference"):
+class SetReference(Struct, frozen=True, array_like=True, gc=False, tag="reference"):
     """The price around which a class's band lies from now on, µ$ per GPU-hour."""
 
     class_id: str
     price: int
 
 
-class Halt(Struct, frozen=True, array_like=True, tag="halt"):
+class Halt(Struct, frozen=True, array_like=True, gc=False, tag="halt"):
     """Halts a class, or with `NONE` resumes it; an empty class_id is every class of this partition."""
 
     class_id: str
     mode: HaltMode
 
 
-class Kill(Struct, frozen=True, array_like=True, tag="kill"):
+class Kill(Struct, frozen=True, array_like=True, gc=False, tag="kill"):
     """The kill switch: cancels all of an account and refuses what it sends, until switched off."""
 
     account: int
     on: bool
 
 
-class RenewDeadMan(Struct, frozen=True, array_like=True, tag="dead_man"):
+class RenewDeadMan(Struct, frozen=True, array_like=True, gc=False, tag="dead_man"):
     """The dead-man switch: all of an account is cancelled at `until`, unless renewed before; 0 disarms it."""
 
     account: int
     until: int
 
 
-class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
+class SetLimits(Struct, frozen=True, array_like=True, gc=False, tag="limits"):
     """What an account may have in this partition at most; 0 is no limit."""
 
     account: int
@@ -240,13 +240,13 @@ class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
     """GPUs in one order."""
 
 
-class SetRules(Struct, frozen=True, array_like=True, tag="rules"):
+class SetRules(Struct, frozen=True, array_like=True, gc=False, tag="rules"):
     """From the next command on the rules with this number hold. An engine that does not know them stops."""
 
     number: int
 
 
-class Tick(Struct, frozen=True, array_like=True, tag="tick"):
+class Tick(Struct, frozen=True, array_like=True, gc=False, tag="tick"):
     """Moves time when nothing else does."""
 
 

@@ -26,7 +26,7 @@ class CancelReason(StrEnum):
     CLASS_RETIRED = "class_retired"
 
 
-class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):
+class Accepted(Struct, frozen=True, array_like=True, gc=False, tag="accepted"):
     """The order passed every check; its terms as the engine understood them. Its id is the record's position."""
 
     account: int
@@ -42,7 +42,7 @@ class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):
     """ms; of an ask the length of its availability."""
 
 
-class Rejected(Struct, frozen=True, array_like=True, tag="rejected"):
+class Rejected(Struct, frozen=True, array_like=True, gc=False, tag="rejected"):
     """Nothing changed. `account` is 0 and `client_order_id` empty where the command did not say them."""
 
     account: int
@@ -51,7 +51,7 @@ class Rejected(Struct, frozen=True, array_like=True, tag="rejected"):
     args: Args = ()
 
 
-class Duplicate(Struct, frozen=True, array_like=True, tag="duplicate"):
+class Duplicate(Struct, frozen=True, array_like=True, gc=False, tag="duplicate"):
     """The same (account, client_order_id) was answered before; `first` is the position of that command."""
 
     account: int
@@ -59,7 +59,7 @@ class Duplicate(Struct, frozen=True, array_like=True, tag="duplicate"):
     first: int
 
 
-class Fill(Struct, frozen=True, array_like=True, tag="fill"):
+class Fill(Struct, frozen=True, array_like=True, gc=False, tag="fill"):
     """`quantity` GPUs of the ask go to the bid over `[start, end)` at `price` µ$ per GPU-hour.
 
     The fill's id is (position of the record, index). `number` counts the fills of the class from 1, without gaps.
@@ -85,14 +85,14 @@ class Fill(Struct, frozen=True, array_like=True, tag="fill"):
     """Of the ask."""
 
 
-class Filled(Struct, frozen=True, array_like=True, tag="filled"):
+class Filled(Struct, frozen=True, array_like=True, gc=False, tag="filled"):
     """The command's own bid has all it wanted."""
 
     order_id: int
     account: int
 
 
-class Cancelled(Struct, frozen=True, array_like=True, tag="cancelled"):
+class Cancelled(Struct, frozen=True, array_like=True, gc=False, tag="cancelled"):
     """The unsold rest of an order ended; of an ask `left` is its quantity as offered."""
 
     order_id: int
@@ -101,7 +101,7 @@ class Cancelled(Struct, frozen=True, array_like=True, tag="cancelled"):
     left: int
 
 
-class Expired(Struct, frozen=True, array_like=True, tag="expired"):
+class Expired(Struct, frozen=True, array_like=True, gc=False, tag="expired"):
     """The order left by time; `left` as in Cancelled."""
 
     order_id: int
@@ -109,7 +109,7 @@ class Expired(Struct, frozen=True, array_like=True, tag="expired"):
     left: int
 
 
-class Amended(Struct, frozen=True, array_like=True, tag="amended"):
+class Amended(Struct, frozen=True, array_like=True, gc=False, tag="amended"):
     """The order has these terms from now on."""
 
     order_id: int
@@ -127,7 +127,7 @@ class Amended(Struct, frozen=True, array_like=True, tag="amended"):
     """As in Accepted."""
 
 
-class Extension(Struct, frozen=True, array_like=True, tag="extension"):
+class Extension(Struct, frozen=True, array_like=True, gc=False, tag="extension"):
     """The fill before this one goes on with a lease, on the same machines."""
 
     index: int
@@ -135,7 +135,7 @@ class Extension(Struct, frozen=True, array_like=True, tag="extension"):
     lease: FillId
 
 
-class Returned(Struct, frozen=True, array_like=True, tag="returned"):
+class Returned(Struct, frozen=True, array_like=True, gc=False, tag="returned"):
     """GPUs of a lease that ended early are for sale again over `[start, end)`, in its ask at its place."""
 
     fill: FillId
@@ -146,7 +146,7 @@ class Returned(Struct, frozen=True, array_like=True, tag="returned"):
     end: int
 
 
-class Withdrawn(Struct, frozen=True, array_like=True, tag="withdrawn"):
+class Withdrawn(Struct, frozen=True, array_like=True, gc=False, tag="withdrawn"):
     """GPUs of a lease that its supplier did not give: over `[start, end)` the ask offers so many fewer."""
 
     fill: FillId
@@ -157,7 +157,7 @@ class Withdrawn(Struct, frozen=True, array_like=True, tag="withdrawn"):
     end: int
 
 
-class AllCancelled(Struct, frozen=True, array_like=True, tag="all_cancelled"):
+class AllCancelled(Struct, frozen=True, array_like=True, gc=False, tag="all_cancelled"):
     """All live orders of an account and a class were cancelled: so many. Each is told, here or by the next answers."""
 
     account: int
@@ -167,19 +167,19 @@ class AllCancelled(Struct, frozen=True, array_like=True, tag="all_cancelled"):
     orders: int
 
 
-class ClassChanged(Struct, frozen=True, array_like=True, tag="class_changed"):
+class ClassChanged(Struct, frozen=True, array_like=True, gc=False, tag="class_changed"):
     """The class now has these terms."""
 
     spec: ClassSpec
 
 
-class ClassRetired(Struct, frozen=True, array_like=True, tag="class_retired"):
+class ClassRetired(Struct, frozen=True, array_like=True, gc=False, tag="class_retired"):
     """The class's book is closed for ever."""
 
     class_id: str
 
 
-class ReferenceChanged(Struct, frozen=True, array_like=True, tag="reference_changed"):
+class ReferenceChanged(Struct, frozen=True, array_like=True, gc=False, tag="reference_changed"):
     """The class's band lies around this price: orders from `low` to `high` are taken, both µ$ per GPU-hour."""
 
     class_id: str
@@ -188,28 +188,28 @@ class ReferenceChanged(Struct, frozen=True, array_like=True, tag="reference_chan
     high: int
 
 
-class HaltChanged(Struct, frozen=True, array_like=True, tag="halt_changed"):
+class HaltChanged(Struct, frozen=True, array_like=True, gc=False, tag="halt_changed"):
     """What of the class is halted from now on."""
 
     class_id: str
     mode: HaltMode
 
 
-class KillChanged(Struct, frozen=True, array_like=True, tag="kill_changed"):
+class KillChanged(Struct, frozen=True, array_like=True, gc=False, tag="kill_changed"):
     """Whether the account's kill switch is on."""
 
     account: int
     on: bool
 
 
-class DeadManChanged(Struct, frozen=True, array_like=True, tag="dead_man_changed"):
+class DeadManChanged(Struct, frozen=True, array_like=True, gc=False, tag="dead_man_changed"):
     """When all of the account is cancelled unless it renews; 0: never."""
 
     account: int
     until: int
 
 
-class LimitsChanged(Struct, frozen=True, array_like=True, tag="limits_changed"):
+class LimitsChanged(Struct, frozen=True, array_like=True, gc=False, tag="limits_changed"):
     """What the account may have in this partition at most; 0 is no limit."""
 
     account: int
@@ -218,13 +218,13 @@ class LimitsChanged(Struct, frozen=True, array_like=True, tag="limits_changed"):
     quantity: int
 
 
-class RulesChanged(Struct, frozen=True, array_like=True, tag="rules_changed"):
+class RulesChanged(Struct, frozen=True, array_like=True, gc=False, tag="rules_changed"):
     """From the next command on these rules hold."""
 
     number: int
 
 
-class Ticked(Struct, frozen=True, array_like=True, tag="ticked"):
+class Ticked(Struct, frozen=True, array_like=True, gc=False, tag="ticked"):
     """Time moved; readers learn it and the position."""
 
 
@@ -253,7 +253,7 @@ Event = (
 )
 
 
-class Execution(Struct, frozen=True, array_like=True):
+class Execution(Struct, frozen=True, array_like=True, gc=False):
     """The answer to one command.
 
     A reader drops a record whose position it has passed, applies it when `prev` is the last position it applied,
