@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import zip_longest
-from operator import attrgetter, or_
+from operator import attrgetter, itemgetter, or_
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -558,16 +558,22 @@ def suits_supplier(accepts: Accepts, supplier: int) -> bool:
 
 
 class Memo(dict[Given, Made]):
-    """What is stated again and again is made once, and kept as one object: a look-up in place of a calculation."""
+    """What is stated again and again is made once, and kept as one object: a look-up in place of a calculation.
 
-    def __init__(self, make: Callable[[Given], Made]) -> None:
+    What is not `sound` is made anew each time: it may be of any size, and is refused anyway.
+    """
+
+    def __init__(self, make: Callable[[Given], Made], sound: Callable[[Made], bool]) -> None:
         super().__init__()
         self._make = make
+        self._sound = sound
 
     def __missing__(self, given: Given) -> Made:
-        if len(self) >= MAX_KNOWN:
-            self.clear()
-        made = self[given] = self._make(given)
+        made = self._make(given)
+        if self._sound(made):
+            if len(self) >= MAX_KNOWN:
+                self.clear()
+            self[given] = made
         return made
 
 
@@ -575,15 +581,17 @@ class Known:
     """What orders of one engine state alike, with what follows from it; last, whether all checks of it pass."""
 
     def __init__(self) -> None:
-        self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated)
+        self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated, itemgetter(-1))
         """An ask's attributes, with their signature."""
-        self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted)
+        self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted, itemgetter(-1))
         """With its mask."""
-        self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered)
+        self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered, itemgetter(-1))
         """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
-        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(_wanted)
+        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(
+            _wanted, itemgetter(-1)
+        )
         """A bid's (starts, duration), with the first ms after its last start."""
-        self.prices: Memo[int, int] = Memo(int)
+        self.prices: Memo[int, int] = Memo(int, bool)
         """One object for each."""
 
 

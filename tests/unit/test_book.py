@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from matching_engine import book as book_module
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, mask, signature, suits_supplier
+from matching_engine.book import MAX_KNOWN, PLACE_BITS, Ask, Bid, Book, Known, mask, signature, suits_supplier
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 
@@ -173,3 +173,15 @@ def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
         duration = rng.randint(1, 60)
         spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
         assert chunk.spans(starts, duration) is spanned
+
+
+def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() -> None:
+    known = Known()
+    first = known.wanted[(60_000,), 60_000]
+    assert known.wanted[(60_000,), 60_000] is first
+    assert not known.wanted[tuple(range(0, 60_000 * 1000, 60_000)), 60_000][-1]
+    assert not known.accepted[Accepts(only_suppliers=(0,) * 1000)][-1]
+    assert (len(known.wanted), len(known.accepted)) == (1, 0)
+    for price in range(1, 2 * MAX_KNOWN):
+        assert known.prices[price] == price
+        assert len(known.prices) <= MAX_KNOWN
