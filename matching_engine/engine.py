@@ -1124,11 +1124,12 @@ class Engine:
                     left.append((leaves, order_id, Expired(order_id, leaver.account, leaver.left)))
         self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
+            returned, answered = self._returned, self._answered
             for key in self._forget.pop(heappop(minutes)):
-                if key in self._returned:
-                    del self._returned[key]
-                elif (first := self._answered.get(key)) is not None and first[1] < now:
-                    del self._answered[key]
+                if returned and key in returned:
+                    del returned[key]
+                elif (first := answered.pop(key, None)) is not None and first[1] >= now:
+                    answered[key] = first  # the id was used anew, and is known for longer
         self._next_due()
 
     def _next_due(self) -> None:
