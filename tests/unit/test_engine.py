@@ -1,5 +1,6 @@
 """What the scenarios do not show: bounds, hostile commands, what is remembered, what the hash covers."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matching_engine.checks import MAX_ACCOUNT, check_ask, check_bid
 from matching_engine.engine import MAX_TOLD, RULES, Engine, UnknownRulesError
 from matching_engine.matching import MAX_WALK
 from matching_engine.state import State
@@ -56,7 +58,7 @@ from schemas.events import (
 from schemas.ids import position
 from schemas.log import MAX_RECORD_BYTES
 from schemas.refusals import Refusal, sentence
-from schemas.units import HOUR_MS, MAX_FEE_BPS, MAX_PRICE, MAX_QUANTITY, MAX_TIME_MS, MINUTE_MS
+from schemas.units import HOUR_MS, MAX_FEE_BPS, MAX_PRICE, MAX_QUANTITY, MAX_TIME_MS, MINUTE_MS, ceil_grid
 
 T0 = 1_795_478_400_000
 CLASS = "H" * 64
@@ -377,3 +379,58 @@ def test_an_answer_is_read_as_it_was_written() -> None:
     for offset, command in enumerate(commands):
         answer = engine.apply(offset, T0, command)
         assert decode_execution(encode(answer)) == answer
+
+
+TICKS = msgspec.structs.replace(SPEC, tick=100)
+ODD_TERMS: dict[str, tuple[Any, ...]] = {
+    "owner": (0, MAX_ACCOUNT, MAX_ACCOUNT + 1),
+    "quantity": (0, MAX_QUANTITY, MAX_QUANTITY + 1),
+    "price": (0, 100, 150, MAX_PRICE, MAX_PRICE + 100),
+    "fee_bps": (-1, MAX_FEE_BPS, MAX_FEE_BPS + 1),
+    "time_in_force": tuple(TimeInForce),
+    "expire_at": (T0, START),
+    "post_only": (True,),
+}
+ODD_ASK_TERMS = ODD_TERMS | {
+    "start": (0, T0, START + 1, START + HOUR_MS, MAX_TIME_MS),
+    "end": (0, T0, START + MINUTE_MS, START + 1, BIG),
+    "min_duration": (0, MINUTE_MS, HOUR_MS, 2 * HOUR_MS),
+    "lot": (0, 1, 2),
+    "display": (1, 2),
+    "attributes": (Attributes(notice_minutes=-1), Attributes(notice_minutes=BIG)),
+}
+ODD_BID_TERMS = ODD_TERMS | {
+    "duration": (0, MINUTE_MS, MINUTE_MS + 1, BIG),
+    "starts": ((), (0,), (0, 0), (START, START), (0, T0), (T0 - MINUTE_MS,), (START + 1,), tuple(range(40))),
+    "accepts": (Accepts(regions=BIG), Accepts(only_suppliers=(0,)), Accepts(not_suppliers=(1,) * 1000)),
+    "min_fill": (0, 1, 2),
+    "market": (True,),
+}
+
+
+@pytest.mark.parametrize(
+    ("order", "first", "second"),
+    [
+        (order, first, second)
+        for order, odd in ((ask("a"), ODD_ASK_TERMS), (bid("b"), ODD_BID_TERMS))
+        for first, second in itertools.combinations_with_replacement(odd, 2)
+    ],
+)
+def test_what_is_taken_at_one_look_is_what_the_checks_take(order: PlaceAsk | PlaceBid, first: str, second: str) -> None:
+    odd = ODD_ASK_TERMS if isinstance(order, PlaceAsk) else ODD_BID_TERMS
+    for one, other in itertools.product(odd[first], odd[second]):
+        terms = msgspec.structs.replace(order, **{first: one, second: other})
+        engine = Engine(0)
+        engine.apply(0, T0, CreateClass(TICKS))
+        engine.apply(1, T0, SetReference(CLASS, 2_500_000))
+        answer = engine.apply(2, T0, terms).events[0]
+        if isinstance(terms, PlaceAsk):
+            refused = check_ask(terms, terms.start or ceil_grid(T0), TICKS, T0)
+        else:
+            starts = tuple(dict.fromkeys(start or ceil_grid(T0) for start in terms.starts))
+            refused = check_bid(terms, starts if 0 in terms.starts else terms.starts, TICKS, T0)
+        if refused is None:
+            assert isinstance(answer, Accepted), (one, other)
+        else:
+            assert isinstance(answer, Rejected)
+            assert (answer.code, answer.args) == refused
