@@ -24,7 +24,8 @@ from gateways.log.open import open_log
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
 from matching_engine import checks
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.log import Log
 from schemas.store import Scope
 from schemas.topics import COMMANDS
