@@ -86,8 +86,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         log = await stack.enter_async_context(
             connected(settings.log, settings.partitions, folder=folder, speed=settings.speed)
         )
-        # Beside their own log: this folder may be used with a Kafka too, of which these snapshots say nothing.
-        snapshots = folder / "snapshots" if settings.log == "embedded" else None
+        snapshots = folder / "snapshots"
         store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
         registry = CollectorRegistry()
         metrics = EngineMetrics(registry)

@@ -133,7 +133,7 @@ class Failing:
     def __init__(self, log: Log, good_appends: int) -> None:
         self._log = log
         self._left = good_appends
-        self.speed = log.speed
+        self.id, self.speed = log.id, log.speed
 
     def now(self) -> int:
         return self._log.now()
