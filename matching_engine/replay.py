@@ -1,6 +1,7 @@
 """The engine over a log that is there: recovery from a snapshot, the proof by replay, the state at any position."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
@@ -102,7 +103,8 @@ async def recovered(
     """
     engine = Engine(partition)
     if snapshots is not None:
-        state, passed_over = snapshot.newest(snapshots, partition, until)
+        name = await digest_of(log, partition)
+        state, passed_over = snapshot.newest(snapshots, name, partition, until)
         for why in passed_over:
             on_passed_over(why)
         if state is not None:
@@ -111,8 +113,19 @@ async def recovered(
     async for record in records(log, COMMANDS, partition, first, end):
         engine.apply(record.offset, record.time, decode_command(record.value))
     if snapshots is not None and end - first >= snapshot_after:
-        await asyncio.to_thread(snapshot.write, snapshots, partition, engine.state())
+        await asyncio.to_thread(snapshot.write, snapshots, name, partition, engine.state())
     return engine
+
+
+async def digest_of(log: Log, partition: int) -> bytes:
+    """Tells the log from all others, once the partition has a command: of the log's id and the first command.
+
+    Where topics were made anew under the same names the first commands differ, in their time stamps at least.
+    """
+    named = hashlib.blake2b(log.id.encode(), digest_size=32)
+    async for record in records(log, COMMANDS, partition, 0, min(1, await log.end(COMMANDS, partition))):
+        named.update(b"%d " % record.time + record.value)
+    return named.digest()
 
 
 def next_offset(position: int) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from matching_engine.engine import Engine
+from matching_engine.metrics import LOGGED, MATCHED, EngineMetrics
 from matching_engine.replay import last_answered, next_offset, recovered
 from schemas.codec import decode_command, encode
 from schemas.commands import Tick
@@ -26,16 +26,6 @@ LAG_EVERY_S = 1.0
 LINGER_S = 0.01
 """Where those who wait have heard the answers already, they are appended in batches of so long."""
 _TICK = encode(Tick())
-
-
-class EngineMetrics:
-    """What the engines of one process tell Prometheus, by partition."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["partition"]
-        self.commands = Counter("engine_commands", "Commands answered", labels, registry=registry)
-        self.lag = Gauge("engine_lag", "Commands in the log that are not answered yet", labels, registry=registry)
-        self.apply_seconds = Histogram("engine_apply_seconds", "Time to match one poll", labels, registry=registry)
 
 
 class EngineService:
@@ -62,10 +52,16 @@ class EngineService:
         self._max_poll = max_poll
         self._idle_tick_s = idle_tick_s
         self._unsent: list[bytes] = []
+        self._unsent_stamps: list[int] = []
         self._lag_known_at = 0.0
         self._commands = metrics.commands.labels(partition)
         self._lag = metrics.lag.labels(partition)
         self._apply_seconds = metrics.apply_seconds.labels(partition)
+        self._command_seconds = metrics.command_seconds.labels(partition)
+        self._polled = metrics.polled.labels(partition)
+        self._appended = metrics.appended.labels(partition)
+        self._answer_seconds = metrics.answer_seconds
+        metrics.watch(partition, lambda: self.engine)
 
     async def run(self) -> None:
         """Folds what was answered before, from the newest snapshot on, then answers each further command, in order."""
@@ -99,10 +95,16 @@ class EngineService:
         apply = self.engine.apply
         began = time.perf_counter()
         executions = [apply(offset, stamp, decode_command(value)) for offset, stamp, value in records]
-        self._apply_seconds.observe(time.perf_counter() - began)
+        took = time.perf_counter() - began
         for listener in self.listeners:
             for execution in executions:
                 listener(execution)
+        stamps = [record.time for record in records]
+        self._watch_delay(MATCHED, stamps)
+        self._unsent_stamps += stamps
+        self._apply_seconds.observe(took)
+        self._command_seconds.observe(took / len(records))
+        self._polled.observe(len(records))
         return [encode(execution) for execution in executions]
 
     async def _append(self) -> None:
@@ -111,9 +113,16 @@ class EngineService:
             if self.listeners:
                 await asyncio.sleep(LINGER_S)
             answers, self._unsent = self._unsent, []
+            stamps, self._unsent_stamps = self._unsent_stamps, []
             await self._log.append(EXECUTIONS, self._partition, answers)
+            self._watch_delay(LOGGED, stamps)
+            self._appended.observe(len(answers))
             self._commands.inc(len(answers))
             await self._watch_lag()
+
+    def _watch_delay(self, stage: str, stamps: list[int]) -> None:
+        if self._log.speed == 1:  # else a stamp is a time of the play
+            self._answer_seconds.observe(self._partition, stage, stamps, self._log.now())
 
     async def _watch_lag(self) -> None:
         if time.monotonic() - self._lag_known_at > LAG_EVERY_S:  # on Kafka it is a round trip

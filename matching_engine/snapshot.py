@@ -1,8 +1,9 @@
 """Snapshots: an engine's state in a file, so that a start need not fold the log from its beginning.
 
-A file is named by its position and holds a magic word, its format, the state's digest (which is the engine's state
-hash) and the state. It is written aside and renamed: a file that is there is whole, and one that is not what its
-digest says is passed over. A snapshot may be used only up to the last answer in the log (kafka.md: six rules, 3).
+A file is named by its position and holds a magic word, its format, which log it is of, the state's digest (which is the
+engine's state hash) and the state. It is written aside and renamed: a file that is there is whole, and one that is not
+what its digest says, or is of another log, is passed over. A snapshot may be used only up to the last answer in the log
+(kafka.md: six rules, 3).
 """
 
 import hashlib
@@ -14,11 +15,14 @@ import msgspec
 from matching_engine.state import State
 
 MAGIC = b"cx-snapshot\n"
-FORMAT = 1
+FORMAT = 2
+"""1 did not say of which log it is."""
 KEPT = 3
-"""Of one partition, the newest so many."""
-_HEAD = len(MAGIC) + 1
+"""Of one log's partition, the newest so many."""
 _DIGEST_BYTES = 32
+_HEAD = MAGIC + bytes([FORMAT])
+_LOG_END = len(_HEAD) + _DIGEST_BYTES
+_DIGEST_END = _LOG_END + _DIGEST_BYTES
 _decoder = msgspec.msgpack.Decoder(State)
 
 
@@ -26,14 +30,17 @@ class SnapshotError(Exception):
     """The file is no snapshot that this engine can read: the message says why."""
 
 
-def write(folder: Path, partition: int, state: State) -> Path:
-    """Writes the state, on disk when this returns; only the newest few of the partition are kept."""
+def write(folder: Path, log: bytes, partition: int, state: State) -> Path:
+    """Writes the state, on disk when this returns. `log` is the digest that names its log.
+
+    Of this log's partition only the newest few are kept, those of other logs are left alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     payload = state.encoded()
     path = folder / f"{partition:05}-{state.position:020}.snapshot"
     draft = path.with_suffix(".new")
     with draft.open("wb") as file:
-        file.write(MAGIC + bytes([FORMAT]) + digest(payload) + payload)
+        file.write(_HEAD + log + digest(payload) + payload)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
@@ -42,22 +49,23 @@ def write(folder: Path, partition: int, state: State) -> Path:
         os.fsync(directory)
     finally:
         os.close(directory)
-    for old in _paths(folder, partition)[KEPT:]:
+    for old in [each for each in _paths(folder, partition) if _starts(each, _HEAD + log)][KEPT:]:
         old.unlink()
     return path
 
 
-def read(path: Path) -> State:
+def read(path: Path, log: bytes) -> State:
     """Raises SnapshotError, and OSError where the file cannot be read."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise SnapshotError(f"{path} is no snapshot")
-    if content[_HEAD - 1 : _HEAD] != bytes([FORMAT]):
-        raise SnapshotError(
-            f"{path} has format {content[_HEAD - 1 : _HEAD].hex()}, and this engine reads {FORMAT} alone"
-        )
-    payload = content[_HEAD + _DIGEST_BYTES :]
-    if digest(payload) != content[_HEAD : _HEAD + _DIGEST_BYTES]:
+    if not content.startswith(_HEAD):
+        found = content[len(MAGIC) : len(_HEAD)].hex()
+        raise SnapshotError(f"{path} has format {found}, and this engine reads {FORMAT:02x} alone")
+    if content[len(_HEAD) : _LOG_END] != log:
+        raise SnapshotError(f"{path} is of another log")
+    payload = content[_DIGEST_END:]
+    if digest(payload) != content[_LOG_END:_DIGEST_END]:
         raise SnapshotError(f"{path} is damaged: its digest is another")
     try:
         return _decoder.decode(payload)
@@ -65,13 +73,13 @@ def read(path: Path) -> State:
         raise SnapshotError(f"{path} is of another version: {error}") from error
 
 
-def newest(folder: Path, partition: int, not_beyond: int) -> tuple[State | None, list[str]]:
+def newest(folder: Path, log: bytes, partition: int, not_beyond: int) -> tuple[State | None, list[str]]:
     """The newest snapshot at or before that position, None where there is none; and why newer ones were passed over."""
     passed_over: list[str] = []
     for path in _paths(folder, partition):
         if int(path.stem.split("-")[1]) <= not_beyond:
             try:
-                return read(path), passed_over
+                return read(path, log), passed_over
             except (SnapshotError, OSError) as error:
                 passed_over.append(str(error))
     return None, passed_over
@@ -85,3 +93,8 @@ def digest(payload: bytes) -> bytes:
 def _paths(folder: Path, partition: int) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob(f"{partition:05}-*.snapshot"), reverse=True)
+
+
+def _starts(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head

@@ -1,5 +1,7 @@
 """An engine's state as bytes can hold it: orders and calendars, and what is remembered; indexes are built anew."""
 
+from operator import attrgetter
+
 import msgspec
 from msgspec import Struct
 
@@ -56,6 +58,11 @@ class BidState(Struct, array_like=True, gc=False):
     leaves: int
 
 
+# All but the two last of an ask's, which are of its calendar.
+_ask_fields = attrgetter(*AskState.__struct_fields__[:-2])
+_bid_fields = attrgetter(*BidState.__struct_fields__)
+
+
 class BookState(Struct, array_like=True, gc=False):
     """A class and its orders, best first."""
 
@@ -103,55 +110,13 @@ def book_state(book: Book, now: int) -> BookState:
         book.reference,
         book.halt,
         book.retired,
-        [_ask_state(ask, now) for ask in book.asks()],
-        [_bid_state(bid) for bid in book.bids()],
-    )
-
-
-def _ask_state(ask: Ask, now: int) -> AskState:
-    return AskState(
-        ask.id,
-        ask.place,
-        ask.account,
-        ask.owner,
-        ask.client_order_id,
-        ask.price,
-        ask.quantity,
-        ask.start,
-        ask.end,
-        ask.attributes,
-        ask.min_duration,
-        ask.lot,
-        ask.self_trade,
-        ask.fee_bps,
-        ask.leaves,
-        ask.display,
-        *ask.sold_from(now),
-    )
-
-
-def _bid_state(bid: Bid) -> BidState:
-    return BidState(
-        bid.id,
-        bid.place,
-        bid.account,
-        bid.owner,
-        bid.client_order_id,
-        bid.price,
-        bid.quantity,
-        bid.left,
-        bid.duration,
-        bid.starts,
-        bid.accepts,
-        bid.min_fill,
-        bid.prefer,
-        bid.self_trade,
-        bid.fee_bps,
-        bid.leaves,
+        [AskState(*(_ask_fields(ask) + ask.sold_from(now))) for ask in book.asks()],
+        [BidState(*_bid_fields(bid)) for bid in book.bids()],
     )
 
 
 def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
+    """Field by field: by the names of the fields it took twice as long, 1.4 µs instead of 0.7."""
     attributes, signature, _ = known.stated[stored.attributes]
     start, end, min_duration, length, _, _ = known.offered[stored.start, stored.end, stored.min_duration]
     price, place = known.prices[stored.price], stored.place

@@ -47,6 +47,8 @@ class Reader(Protocol):
 class Log(Protocol):
     """Topics of partitions of records, each kept for ever once its append has returned."""
 
+    id: str
+    """The same at each opening; another log has another, but for topics that were made anew under the same names."""
     speed: int
     """How many times faster than the wall its clock runs: 1, except in a demo's own embedded log."""
 

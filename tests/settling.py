@@ -27,6 +27,7 @@ SOON_S = 10.0
 class ScriptedLog:
     """`schemas.log.Log` in memory, of one partition; records are stamped with `time`, which the test moves."""
 
+    id = "scripted"
     speed = 1
 
     def __init__(self) -> None:

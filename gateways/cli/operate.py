@@ -21,8 +21,9 @@ from gateways.cli.processes import Settings, audited, connected, connected_store
 from gateways.cli.view import View
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
+from matching_engine.metrics import EngineMetrics
 from matching_engine.replay import last_answered, recovered, verified
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.service import EngineService
 from matching_engine.state import BookState
 from schemas.ids import format_order_id, offset_of, parse_order_id, partition_of
 from schemas.log import LogError

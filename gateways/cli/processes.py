@@ -24,7 +24,8 @@ from gateways.log.open import open_log
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
 from matching_engine import checks
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.log import Log
 from schemas.store import Scope
 from schemas.topics import COMMANDS
@@ -85,8 +86,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         log = await stack.enter_async_context(
             connected(settings.log, settings.partitions, folder=folder, speed=settings.speed)
         )
-        # Beside their own log: this folder may be used with a Kafka too, of which these snapshots say nothing.
-        snapshots = folder / "snapshots" if settings.log == "embedded" else None
+        snapshots = folder / "snapshots"
         store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
         registry = CollectorRegistry()
         metrics = EngineMetrics(registry)

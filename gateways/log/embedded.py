@@ -46,6 +46,7 @@ class EmbeddedLog:
         return cls(await asyncio.to_thread(_File.open, folder, partitions, speed, read_only))
 
     def __init__(self, file: "_File") -> None:
+        self.id = file.id
         self.speed = file.speed
         self._file = file
         self._opened_ns = time.monotonic_ns()
@@ -260,6 +261,9 @@ class _File:
         self.partitions: int
         self.speed: int
         format, self.partitions, self.speed = reading.execute("SELECT format, partitions, speed FROM log").fetchone()
+        named = reading.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone()
+        self.id: str = reading.execute("SELECT id FROM identity").fetchone()[0] if named else ""
+        """Empty in an older file that was not opened to be written since."""
         if format != FORMAT:
             raise LogError(f"{path} has format {format}, and this version reads format {FORMAT} alone")
         self._by_place = {
@@ -358,12 +362,13 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
 
 
 def _create(database: sqlite3.Connection, partitions: int, speed: int) -> None:
-    """Makes what is missing: in a new file all, in an older one the topics that are new."""
+    """Makes what is missing: in a new file all, in an older one its id and the topics that are new."""
     database.execute("BEGIN IMMEDIATE")
     database.execute("CREATE TABLE IF NOT EXISTS log (format INTEGER, partitions INTEGER, speed INTEGER)")
     found = database.execute("SELECT partitions FROM log").fetchone()
     if found is None:
         database.execute("INSERT INTO log VALUES (?, ?, ?)", (FORMAT, partitions, speed))
+    database.execute("CREATE TABLE IF NOT EXISTS identity AS SELECT lower(hex(randomblob(16))) AS id")
     for topic in topics.ALL:
         for partition in range(found[0] if found else partitions):
             name = _Stream(topic, partition).name

@@ -73,6 +73,8 @@ class KafkaLog:
         return log
 
     def __init__(self, bootstrap: str, partitions: int, prefix: str, watchdog_s: float) -> None:
+        self.id = ""
+        """The cluster's id and the prefix, once connected. aiokafka 0.14 does not ask for ids of topics."""
         self._bootstrap = bootstrap
         self._partitions = partitions
         self._prefix = prefix
@@ -166,6 +168,7 @@ class KafkaLog:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         try:
             await _until_answered(admin.start)
+            self.id = f"{(await admin.describe_cluster())['cluster_id']}/{self._prefix}"
             names = {self._prefix + topic for topic in topics.ALL}
             missing = names - set(await admin.list_topics())
             if missing and not create_topics:

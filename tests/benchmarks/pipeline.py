@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from gateways.cli.processes import spare_garbage_collection
 from gateways.log.kafka import KafkaLog
 from matching_engine.engine import Engine
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas import codec, topics
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import Cancel, Command, CreateClass, PlaceAsk, PlaceBid

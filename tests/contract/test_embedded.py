@@ -55,6 +55,21 @@ async def test_partitions_and_speed_never_change(tmp_path: Path) -> None:
             await EmbeddedLog.open(tmp_path / "new", partitions=partitions, speed=speed)
 
 
+async def test_an_older_one_gets_an_id_when_it_is_next_written(tmp_path: Path) -> None:
+    await (await EmbeddedLog.open(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "log.sqlite") as database:
+        database.execute("DROP TABLE identity")
+    database.close()
+
+    ids = []
+    for read_only in (True, False, False, True):
+        log = await EmbeddedLog.open(tmp_path, read_only=read_only)
+        ids.append(log.id)
+        await log.close()
+    assert ids == ["", ids[1], ids[1], ids[1]]
+    assert len(ids[1]) == 32
+
+
 async def test_its_clock_runs_at_its_speed_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     log = await EmbeddedLog.open(tmp_path, speed=3600)
     assert abs(log.now() - time.time() * 1000) < 3_600_000

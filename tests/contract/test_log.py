@@ -67,6 +67,21 @@ def numbered(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
 
 
+async def test_its_id_stays_and_another_log_has_another(place: Place, tmp_path: Path) -> None:
+    words = (
+        ["embedded", str(tmp_path / "other")]
+        if place.words[0] == "embedded"
+        else [*place.words[:2], f"{place.words[2]}other."]
+    )
+    other = Place(words)
+    log = await place.open()
+    await place.close()
+    assert log.id == (await place.open()).id
+    assert len(log.id) > 20
+    assert log.id != (await other.open()).id
+    await other.close()
+
+
 async def test_records_come_back_in_order_with_their_offsets(log: Log) -> None:
     assert list(await log.append(COMMANDS, 0, numbered(3))) == [0, 1, 2]
     assert list(await log.append(COMMANDS, 0, [b"", bytes(range(256))])) == [3, 4]

@@ -17,7 +17,8 @@ from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
 from matching_engine import checks
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.store import Scope
 from settlement.service import SettlementService
 from settlement.store import Store

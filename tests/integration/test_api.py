@@ -19,7 +19,8 @@ from gateways.cli import processes
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from matching_engine import service
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas import topics
 from schemas.codec import encode
 from schemas.commands import Amend, Command, Halt, HaltMode, Kill, RetireClass, Side

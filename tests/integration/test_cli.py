@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gateways.log.broker import Broker
+from tests.exchange_process import ExchangeProcess
 from tests.integration.conftest import CLASS, Venue
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
@@ -153,3 +155,18 @@ async def test_help_asks_nobody() -> None:
         code, out, err = await cx(*words, env=env)
         assert (code, err) == (0, "")
         assert "Usage" in out
+
+
+async def test_an_exchange_on_kafka_keeps_snapshots_in_its_folder(tmp_path: Path, broker: Broker) -> None:
+    folder, log = tmp_path / "exchange", f"kafka://{broker.address}"
+    snapshots = folder / "log" / "snapshots"
+    async with ExchangeProcess.running(folder, log=log):
+        pass
+    code, output, _ = await cx("snapshot", "--log", log, "--snapshots", str(snapshots))
+    assert (code, output.split(":")[0].split(" at ")[0]) == (0, "partition 0")
+    (made,) = snapshots.iterdir()
+    async with ExchangeProcess.running(folder, log=log):
+        assert "passed over" not in (folder / "output").read_text()
+    made.write_bytes(b"")
+    async with ExchangeProcess.running(folder, log=log):
+        assert f"{made} is no snapshot" in (folder / "output").read_text()

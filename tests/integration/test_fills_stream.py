@@ -22,7 +22,8 @@ from gateways.log.embedded import EmbeddedLog
 from gateways.log.kafka import KafkaLog
 from gateways.market_data import fills
 from gateways.market_data.fills import FillsPublisher
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.codec import decode_fill, encode
 from schemas.commands import CreateClass, PlaceAsk, PlaceBid

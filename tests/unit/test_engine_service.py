@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from gateways.log.embedded import EmbeddedLog
 from matching_engine.engine import Engine
-from matching_engine.service import EngineMetrics, EngineService
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.codec import decode_command, decode_execution, encode
 from schemas.commands import Tick
 from schemas.events import Execution
@@ -132,7 +133,7 @@ class Failing:
     def __init__(self, log: Log, good_appends: int) -> None:
         self._log = log
         self._left = good_appends
-        self.speed = log.speed
+        self.id, self.speed = log.id, log.speed
 
     def now(self) -> int:
         return self._log.now()
@@ -223,14 +224,97 @@ async def test_answers_to_other_commands_are_noticed(log: EmbeddedLog) -> None:
         await service(log).run()
 
 
+class Figures:
+    """What the engines of one process told Prometheus."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.metrics = EngineMetrics(self._registry)
+
+    def __call__(self, name: str, partition: int = 0, **labels: str) -> float | None:
+        return self._registry.get_sample_value(name, {"partition": str(partition), **labels})
+
+
 async def test_what_it_tells_prometheus(log: EmbeddedLog) -> None:
-    registry = CollectorRegistry()
-    metrics = EngineMetrics(registry)
+    figure = Figures()
     await send(log, 0, 100)
-    async with running(EngineService(log, 0, metrics=metrics)), running(EngineService(log, 1, metrics=metrics)):
+    engine = EngineService(log, 0, metrics=figure.metrics)
+    async with running(engine), running(EngineService(log, 1, metrics=figure.metrics)):
         await answered(log, 100)
         await asyncio.sleep(0.1)  # the service learns of its append after the readers do
-    assert registry.get_sample_value("engine_commands_total", {"partition": "0"}) == 100
-    assert registry.get_sample_value("engine_commands_total", {"partition": "1"}) == 0
-    assert registry.get_sample_value("engine_lag", {"partition": "0"}) == 0
-    assert registry.get_sample_value("engine_apply_seconds_count", {"partition": "0"}) == 1
+    assert figure("engine_commands_total") == 100
+    assert figure("engine_commands_total", 1) == 0
+    assert figure("engine_lag") == 0
+    for polls in ("engine_apply_seconds", "engine_command_seconds", "engine_polled_commands"):
+        assert (figure(polls + "_count"), figure(polls + "_count", 1)) == (1, 0), polls
+    each, all_of_it = figure("engine_command_seconds_sum"), figure("engine_apply_seconds_sum")
+    assert each is not None
+    assert all_of_it == pytest.approx(100 * each)
+    assert figure("engine_polled_commands_sum") == figure("engine_appended_answers_sum") == 100
+    assert figure("engine_polled_commands_bucket", le="50.0") == 0
+    assert (figure("engine_books"), figure("engine_books", 1)) == (len(engine.engine.books), 0)
+    assert engine.engine.books
+
+
+def test_the_live_orders_are_counted_the_sold_out_too() -> None:
+    figure, engine = Figures(), Engine(0)
+    figure.metrics.watch(0, lambda: engine)
+    spent = 0
+    for count, (offset, time, command) in enumerate(stream("mixed", 9, 400)):
+        engine.apply(offset, time, command)
+        if count % 40 == 0:
+            live = [len(book.asks) + len(book.bids) for book in engine.state().books]
+            assert (figure("engine_orders"), figure("engine_books")) == (sum(live), len(live))
+            spent += sum(len(book.spent) for book in engine.books.values())
+    assert spent
+    assert figure("engine_orders") != 0
+
+
+async def test_how_long_each_answer_took_is_told_of_every_command(log: EmbeddedLog) -> None:
+    figure = Figures()
+
+    def slower_than(seconds: str, stage: str) -> float:
+        every = figure("engine_answer_seconds_count", stage=stage)
+        within = figure("engine_answer_seconds_bucket", stage=stage, le=seconds)
+        assert every is not None
+        assert within is not None
+        return every - within
+
+    await send(log, 0, 30)
+    await asyncio.sleep(0.25)
+    await send(log, 30, 10)
+    held = Held(log)
+    async with running(EngineService(held, 0, metrics=figure.metrics)):
+        await asyncio.wait_for(held.asked.wait(), 20)
+        assert figure("engine_answer_seconds_count", stage="matched") == 40
+        assert slower_than("0.2", "matched") == 30
+        assert figure("engine_answer_seconds_count", stage="logged") is None
+        await asyncio.sleep(0.25)
+        held.released.set()
+        await answered(log, 40)
+        await asyncio.sleep(0.1)
+    assert slower_than("0.2", "logged") == 40
+    assert slower_than("30.0", "logged") == 0
+    total = figure("engine_answer_seconds_sum", stage="logged")
+    assert total is not None
+    assert 30 * 0.5 + 10 * 0.25 <= total < 40 * 20
+
+
+async def test_a_clock_that_runs_faster_tells_no_delays(tmp_path: Path) -> None:
+    figure = Figures()
+    log = await EmbeddedLog.open(tmp_path, speed=60)
+    await send(log, 0, 10)
+    async with running(EngineService(log, 0, metrics=figure.metrics)):
+        await answered(log, 10)
+        await asyncio.sleep(0.1)
+    await log.close()
+    assert figure("engine_commands_total") == 10
+    assert figure("engine_answer_seconds_count", stage="logged") is None
+
+
+def test_a_stamp_ahead_of_the_clock_is_no_delay() -> None:
+    figure = Figures()
+    figure.metrics.answer_seconds.observe(0, "matched", [1_000, 1_003, 1_900], 1_004)
+    buckets = [figure("engine_answer_seconds_bucket", stage="matched", le=le) for le in ("0.001", "0.002", "0.005")]
+    assert buckets == [2, 2, 3]
+    assert figure("engine_answer_seconds_sum", stage="matched") == 0

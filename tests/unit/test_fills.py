@@ -104,7 +104,7 @@ class FailingLog:
     """A log whose process dies after that many records of the public stream: an append may be taken in part."""
 
     def __init__(self, log: Log, records: int) -> None:
-        self.speed = log.speed
+        self.id, self.speed = log.id, log.speed
         self._log = log
         self._left = records
 

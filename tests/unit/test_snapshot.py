@@ -7,13 +7,15 @@ import pytest
 from gateways.log.embedded import EmbeddedLog
 from matching_engine import snapshot
 from matching_engine.engine import Engine, UnknownRulesError
-from matching_engine.replay import last_answered, recovered, verified
+from matching_engine.replay import digest_of, last_answered, recovered, verified
 from schemas.codec import encode
-from schemas.commands import SetRules
+from schemas.commands import Command, SetRules, Tick
 from schemas.topics import COMMANDS, EXECUTIONS
+from tests.settling import ScriptedLog
 from tests.simulation.streams import stream
 
 COUNT = 400
+LOG, OTHER = b"l" * 32, b"o" * 32
 
 
 def engine_after(count: int) -> Engine:
@@ -25,22 +27,22 @@ def engine_after(count: int) -> Engine:
 
 def test_what_was_written_is_read_and_only_the_newest_are_kept(tmp_path: Path) -> None:
     for count in (10, 20, 30, 40):
-        snapshot.write(tmp_path, 0, engine_after(count).state())
-    state, passed_over = snapshot.newest(tmp_path, 0, 10**9)
+        snapshot.write(tmp_path, LOG, 0, engine_after(count).state())
+    state, passed_over = snapshot.newest(tmp_path, LOG, 0, 10**9)
     assert state == engine_after(40).state()
     assert passed_over == []
     assert len(list(tmp_path.iterdir())) == snapshot.KEPT
-    assert snapshot.newest(tmp_path, 1, 10**9) == (None, [])
+    assert snapshot.newest(tmp_path, LOG, 1, 10**9) == (None, [])
 
 
 def test_none_beyond_the_last_answer_is_used(tmp_path: Path) -> None:
     for count in (20, 30, 40):
-        snapshot.write(tmp_path, 0, engine_after(count).state())
+        snapshot.write(tmp_path, LOG, 0, engine_after(count).state())
     for last, position in ((100, 39), (39, 39), (38, 29), (19, 19)):
-        state, _ = snapshot.newest(tmp_path, 0, last)
+        state, _ = snapshot.newest(tmp_path, LOG, 0, last)
         assert state is not None
         assert state.position == position
-    assert snapshot.newest(tmp_path, 0, 18) == (None, [])
+    assert snapshot.newest(tmp_path, LOG, 0, 18) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -48,25 +50,39 @@ def test_none_beyond_the_last_answer_is_used(tmp_path: Path) -> None:
     [
         (lambda content: content[:-1], "damaged"),
         (lambda content: content[:50] + bytes([content[50] ^ 1]) + content[51:], "damaged"),
-        (lambda content: content[:12] + b"\x09" + content[13:], "format"),
+        (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "damaged"),
+        (lambda content: content[:12] + b"\x09" + content[13:], "format 09"),
+        (lambda content: content[:12] + b"\x01" + content[45:], "format 01"),
+        (lambda content: content.replace(LOG, OTHER), "of another log"),
         (lambda content: b"", "no snapshot"),
     ],
 )
 def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, damage: object, why: str) -> None:
     assert callable(damage)
-    snapshot.write(tmp_path, 0, engine_after(20).state())
-    path = snapshot.write(tmp_path, 0, engine_after(30).state())
+    snapshot.write(tmp_path, LOG, 0, engine_after(20).state())
+    path = snapshot.write(tmp_path, LOG, 0, engine_after(30).state())
     path.write_bytes(damage(path.read_bytes()))
-    state, passed_over = snapshot.newest(tmp_path, 0, 10**9)
+    state, passed_over = snapshot.newest(tmp_path, LOG, 0, 10**9)
     assert state is not None
     assert state.position == 19
     assert len(passed_over) == 1
     assert why in passed_over[0]
 
 
+def test_those_of_another_log_are_neither_used_nor_counted(tmp_path: Path) -> None:
+    for count in (60, 70, 80):
+        snapshot.write(tmp_path, OTHER, 0, engine_after(count).state())
+    for count in (10, 20, 30, 40):
+        snapshot.write(tmp_path, LOG, 0, engine_after(count).state())
+    state, passed_over = snapshot.newest(tmp_path, LOG, 0, 10**9)
+    assert state == engine_after(40).state()
+    assert [why.endswith("is of another log") for why in passed_over] == [True] * 3
+    assert [int(path.stem[6:]) for path in sorted(tmp_path.iterdir())] == [19, 29, 39, 59, 69, 79]
+
+
 def test_its_digest_is_the_state_hash(tmp_path: Path) -> None:
     engine = engine_after(50)
-    path = snapshot.write(tmp_path, 0, engine.state())
+    path = snapshot.write(tmp_path, LOG, 0, engine.state())
     assert engine.state_hash() in path.read_bytes()
 
 
@@ -96,12 +112,39 @@ async def test_a_start_folds_only_what_came_after_the_snapshot(embedded_log: Emb
     await embedded_log.append(EXECUTIONS, 0, await answered(embedded_log, COUNT))
     last = await last_answered(embedded_log, 0)
     whole = await recovered(embedded_log, 0, last, tmp_path / "s", snapshot_after=COUNT)
-    assert snapshot.newest(tmp_path / "s", 0, last)[0] == whole.state()
+    name = await digest_of(embedded_log, 0)
+    assert snapshot.newest(tmp_path / "s", name, 0, last)[0] == whole.state()
     past = await recovered(embedded_log, 0, 100)
-    snapshot.write(tmp_path / "older", 0, past.state())
+    snapshot.write(tmp_path / "older", name, 0, past.state())
     again = await recovered(embedded_log, 0, last, tmp_path / "older")
     assert again.state_hash() == whole.state_hash()
     assert len(list((tmp_path / "older").iterdir())) == 1, "few were folded: no newer one is needed"
+
+
+async def test_the_snapshots_of_another_log_are_passed_over_and_said(embedded_log: EmbeddedLog, tmp_path: Path) -> None:
+    other = await EmbeddedLog.open(tmp_path / "other")
+    await other.append(EXECUTIONS, 0, await answered(other, COUNT))
+    await recovered(other, 0, COUNT - 1, tmp_path / "s", snapshot_after=1)
+    await other.close()
+    await embedded_log.append(COMMANDS, 0, [encode(Tick())] * COUNT)
+    why: list[str] = []
+    engine = await recovered(embedded_log, 0, COUNT - 1, tmp_path / "s", on_passed_over=why.append)
+    assert engine.books == {}
+    (said,) = why
+    assert said.endswith("is of another log")
+
+
+async def test_a_log_is_told_by_its_id_and_its_first_command() -> None:
+    async def name(time: int, *commands: Command, of: str = "one") -> bytes:
+        log = ScriptedLog()
+        log.id, log.time = of, time
+        await log.append(COMMANDS, 0, [encode(command) for command in commands])
+        return await digest_of(log, 0)
+
+    first = await name(1, Tick())
+    assert first == await name(1, Tick(), SetRules(1))
+    assert first != await name(1, Tick(), of="other")
+    assert first not in (await name(2, Tick()), await name(1, SetRules(1)))
 
 
 async def test_a_replay_finds_the_answer_that_is_not_what_the_rules_give(embedded_log: EmbeddedLog) -> None:
