@@ -8,17 +8,16 @@ vain through one of which more than half has left.
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
-from operator import attrgetter, or_
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from matching_engine.calendar import Calendar
+from matching_engine.calendar import Calendar, Hours, hours_of, whole_ring
 from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
-from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, regions_of
+from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
 from schemas.commands import HaltMode, Prefer, SelfTrade
 from schemas.units import BPS
 
@@ -97,20 +96,25 @@ class Ask(Struct, eq=False, gc=False):
         self.stale = True
         if (chunk := self.chunk) is not None:
             chunk.stale += 1
-            if chunk.stale * 2 > len(chunk.orders):
+            if chunk.stale > 2 * len(chunk.orders):
                 chunk.measure()
 
     def cut(self) -> None:
         """From now on it has a calendar."""
         if self.calendar is None:
-            self.calendar = Calendar()
-            if self.sold:
-                self.calendar.add(self.start, self.end, self.sold)
+            times, sold = self.sold_from(0)
+            self.recall(times, sold)
+
+    def recall(self, times: list[int], sold: list[int]) -> None:
+        """From now on so many GPUs are sold from each of `times` on, which its calendar changes in place."""
+        self.calendar = Calendar(times, sold, self.start, self.end, self.quantity - self.lot)
 
     def reduce(self, quantity: int) -> None:
         """From now on so many GPUs are offered."""
         self.free += quantity - self.quantity
         self.quantity = quantity
+        if (calendar := self.calendar) is not None:
+            self.recall(calendar.times, calendar.sold)
         self.measure()
 
     def measure(self) -> None:
@@ -122,6 +126,11 @@ class Ask(Struct, eq=False, gc=False):
             return
         self.free = self.quantity - calendar.least(self.start, self.end)
         self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
+
+    def ring(self, double: int) -> int:
+        """The hours from which on a lot may be unsold for `1 << double` hours, in a ring."""
+        calendar = self.calendar
+        return whole_ring(self.start, self.end, double) if calendar is None else calendar.ring(double)
 
     def least_sold(self, start: int, end: int) -> int:
         """The fewest GPUs sold at any moment of `[start, end)`."""
@@ -169,8 +178,10 @@ class Bid(Struct, eq=False, gc=False):
     fee_bps: int
     leaves: int
     """The first ms of `now` at which it is no longer in the book."""
-    mask: int
-    """A bit for each signature of an ask that suits it, suppliers aside."""
+    refuses: int
+    """The bits of an ask's signature that do not suit it."""
+    hours: Hours | None
+    """Its windows, past ones as well."""
     chunk: "BidChunk | None" = None
     live: bool = True
 
@@ -207,7 +218,7 @@ class Chunk(ABC, Generic[AnyOrder]):
     @property
     def loose(self) -> bool:
         """Whether its bounds may be much wider than its orders need."""
-        return self.stale > 0 or self.gone > len(self.orders)
+        return self.stale * 1 + self.gone > len(self.orders)
 
     @abstractmethod
     def measure(self) -> None:
@@ -219,73 +230,59 @@ class Chunk(ABC, Generic[AnyOrder]):
 
 
 class AskChunk(Chunk[Ask]):
-    """Asks, and bounds of what they can serve.
+    """Asks, and bounds of what they can serve."""
 
-    `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
-    """
-
-    __slots__ = ("ends", "free", "longest", "signatures", "starts")
+    __slots__ = ("_seen", "free", "rings", "signatures")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
-        self.signatures = self.free = self.longest = 0
-        self.starts: list[int] = []
-        self.ends: list[int] = []
+        self.signatures = self.free = 0
+        self.rings: dict[int, int] = {}
+        """All asks' rings in one, of those lengths of which a walk has asked."""
+        self._seen = (0, 0)
+        """An availability that is in all of them."""
         for ask in self.orders:
             if ask.stale:
                 ask.measure()
             self.widen(ask)
 
     def widen(self, ask: Ask) -> None:
-        if not self.signatures >> ask.signature & 1:
-            self.signatures |= 1 << ask.signature
+        self.signatures |= ask.signature
         if ask.free > self.free:
             self.free = ask.free
-        if ask.longest > self.longest:
-            self.longest = ask.longest
-        starts, ends = self.starts, self.ends
-        step = bisect_right(starts, ask.start)
-        if step and ends[step - 1] >= ask.end:
-            return
-        if step and starts[step - 1] == ask.start:
-            step -= 1
-        higher = step
-        while higher < len(ends) and ends[higher] <= ask.end:
-            higher += 1
-        starts[step:higher] = (ask.start,)
-        ends[step:higher] = (ask.end,)
+        if self.rings and (ask.start, ask.end) != self._seen:
+            self._seen = (ask.start, ask.end)
+            for double in self.rings:
+                self.rings[double] |= whole_ring(ask.start, ask.end, double)
 
-    def spans(self, starts: Sequence[int], duration: int) -> bool:
-        """Whether an ask may be available over `duration` from one of `starts`, which are in order."""
-        if len(starts) <= len(self.starts):
-            for start in starts:
-                step = bisect_right(self.starts, start)
-                if step and self.ends[step - 1] >= start + duration:
-                    return True
-            return False
-        for step, first in enumerate(self.starts):
-            at = bisect_left(starts, first)
-            if at < len(starts) and starts[at] + duration <= self.ends[step]:
-                return True
-        return False
+    def ring(self, double: int) -> int:
+        """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
+        made = self.rings.get(double)
+        if made is None:
+            made = 0
+            for ask in self.orders:
+                made |= ask.ring(double)
+            self.rings[double] = made
+            self._seen = (0, 0)
+        return made
 
 
 class BidChunk(Chunk[Bid]):
     """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("first_end", "last_start", "mask", "need", "seen_duration", "seen_starts", "shortest")
+    __slots__ = ("first_end", "last_start", "need", "refuses", "seen_duration", "seen_starts", "shortest")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
-        self.mask = self.last_start = self.seen_duration = 0
+        self.last_start = self.seen_duration = 0
+        self.refuses = -1
         self.need = self.shortest = self.first_end = NOBODY
         self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
             self.widen(bid)
 
     def widen(self, bid: Bid) -> None:
-        if bid.mask is not self.mask:  # most accept the same, and `Known` gives equal masks as one object
-            self.mask = self.mask | bid.mask if self.mask else bid.mask
+        self.refuses &= bid.refuses
         if bid.min_fill < self.need:
             self.need = bid.min_fill
         if bid.left < self.need:
@@ -477,79 +474,66 @@ class Book:
                 bound = ask.free, ask.longest
                 ask.measure()
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
-                assert asks.signatures >> ask.signature & 1
+                assert asks.signatures & ask.signature == ask.signature
                 assert asks.free >= ask.free
-                assert asks.longest >= ask.longest
-                assert asks.spans((ask.start,), ask.end - ask.start)
-                assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
+                assert all(not ask.ring(double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:
-                assert bids.mask & bid.mask == bid.mask
+                assert bids.refuses & bid.refuses == bids.refuses
                 assert bids.need <= bid.need
                 assert bids.shortest <= bid.duration
                 assert bids.last_start >= max(bid.starts)
                 assert bids.first_end <= min(bid.starts) + bid.duration
+                assert bid.hours == hours_of(bid.starts, bid.duration)
         for ask in self.spent.values():
             ask.measure()
             assert ask.spent(), "an ask stands aside that could serve"
+        for ask in self.asks():
+            if ask.calendar is not None:
+                ask.calendar.check()
 
 
-# A signature is a small number for all that an ask states and that is compared: a bit of a mask says whether it suits.
+# A signature has a bit for each thing that an ask states; all are in one digit of Python's ints, so that one `&`
+# tells whether it suits.
+
+_REGION, _DELIVERY, _INTERCONNECT, _CONFIDENTIAL, _TIER = 0, 16, 19, 22, 24
+_KINDS = (0xFFFF, 0b111 << _DELIVERY, 0b111 << _INTERCONNECT, 0b11 << _CONFIDENTIAL, 0b11 << _TIER)
+"""The bits of each kind of thing."""
 
 
 def signature(attributes: Attributes) -> int:
-    """Below 1024: region, delivery, interconnect, confidential, tier."""
+    """A bit of each kind: region, delivery, interconnect, confidential, tier."""
     return (
-        attributes.region
-        | attributes.delivery << 4
-        | attributes.interconnect << 6
-        | attributes.confidential << 8
-        | attributes.tier << 9
+        1 << attributes.region
+        | 1 << _DELIVERY + attributes.delivery
+        | 1 << _INTERCONNECT + attributes.interconnect
+        | 1 << _CONFIDENTIAL + attributes.confidential
+        | 1 << _TIER + attributes.tier
     )
 
 
-def _bits(which: Callable[[Attributes], bool]) -> int:
-    """A bit for the signature of each attributes of which that is so."""
-    return sum(
-        1 << signature(attributes)
-        for region in Region
-        for delivery in Delivery
-        for interconnect in Interconnect
-        for confidential in (False, True)
-        for tier in Tier
-        if which(attributes := Attributes(region, delivery, interconnect, confidential, tier))
+def refused(accepts: Accepts) -> int:
+    """The bits of signatures that do not suit, suppliers aside (rulebook: Classes and attributes)."""
+    return (
+        (accepts.regions and _KINDS[0] & ~accepts.regions)
+        | (1 << accepts.delivery) - 1 << _DELIVERY
+        | (1 << accepts.interconnect) - 1 << _INTERCONNECT
+        | (accepts.confidential and 1 << _CONFIDENTIAL + False)
+        | (not accepts.interruptible and 1 << _TIER + Tier.INTERRUPTIBLE)
     )
 
 
-def _from(region: Region) -> int:
-    return _bits(lambda stated: stated.region is region)
-
-
-def _delivered(least: Delivery) -> int:
-    return _bits(lambda stated: stated.delivery >= least)
-
-
-def _connected(least: Interconnect) -> int:
-    return _bits(lambda stated: stated.interconnect >= least)
-
-
-_OF_REGION = [_from(region) for region in Region]
-_DELIVERED = [_delivered(least) for least in Delivery]
-_CONNECTED = [_connected(least) for least in Interconnect]
-_CONFIDENTIAL = _bits(lambda stated: stated.confidential)
-_GUARANTEED = _bits(lambda stated: stated.tier is Tier.GUARANTEED)
-
-
-def mask(accepts: Accepts) -> int:
-    """A bit for the signature of each attributes that suit, suppliers aside (rulebook: Classes and attributes)."""
-    suitable = _DELIVERED[accepts.delivery] & _CONNECTED[accepts.interconnect]
-    if accepts.confidential:
-        suitable &= _CONFIDENTIAL
-    if not accepts.interruptible:
-        suitable &= _GUARANTEED
-    if accepts.regions:
-        suitable &= reduce(or_, (_OF_REGION[region] for region in regions_of(accepts.regions)))
-    return suitable
+def some_suit(signatures: int, refuses: int) -> bool:
+    """Whether one of asks may suit, of whose signatures these are all bits."""
+    suitable = signatures & ~refuses
+    regions, deliveries, interconnects, confidential, tiers = _KINDS
+    return bool(
+        suitable & regions
+        and suitable & deliveries
+        and suitable & interconnects
+        and suitable & confidential
+        and suitable & tiers
+    )
 
 
 def suits_supplier(accepts: Accepts, supplier: int) -> bool:
@@ -578,11 +562,13 @@ class Known:
         self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated)
         """An ask's attributes, with their signature."""
         self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted)
-        """With its mask."""
+        """With the bits of signatures that it refuses."""
         self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered)
         """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
-        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(_wanted)
-        """A bid's (starts, duration), with the first ms after its last start."""
+        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, Hours | None, bool]] = Memo(
+            _wanted
+        )
+        """A bid's (starts, duration), with the first ms after its last start, and its windows in hours."""
         self.prices: Memo[int, int] = Memo(int)
         """One object for each."""
 
@@ -593,7 +579,7 @@ def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
 
 def _accepted(accepts: Accepts) -> tuple[Accepts, int, bool]:
     sound = check_accepted(accepts) is None
-    return accepts, mask(accepts) if sound else 0, sound
+    return accepts, refused(accepts) if sound else 0, sound
 
 
 def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool]:
@@ -601,6 +587,7 @@ def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool
     return start, end, min_duration, end - start, end - min_duration + 1, check_offered(*times) is None
 
 
-def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, bool]:
+def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
     starts, duration = times
-    return starts, duration, max(starts, default=0) + 1, check_wanted(starts, duration) is None
+    hours = hours_of(starts, duration)
+    return starts, duration, max(starts, default=0) + 1, hours, check_wanted(starts, duration) is None

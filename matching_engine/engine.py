@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.calendar import Hours
 from matching_engine.checks import (
     MAX_ACCOUNT,
     Refused,
@@ -349,7 +350,7 @@ class Engine:
         now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
         starts = command.starts if 0 not in command.starts else self._starts(command)
         times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
-        _, _, leaves, sound = times
+        _, _, leaves, _, sound = times
         if not (  # as for an ask
             sound
             and leaves > now
@@ -459,7 +460,8 @@ class Engine:
         amended = self._new_ask(ask.id, this, book, terms, times, self._known.stated[terms.attributes])
         if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
             ask.cut()
-        amended.calendar = ask.calendar
+        if (calendar := ask.calendar) is not None:
+            amended.recall(calendar.times, calendar.sold)
         amended.free -= ask.sold  # which `measure` puts right where there is a calendar
         amended.measure()
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
@@ -960,14 +962,14 @@ class Engine:
         place: int,
         book: Book,
         command: PlaceBid,
-        times: tuple[tuple[int, ...], int, int, bool],
+        times: tuple[tuple[int, ...], int, int, Hours | None, bool],
         accepted: tuple[Accepts, int, bool],
     ) -> Bid:
         """`times` and `accepted` as `Known` gives them."""
-        starts, duration, leaves, _ = times
+        starts, duration, leaves, hours, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
-        accepts, mask, _ = accepted
+        accepts, refuses, _ = accepted
         price, quantity = self._known.prices[command.price], command.quantity
         return Bid(
             order_id,
@@ -988,7 +990,8 @@ class Engine:
             command.self_trade,
             command.fee_bps,
             leaves,
-            mask,
+            refuses,
+            hours,
         )
 
     def _would_trade(self, order: Order) -> Refused | None:

@@ -6,7 +6,8 @@ The one rule behind every walk: of all pairs that can trade now, the best one do
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, suits_supplier
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, some_suit, suits_supplier
+from matching_engine.calendar import hours_of, looks_of
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
@@ -230,28 +231,26 @@ class Walk:
 
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
         """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
-        price, duration, mask, accepts = bid.price, bid.duration, bid.mask, bid.accepts
-        in_order = starts if len(starts) == 1 else sorted(starts)
-        first, last = in_order[0], in_order[-1]
+        price, duration, refuses, accepts = bid.price, bid.duration, bid.refuses, bid.accepts
+        first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
         first_end = first + duration
+        double, at, later = looks_of(bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration))
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         for chunk in self.book.ask_queue.before((price + 1) << PLACE_BITS):
-            if (
-                chunk.free < need
-                or not chunk.signatures & mask
-                or chunk.longest < duration
-                or chunk.starts[0] > last
-                or chunk.ends[-1] < first_end
-                or not chunk.spans(in_order, duration)
-            ):
+            ring = chunk.rings.get(double) or chunk.ring(double)
+            if not ring & at or not ring & later or chunk.free < need or not some_suit(chunk.signatures, refuses):
                 continue
             for ask in chunk.orders[:]:  # as some may leave meanwhile
                 if (
-                    ask.free < need
+                    ask.signature & refuses
                     or ask.longest < duration
-                    or not mask >> ask.signature & 1
+                    or ask.free < need
                     or ask.start > last
                     or ask.end < first_end
+                    or (
+                        (calendar := ask.calendar) is not None
+                        and not ((ring := calendar.rings.get(double) or calendar.ring(double)) & at and ring & later)
+                    )
                     or ask.chunk is not chunk
                     or ask.min_duration > duration
                 ):
@@ -271,7 +270,7 @@ class Walk:
         for chunk in self.book.bid_queue.before((1 - price) << PLACE_BITS):
             if (
                 chunk.need > ask.free
-                or not chunk.mask >> signature & 1
+                or chunk.refuses & signature
                 or chunk.shortest > ask.longest
                 or chunk.last_start < start
                 or chunk.first_end > end
@@ -280,11 +279,12 @@ class Walk:
             for bid in chunk.orders[:]:
                 duration = bid.duration
                 if (
-                    not bid.mask >> signature & 1
+                    bid.refuses & signature
                     or duration > ask.longest
                     or duration < min_duration
                     or bid.min_fill > ask.free < bid.left
                     or bid.chunk is not chunk
+                    or ((calendar := ask.calendar) is not None and not calendar.opens(bid.hours))
                 ):
                     continue
                 if bid.price < price:
