@@ -2,8 +2,8 @@
 
 A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
 for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
-widen as orders come, and are measured anew when a chunk is split, when its calendars were cut, and when a walk came in
-vain through one of which more than half has left.
+widen as orders come, and are measured anew when a chunk is split, and when a walk came in vain through one of which
+much was sold or has left.
 """
 
 from abc import ABC, abstractmethod
@@ -96,8 +96,6 @@ class Ask(Struct, eq=False, gc=False):
         self.stale = True
         if (chunk := self.chunk) is not None:
             chunk.stale += 1
-            if chunk.stale > 2 * len(chunk.orders):
-                chunk.measure()
 
     def cut(self) -> None:
         """From now on it has a calendar."""
@@ -218,7 +216,13 @@ class Chunk(ABC, Generic[AnyOrder]):
     @property
     def loose(self) -> bool:
         """Whether its bounds may be much wider than its orders need."""
-        return self.stale * 1 + self.gone > len(self.orders)
+        return 2 * self.stale + self.gone > len(self.orders)
+
+    def sift(self) -> None:
+        """Lets go of orders that are not of it any more."""
+        there = [order for order in self.orders if order.chunk is self]
+        self.gone += len(self.orders) - len(there)
+        self.orders, self.keys = there, [order.key for order in there]
 
     @abstractmethod
     def measure(self) -> None:
@@ -362,6 +366,11 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         at = bisect_right(self.first_keys, chunk.first_key) - 1
         del self.first_keys[at], self.chunks[at]
 
+    def drop_empty(self) -> None:
+        """Chunks have become empty."""
+        self.chunks = [chunk for chunk in self.chunks if chunk.orders]
+        self.first_keys = [chunk.first_key for chunk in self.chunks]
+
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
         half = len(chunk.keys) // 2
@@ -450,6 +459,20 @@ class Book:
                 self.bid_queue.drop(chunk)
             else:
                 self.ask_queue.drop(chunk)
+
+    def remove_all(self, orders: Iterable[Ask | Bid]) -> None:
+        """All these leave the book: each chunk is looked at once, however many of it they are."""
+        thinned: dict[Any, None] = {}
+        for order in orders:
+            if order.chunk is None:
+                del self.spent[order.id]
+            else:
+                thinned[order.chunk] = None
+                order.chunk = None
+        for chunk in thinned:
+            chunk.sift()
+        self.ask_queue.drop_empty()
+        self.bid_queue.drop_empty()
 
     def set_aside(self, ask: Ask) -> None:
         """The ask stays live but can serve nobody any more."""

@@ -67,7 +67,7 @@ class Calendar:
     Neighbouring pieces differ, so that a calendar whose windows meet again is short again.
     """
 
-    __slots__ = ("_end", "_first", "_most", "_open", "_start", "rings", "sold", "times")
+    __slots__ = ("_end", "_first", "_most", "_start", "rings", "runs", "sold", "times")
 
     def __init__(self, times: list[int], sold: list[int], start: int, end: int, most: int) -> None:
         """It knows in which hours of `[start, end)` at most `most` GPUs are sold at some moment."""
@@ -75,7 +75,7 @@ class Calendar:
         self.sold = sold
         self._start, self._end, self._most = start, end, most
         self._first = start // HOUR_MS
-        self._open = [0]
+        self.runs = [0]
         """A bit for each hour from `_first` on, from which on 1, 2, 4, ... hours are such, as far as was asked."""
         self.rings: dict[int, int] = {}
         """Of those lengths of which a walk has asked since the last change."""
@@ -98,8 +98,22 @@ class Calendar:
             made = self.rings[double] = ring(self._run(double), self._first)
         return made
 
+    def reach(self, last: int) -> int:
+        """A bound: no window that begins by `last` and finds a lot unsold is longer. ms."""
+        double, starts = 0, (1 << max(0, last // HOUR_MS + 1 - self._first)) - 1
+        while self._run(double) & starts:
+            double += 1
+        hours = 0
+        while double:
+            double -= 1
+            longer = starts & self._run(double) >> hours
+            if longer:
+                starts = longer
+                hours += 1 << double
+        return hours * HOUR_MS
+
     def _run(self, double: int) -> int:
-        runs = self._open
+        runs = self.runs
         while len(runs) <= double:
             runs.append(runs[-1] & runs[-1] >> (1 << len(runs) - 1))
         return runs[double]
@@ -150,9 +164,9 @@ class Calendar:
         assert all(a < b for a, b in pairwise(self.times)), "out of order"
         anew = Calendar(self.times, self.sold, self._start, self._end, self._most)
         known = max(0, [*self.times, 0][1] // HOUR_MS + 1 - self._first)
-        assert anew._open[0] >> known == self._open[0] >> known, "hours that are open are not known as such"
-        for double, run in enumerate(self._open[1:]):
-            assert run == self._open[double] & self._open[double] >> (1 << double)
+        assert anew.runs[0] >> known == self.runs[0] >> known, "hours that are open are not known as such"
+        for double, run in enumerate(self.runs[1:]):
+            assert run == self.runs[double] & self.runs[double] >> (1 << double)
 
     def _reopen(self, start: int, end: int) -> None:
         """Looks anew at the hours of `[start, end)`."""
@@ -164,7 +178,7 @@ class Calendar:
         piece = bisect_right(times, start) - 1
         after = bisect_left(times, end, piece + 1)
         begin = start
-        hours = self._open[0]
+        hours = self.runs[0]
         hours &= ~((1 << -(-end // HOUR_MS) - first) - (1 << start // HOUR_MS - first))
         while piece < after:
             if sold[piece] > most:
@@ -175,7 +189,7 @@ class Calendar:
                 piece += 1
             last = end if piece == after else times[piece]
             hours |= (1 << -(-last // HOUR_MS) - first) - (1 << begin // HOUR_MS - first)
-        self._open = [hours]
+        self.runs = [hours]
         self.rings = {}
 
     def _cut(self, time: int) -> int:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Self
 
 import msgspec
@@ -95,6 +95,7 @@ MAX_SHOWN = (1 << 63) - 1
 """The largest amount that a refusal names."""
 _ID_BITS = 63
 _NEVER = 1 << 62
+_WHEN_LEFT = itemgetter(0, 1)
 
 Key = tuple[int, str]
 """(account, client_order_id)."""
@@ -1062,6 +1063,14 @@ class Engine:
         del self._orders[order.id]
         self._parties[order.account].live -= 1
 
+    def _remove_all(self, orders: list[Order]) -> None:
+        of_books = defaultdict[Book, list[Order]](list)
+        for order in orders:
+            of_books[order.book].append(order)
+        for book, those in of_books.items():
+            book.remove_all(those)
+        self._drop(orders)
+
     def _drop(self, done: Iterable[Order]) -> None:
         """Forgets orders that are out of their book already."""
         orders, parties = self._orders, self._parties
@@ -1088,9 +1097,9 @@ class Engine:
         return sorted(orders, key=attrgetter("id"))
 
     def _cancel_many(self, orders: Iterable[Order], reason: CancelReason, events: list[Event]) -> None:
-        for order in orders:
-            self._remove(order)
-            self._untold.append(Cancelled(order.id, order.account, reason, order.left))
+        orders = list(orders)
+        self._remove_all(orders)
+        self._untold.extend([Cancelled(order.id, order.account, reason, order.left) for order in orders])
         self._tell(events)
 
     def _tell(self, events: list[Event]) -> None:
@@ -1112,20 +1121,26 @@ class Engine:
             party = self._parties[account]
             if party.dead_man == until:  # else it was renewed
                 party.dead_man = 0
-                for order in self._live_of(account):
-                    if order.leaves > until:
-                        self._remove(order)
-                        told = Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)
-                        left.append((until, order.id, told))
+                ended = [order for order in self._live_of(account) if order.leaves > until]
+                self._remove_all(ended)
+                left += [
+                    (until, order.id, Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left))
+                    for order in ended
+                ]
+        leavers: dict[int, Order] = {}
         while times and times[0] <= now:
             leaves = heappop(times)
-            ids = self._leaving.pop(leaves)
-            for order_id in ids:
+            for order_id in self._leaving.pop(leaves):
                 leaver = self._orders.get(order_id)
                 if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
-                    self._remove(leaver)
-                    left.append((leaves, order_id, Expired(order_id, leaver.account, leaver.left)))
-        self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
+                    leavers[order_id] = leaver
+        if leavers:
+            self._remove_all(list(leavers.values()))
+            left += [
+                (leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left))
+                for leaver in leavers.values()
+            ]
+        self._untold.extend([told for _, _, told in sorted(left, key=_WHEN_LEFT)])
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             for key in self._forget.pop(heappop(minutes)):
                 if key in self._returned:
@@ -1141,10 +1156,6 @@ class Engine:
             dead_men[0][0] if dead_men else _NEVER,
             (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
         )
-
-
-def _when_left(entry: tuple[int, int, Event]) -> tuple[int, int]:
-    return entry[:2]
 
 
 def _reduces_ask(ask: Ask, terms: PlaceAsk, start: int) -> bool:

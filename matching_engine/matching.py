@@ -267,11 +267,17 @@ class Walk:
         """Best first, the bids that the ask may serve, as far as their bounds tell."""
         price, start, end, signature, account = ask.price, ask.start, ask.end, ask.signature, ask.account
         min_duration = ask.min_duration
-        for chunk in self.book.bid_queue.before((1 - price) << PLACE_BITS):
+        longest, runs, last = ask.longest, None, 0
+        chunks = self.book.bid_queue.before((1 - price) << PLACE_BITS)
+        for chunk in chunks:
+            calendar = ask.calendar
+            if calendar is not None and calendar.runs is not runs:  # else it is as it was
+                runs, last = calendar.runs, last or max(chunk.last_start for chunk in chunks)
+                longest = calendar.reach(last)
             if (
                 chunk.need > ask.free
                 or chunk.refuses & signature
-                or chunk.shortest > ask.longest
+                or chunk.shortest > longest
                 or chunk.last_start < start
                 or chunk.first_end > end
             ):
@@ -279,8 +285,8 @@ class Walk:
             for bid in chunk.orders[:]:
                 duration = bid.duration
                 if (
-                    bid.refuses & signature
-                    or duration > ask.longest
+                    duration > longest
+                    or bid.refuses & signature
                     or duration < min_duration
                     or bid.min_fill > ask.free < bid.left
                     or bid.chunk is not chunk

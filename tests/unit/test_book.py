@@ -189,3 +189,39 @@ def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
         assert len(asks) > 1 or bool(ring & at and ring & later) == spanned
         seen[spanned] += 1
     assert min(seen) > 50
+
+
+def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
+    rng = random.Random(7)
+    orders: list[Ask | Bid] = []
+    for place in range(1_000):
+        made: Ask | Bid = bid(place, place % 9) if rng.random() < 0.5 else ask(place, place % 9)
+        orders.append(made)
+    for order in orders:
+        book.add(order)
+    aside = [order for order in orders if isinstance(order, Ask)][:100]
+    for order in aside:
+        order.free = 0
+        book.set_aside(order)
+    leaving = [order for order in orders if order.place % 3 or 200 < order.place < 600]
+    book.remove_all(leaving)
+    book.check()
+    left = sorted(set(range(1_000)) - {order.place for order in leaving})
+    assert sorted([*(order.place for order in book.asks()), *(order.place for order in book.bids())]) == left
+    book.remove_all([order for order in orders if order.place in left])
+    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_keys) == ([], [], [], [])
+
+
+def test_a_ring_made_after_an_ask_has_left_is_widened_by_the_next_one_like_it(book: Book) -> None:
+    early = ask(1, 10, end=HOUR_MS, longest=HOUR_MS)
+    late, again = (ask(place, 10, start=5 * HOUR_MS, end=8 * HOUR_MS, longest=3 * HOUR_MS) for place in (2, 3))
+    book.add(early)
+    (chunk,) = book.ask_queue.chunks
+    assert chunk.ring(0) == 1
+    book.add(late)
+    assert chunk.ring(0) == 0b11100001
+    book.remove(late)
+    assert chunk.ring(1) == 0
+    book.add(again)
+    assert chunk.ring(1) == 0b1100000
+    book.check()

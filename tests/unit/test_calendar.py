@@ -80,11 +80,11 @@ def test_it_counts_as_an_array_of_moments_does() -> None:
 
 def test_a_look_by_the_hour_never_hides_a_window_and_shows_none_where_whole_hours_are_sold() -> None:
     rng = random.Random(2)
-    minute, hour = HOUR_MS // 60, HOUR_MS
+    hour = HOUR_MS
     seen = [0, 0]
-    for grid in (minute, hour):
+    for grid in (hour // 4, hour):
         for _ in range(300):
-            start = rng.randrange(5 * hour // grid) * grid
+            start = rng.randrange(20 * hour // grid) * grid
             end = start + rng.randint(1, 30 * hour // grid) * grid
             most = rng.randrange(3)
             calendar = empty(start, end, most)
@@ -94,12 +94,21 @@ def test_a_look_by_the_hour_never_hides_a_window_and_shows_none_where_whole_hour
                 calendar.add(begin, until, rng.choice((1, 2, -calendar.least(begin, until))))
                 calendar.check()
             duration = rng.randint(1, 12 * hour // grid) * grid
-            starts = tuple(rng.sample(range(0, 36 * hour, grid), rng.choice((1, 3))))
+            starts = tuple(rng.sample(range(0, 48 * hour, grid), rng.choice((1, 3))))
             can = any(s >= start and s + duration <= end and calendar.most(s, s + duration) <= most for s in starts)
             told = calendar.opens(hours_of(starts, duration))
             assert told >= can
-            assert grid == minute or told == can
+            assert grid < hour or told == can
             seen[can] += 1
+            last = rng.randrange(48 * hour // grid) * grid
+            longest = 0
+            for begin in range(start, min(last + grid, end), grid):
+                until = begin
+                while until < end and calendar.most(until, until + grid) <= most:
+                    until += grid
+                longest = max(longest, until - begin)
+            assert calendar.reach(last) >= longest
+            assert grid < hour or calendar.reach(last) == longest
     assert min(seen) > 80
 
 
