@@ -8,7 +8,7 @@ much was sold or has left.
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -57,8 +57,6 @@ class Ask(Struct, eq=False, gc=False):
     """A bound: at no moment of its availability are more GPUs unsold. Exact while `calendar` is None."""
     longest: int
     """A bound: no stretch in which a lot is unsold is longer. ms."""
-    stale: bool = False
-    """Whether its calendar was cut since the bounds were measured."""
     calendar: Calendar | None = None
     """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
     chunk: "AskChunk | None" = None
@@ -93,9 +91,10 @@ class Ask(Struct, eq=False, gc=False):
         if quantity < 0:
             self.measure()
             return
-        self.stale = True
+        self.calendar.stale = True
         if (chunk := self.chunk) is not None:
             chunk.stale += 1
+            chunk.cut = True
 
     def cut(self) -> None:
         """From now on it has a calendar."""
@@ -117,11 +116,11 @@ class Ask(Struct, eq=False, gc=False):
 
     def measure(self) -> None:
         """Makes its own bounds exact."""
-        self.stale = False
         calendar = self.calendar
         if calendar is None:
             self.longest = self.end - self.start
             return
+        calendar.stale = False
         self.free = self.quantity - calendar.least(self.start, self.end)
         self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
 
@@ -234,19 +233,24 @@ class Chunk(ABC, Generic[AnyOrder]):
 
 
 class AskChunk(Chunk[Ask]):
-    """Asks, and bounds of what they can serve."""
+    """Asks, and bounds of what they can serve.
 
-    __slots__ = ("_seen", "free", "rings", "signatures")
+    `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
+    """
+
+    __slots__ = ("cut", "ends", "free", "longest", "rings", "signatures", "starts")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
-        self.signatures = self.free = 0
+        self.signatures = self.free = self.longest = 0
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.cut = False
+        """Whether one of them may have a calendar: then rings tell more than the staircase."""
         self.rings: dict[int, int] = {}
         """All asks' rings in one, of those lengths of which a walk has asked."""
-        self._seen = (0, 0)
-        """An availability that is in all of them."""
         for ask in self.orders:
-            if ask.stale:
+            if (calendar := ask.calendar) is not None and calendar.stale:
                 ask.measure()
             self.widen(ask)
 
@@ -254,20 +258,44 @@ class AskChunk(Chunk[Ask]):
         self.signatures |= ask.signature
         if ask.free > self.free:
             self.free = ask.free
-        if self.rings and (ask.start, ask.end) != self._seen:
-            self._seen = (ask.start, ask.end)
-            for double in self.rings:
-                self.rings[double] |= whole_ring(ask.start, ask.end, double)
+        if ask.longest > self.longest:
+            self.longest = ask.longest
+        if ask.calendar is not None:
+            self.cut = True
+        for double in self.rings:
+            self.rings[double] |= whole_ring(ask.start, ask.end, double)
+        starts, ends = self.starts, self.ends
+        step = bisect_right(starts, ask.start)
+        if step and ends[step - 1] >= ask.end:
+            return
+        if step and starts[step - 1] == ask.start:
+            step -= 1
+        higher = step
+        while higher < len(ends) and ends[higher] <= ask.end:
+            higher += 1
+        starts[step:higher] = (ask.start,)
+        ends[step:higher] = (ask.end,)
+
+    def spans(self, starts: Sequence[int], duration: int) -> bool:
+        """Whether an ask may be available over `duration` from one of `starts`, which are in order."""
+        if len(starts) <= len(self.starts):
+            for start in starts:
+                step = bisect_right(self.starts, start)
+                if step and self.ends[step - 1] >= start + duration:
+                    return True
+            return False
+        for step, first in enumerate(self.starts):
+            at = bisect_left(starts, first)
+            if at < len(starts) and starts[at] + duration <= self.ends[step]:
+                return True
+        return False
 
     def ring(self, double: int) -> int:
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
-        made = self.rings.get(double)
-        if made is None:
-            made = 0
-            for ask in self.orders:
-                made |= ask.ring(double)
-            self.rings[double] = made
-            self._seen = (0, 0)
+        made = 0
+        for ask in self.orders:
+            made |= ask.ring(double)
+        self.rings[double] = made
         return made
 
 
@@ -499,6 +527,10 @@ class Book:
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
                 assert asks.signatures & ask.signature == ask.signature
                 assert asks.free >= ask.free
+                assert asks.longest >= ask.longest
+                assert asks.cut or ask.calendar is None
+                assert asks.spans((ask.start,), ask.end - ask.start)
+                assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
                 assert all(not ask.ring(double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:

@@ -52,13 +52,23 @@ def whole_ring(start: int, end: int, double: int) -> int:
     return ring((1 << count) - 1, first) if count > 0 else 0
 
 
-def looks_of(hours: Hours | None) -> tuple[int, int, int]:
-    """`double`, and the bits that a ring of runs so long must have some of, where a window of these may be: those of
-    starts, and those of `gap` hours later."""
+Looks = tuple[int, int, int, int]
+"""`double` and `gap` as in `Hours`, and in a ring the bits of the starts, and of `gap` hours later."""
+
+
+def looks_of(hours: Hours | None) -> Looks:
+    """How to ask a ring of runs of `1 << double` hours for windows."""
     if hours is None:
-        return 0, ALL, ALL
+        return 0, 0, ALL, ALL
     first, starts, double, gap = hours
-    return double, ring(starts, first), ring(starts, first + gap)
+    return double, gap, ring(starts, first), ring(starts, first + gap)
+
+
+def shows(ring: int, looks: Looks) -> bool:
+    """Whether such a ring has one of the windows, from its start on to its end."""
+    _, gap, at, later = looks
+    then = (ring & at) << gap
+    return bool(ring & later & (then | then >> RING))
 
 
 class Calendar:
@@ -67,12 +77,14 @@ class Calendar:
     Neighbouring pieces differ, so that a calendar whose windows meet again is short again.
     """
 
-    __slots__ = ("_end", "_first", "_most", "_start", "rings", "runs", "sold", "times")
+    __slots__ = ("_end", "_first", "_most", "_start", "rings", "runs", "sold", "stale", "times")
 
     def __init__(self, times: list[int], sold: list[int], start: int, end: int, most: int) -> None:
         """It knows in which hours of `[start, end)` at most `most` GPUs are sold at some moment."""
         self.times = times
         self.sold = sold
+        self.stale = False
+        """Whether more was sold since the ask's bounds were measured."""
         self._start, self._end, self._most = start, end, most
         self._first = start // HOUR_MS
         self.runs = [0]

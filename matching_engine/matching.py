@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, some_suit, suits_supplier
-from matching_engine.calendar import hours_of, looks_of
+from matching_engine.calendar import hours_of, looks_of, shows
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
@@ -63,6 +63,8 @@ def _cut(unsold: int, wanted: int, lot: int) -> int:
     return wanted if unsold >= wanted else unsold - unsold % lot
 
 
+MAX_RINGS = 16
+"""Chunks whose rings a walk makes, likewise: it goes through more of them ask by ask."""
 MAX_REPAIRS = 4
 """Chunks whose bounds a walk measures anew: each walk mends a little, none pays for all."""
 
@@ -232,14 +234,30 @@ class Walk:
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
         """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
         price, duration, refuses, accepts = bid.price, bid.duration, bid.refuses, bid.accepts
-        first, last = (starts[0], starts[0]) if len(starts) == 1 else (min(starts), max(starts))
+        in_order = starts if len(starts) == 1 else sorted(starts)
+        first, last = in_order[0], in_order[-1]
         first_end = first + duration
-        double, at, later = looks_of(bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration))
+        looks = looks_of(bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration))
+        double, _, at, later = looks
+        rings_made = 0
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         for chunk in self.book.ask_queue.before((price + 1) << PLACE_BITS):
-            ring = chunk.rings.get(double) or chunk.ring(double)
-            if not ring & at or not ring & later or chunk.free < need or not some_suit(chunk.signatures, refuses):
+            if (
+                chunk.free < need
+                or chunk.longest < duration
+                or chunk.starts[0] > last
+                or chunk.ends[-1] < first_end
+                or not some_suit(chunk.signatures, refuses)
+                or not chunk.spans(in_order, duration)
+            ):
                 continue
+            if chunk.cut:
+                ring = chunk.rings.get(double)
+                if ring is None and rings_made < MAX_RINGS:
+                    rings_made += 1
+                    ring = chunk.ring(double)
+                if ring is not None and not (ring & at and ring & later and shows(ring, looks)):
+                    continue
             for ask in chunk.orders[:]:  # as some may leave meanwhile
                 if (
                     ask.signature & refuses
@@ -249,7 +267,11 @@ class Walk:
                     or ask.end < first_end
                     or (
                         (calendar := ask.calendar) is not None
-                        and not ((ring := calendar.rings.get(double) or calendar.ring(double)) & at and ring & later)
+                        and not (
+                            (ring := calendar.rings.get(double) or calendar.ring(double)) & at
+                            and ring & later
+                            and shows(ring, looks)
+                        )
                     )
                     or ask.chunk is not chunk
                     or ask.min_duration > duration

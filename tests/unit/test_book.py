@@ -8,7 +8,7 @@ import pytest
 
 from matching_engine import book as book_module
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, refused, signature, some_suit, suits_supplier
-from matching_engine.calendar import hours_of, looks_of
+from matching_engine.calendar import RING, hours_of, looks_of, shows
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 from schemas.units import HOUR_MS
@@ -169,24 +169,39 @@ def test_suppliers_are_allowed_or_denied() -> None:
     assert not suits_supplier(Accepts(not_suppliers=(3,)), 3)
 
 
+def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
+    rng = random.Random(11)
+    for _ in range(300):
+        book = Book(SPEC)
+        asks = [ask(place, 10, start=rng.randrange(50), end=rng.randint(51, 100)) for place in range(rng.randint(1, 6))]
+        for order in asks:
+            book.add(order)
+        (chunk,) = book.ask_queue.chunks
+        starts = sorted(rng.sample(range(100), rng.randint(1, 8)))
+        duration = rng.randint(1, 60)
+        spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
+        assert chunk.spans(starts, duration) is spanned
+
+
 def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
     rng = random.Random(11)
     seen = [0, 0]
     for _ in range(300):
         book = Book(SPEC)
-        duration, start = rng.randint(1, 40) * HOUR_MS, rng.randrange(60) * HOUR_MS
-        double, at, later = looks_of(hours_of((start,), duration))
-        asks = [ask(place, 10, start=rng.randrange(50) * HOUR_MS) for place in range(rng.randint(1, 5))]
+        duration, first = rng.randint(1, 40) * HOUR_MS, rng.choice((0, RING - 40))
+        starts = [(first + hour) * HOUR_MS for hour in rng.sample(range(60), rng.choice((1, 4)))]
+        looks = looks_of(hours_of(starts, duration))
+        asks = [ask(place, 10, start=(first + rng.randrange(50)) * HOUR_MS) for place in range(rng.randint(1, 5))]
         for order in asks:
             order.end = order.start + rng.randint(1, 40) * HOUR_MS
             order.longest = order.end - order.start
             book.add(order)
             (chunk,) = book.ask_queue.chunks
-            ring = chunk.ring(double)
+            ring = chunk.rings.get(looks[0]) or chunk.ring(looks[0])
             book.check()
-        spanned = any(order.start <= start and start + duration <= order.end for order in asks)
-        assert bool(ring & at and ring & later) >= spanned
-        assert len(asks) > 1 or bool(ring & at and ring & later) == spanned
+        spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
+        assert shows(ring, looks) >= spanned
+        assert len(asks) > 1 or shows(ring, looks) == spanned
         seen[spanned] += 1
     assert min(seen) > 50
 
@@ -210,18 +225,3 @@ def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
     assert sorted([*(order.place for order in book.asks()), *(order.place for order in book.bids())]) == left
     book.remove_all([order for order in orders if order.place in left])
     assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_keys) == ([], [], [], [])
-
-
-def test_a_ring_made_after_an_ask_has_left_is_widened_by_the_next_one_like_it(book: Book) -> None:
-    early = ask(1, 10, end=HOUR_MS, longest=HOUR_MS)
-    late, again = (ask(place, 10, start=5 * HOUR_MS, end=8 * HOUR_MS, longest=3 * HOUR_MS) for place in (2, 3))
-    book.add(early)
-    (chunk,) = book.ask_queue.chunks
-    assert chunk.ring(0) == 1
-    book.add(late)
-    assert chunk.ring(0) == 0b11100001
-    book.remove(late)
-    assert chunk.ring(1) == 0
-    book.add(again)
-    assert chunk.ring(1) == 0b1100000
-    book.check()
