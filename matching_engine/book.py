@@ -2,23 +2,22 @@
 
 A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
 for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
-widen as orders come, and are measured anew when a chunk is split, when its calendars were cut, and when a walk came in
-vain through one of which more than half has left.
+widen as orders come, and are measured anew when a chunk is split, and when a walk came in vain through one of which
+much was sold or has left.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
 from itertools import zip_longest
-from operator import attrgetter, itemgetter, or_
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from matching_engine.calendar import Calendar
+from matching_engine.calendar import Calendar, Hours, hours_of, whole_ring
 from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
-from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, regions_of
+from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
 from schemas.commands import HaltMode, Prefer, SelfTrade
 from schemas.units import BPS
 
@@ -58,8 +57,6 @@ class Ask(Struct, eq=False, gc=False):
     """A bound: at no moment of its availability are more GPUs unsold. Exact while `calendar` is None."""
     longest: int
     """A bound: no stretch in which a lot is unsold is longer. ms."""
-    stale: bool = False
-    """Whether its calendar was cut since the bounds were measured."""
     calendar: Calendar | None = None
     """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
     chunk: "AskChunk | None" = None
@@ -94,34 +91,43 @@ class Ask(Struct, eq=False, gc=False):
         if quantity < 0:
             self.measure()
             return
-        self.stale = True
+        self.calendar.stale = True
         if (chunk := self.chunk) is not None:
             chunk.stale += 1
-            if chunk.stale * 2 > len(chunk.orders):
-                chunk.measure()
+            chunk.cut = True
 
     def cut(self) -> None:
         """From now on it has a calendar."""
         if self.calendar is None:
-            self.calendar = Calendar()
-            if self.sold:
-                self.calendar.add(self.start, self.end, self.sold)
+            times, sold = self.sold_from(0)
+            self.recall(times, sold)
+
+    def recall(self, times: list[int], sold: list[int]) -> None:
+        """From now on so many GPUs are sold from each of `times` on, which its calendar changes in place."""
+        self.calendar = Calendar(times, sold, self.start, self.end, self.quantity - self.lot)
 
     def reduce(self, quantity: int) -> None:
         """From now on so many GPUs are offered."""
         self.free += quantity - self.quantity
         self.quantity = quantity
+        if (calendar := self.calendar) is not None:
+            self.recall(calendar.times, calendar.sold)
         self.measure()
 
     def measure(self) -> None:
         """Makes its own bounds exact."""
-        self.stale = False
         calendar = self.calendar
         if calendar is None:
             self.longest = self.end - self.start
             return
+        calendar.stale = False
         self.free = self.quantity - calendar.least(self.start, self.end)
         self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
+
+    def ring(self, double: int) -> int:
+        """The hours from which on a lot may be unsold for `1 << double` hours, in a ring."""
+        calendar = self.calendar
+        return whole_ring(self.start, self.end, double) if calendar is None else calendar.ring(double)
 
     def least_sold(self, start: int, end: int) -> int:
         """The fewest GPUs sold at any moment of `[start, end)`."""
@@ -169,8 +175,10 @@ class Bid(Struct, eq=False, gc=False):
     fee_bps: int
     leaves: int
     """The first ms of `now` at which it is no longer in the book."""
-    mask: int
-    """A bit for each signature of an ask that suits it, suppliers aside."""
+    refuses: int
+    """The bits of an ask's signature that do not suit it."""
+    hours: Hours | None
+    """Its windows, past ones as well."""
     chunk: "BidChunk | None" = None
     live: bool = True
 
@@ -207,7 +215,13 @@ class Chunk(ABC, Generic[AnyOrder]):
     @property
     def loose(self) -> bool:
         """Whether its bounds may be much wider than its orders need."""
-        return self.stale > 0 or self.gone > len(self.orders)
+        return 2 * self.stale + self.gone > len(self.orders)
+
+    def sift(self) -> None:
+        """Lets go of orders that are not of it any more."""
+        there = [order for order in self.orders if order.chunk is self]
+        self.gone += len(self.orders) - len(there)
+        self.orders, self.keys = there, [order.key for order in there]
 
     @abstractmethod
     def measure(self) -> None:
@@ -224,25 +238,32 @@ class AskChunk(Chunk[Ask]):
     `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
     """
 
-    __slots__ = ("ends", "free", "longest", "signatures", "starts")
+    __slots__ = ("cut", "ends", "free", "longest", "rings", "signatures", "starts")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
         self.signatures = self.free = self.longest = 0
         self.starts: list[int] = []
         self.ends: list[int] = []
+        self.cut = False
+        """Whether one of them may have a calendar: then rings tell more than the staircase."""
+        self.rings: dict[int, int] = {}
+        """All asks' rings in one, of those lengths of which a walk has asked."""
         for ask in self.orders:
-            if ask.stale:
+            if (calendar := ask.calendar) is not None and calendar.stale:
                 ask.measure()
             self.widen(ask)
 
     def widen(self, ask: Ask) -> None:
-        if not self.signatures >> ask.signature & 1:
-            self.signatures |= 1 << ask.signature
+        self.signatures |= ask.signature
         if ask.free > self.free:
             self.free = ask.free
         if ask.longest > self.longest:
             self.longest = ask.longest
+        if ask.calendar is not None:
+            self.cut = True
+        for double in self.rings:
+            self.rings[double] |= whole_ring(ask.start, ask.end, double)
         starts, ends = self.starts, self.ends
         step = bisect_right(starts, ask.start)
         if step and ends[step - 1] >= ask.end:
@@ -269,23 +290,31 @@ class AskChunk(Chunk[Ask]):
                 return True
         return False
 
+    def ring(self, double: int) -> int:
+        """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
+        made = 0
+        for ask in self.orders:
+            made |= ask.ring(double)
+        self.rings[double] = made
+        return made
+
 
 class BidChunk(Chunk[Bid]):
     """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("first_end", "last_start", "mask", "need", "seen_duration", "seen_starts", "shortest")
+    __slots__ = ("first_end", "last_start", "need", "refuses", "seen_duration", "seen_starts", "shortest")
 
     def measure(self) -> None:
         self.gone = self.stale = 0
-        self.mask = self.last_start = self.seen_duration = 0
+        self.last_start = self.seen_duration = 0
+        self.refuses = -1
         self.need = self.shortest = self.first_end = NOBODY
         self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
             self.widen(bid)
 
     def widen(self, bid: Bid) -> None:
-        if bid.mask is not self.mask:  # most accept the same, and `Known` gives equal masks as one object
-            self.mask = self.mask | bid.mask if self.mask else bid.mask
+        self.refuses &= bid.refuses
         if bid.min_fill < self.need:
             self.need = bid.min_fill
         if bid.left < self.need:
@@ -364,6 +393,11 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         """The chunk has become empty."""
         at = bisect_right(self.first_keys, chunk.first_key) - 1
         del self.first_keys[at], self.chunks[at]
+
+    def drop_empty(self) -> None:
+        """Chunks have become empty."""
+        self.chunks = [chunk for chunk in self.chunks if chunk.orders]
+        self.first_keys = [chunk.first_key for chunk in self.chunks]
 
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
@@ -454,6 +488,20 @@ class Book:
             else:
                 self.ask_queue.drop(chunk)
 
+    def remove_all(self, orders: Iterable[Ask | Bid]) -> None:
+        """All these leave the book: each chunk is looked at once, however many of it they are."""
+        thinned: dict[Any, None] = {}
+        for order in orders:
+            if order.chunk is None:
+                del self.spent[order.id]
+            else:
+                thinned[order.chunk] = None
+                order.chunk = None
+        for chunk in thinned:
+            chunk.sift()
+        self.ask_queue.drop_empty()
+        self.bid_queue.drop_empty()
+
     def set_aside(self, ask: Ask) -> None:
         """The ask stays live but can serve nobody any more."""
         self.remove(ask)
@@ -477,79 +525,70 @@ class Book:
                 bound = ask.free, ask.longest
                 ask.measure()
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
-                assert asks.signatures >> ask.signature & 1
+                assert asks.signatures & ask.signature == ask.signature
                 assert asks.free >= ask.free
                 assert asks.longest >= ask.longest
+                assert asks.cut or ask.calendar is None
                 assert asks.spans((ask.start,), ask.end - ask.start)
                 assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
+                assert all(not ask.ring(double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:
-                assert bids.mask & bid.mask == bid.mask
+                assert bids.refuses & bid.refuses == bids.refuses
                 assert bids.need <= bid.need
                 assert bids.shortest <= bid.duration
                 assert bids.last_start >= max(bid.starts)
                 assert bids.first_end <= min(bid.starts) + bid.duration
+                assert bid.hours == hours_of(bid.starts, bid.duration)
         for ask in self.spent.values():
             ask.measure()
             assert ask.spent(), "an ask stands aside that could serve"
+        for ask in self.asks():
+            if ask.calendar is not None:
+                ask.calendar.check()
 
 
-# A signature is a small number for all that an ask states and that is compared: a bit of a mask says whether it suits.
+# A signature has a bit for each thing that an ask states; all are in one digit of Python's ints, so that one `&`
+# tells whether it suits.
+
+_REGION, _DELIVERY, _INTERCONNECT, _CONFIDENTIAL, _TIER = 0, 16, 19, 22, 24
+_KINDS = (0xFFFF, 0b111 << _DELIVERY, 0b111 << _INTERCONNECT, 0b11 << _CONFIDENTIAL, 0b11 << _TIER)
+"""The bits of each kind of thing."""
 
 
 def signature(attributes: Attributes) -> int:
-    """Below 1024: region, delivery, interconnect, confidential, tier."""
+    """A bit of each kind: region, delivery, interconnect, confidential, tier."""
     return (
-        attributes.region
-        | attributes.delivery << 4
-        | attributes.interconnect << 6
-        | attributes.confidential << 8
-        | attributes.tier << 9
+        1 << attributes.region
+        | 1 << _DELIVERY + attributes.delivery
+        | 1 << _INTERCONNECT + attributes.interconnect
+        | 1 << _CONFIDENTIAL + attributes.confidential
+        | 1 << _TIER + attributes.tier
     )
 
 
-def _bits(which: Callable[[Attributes], bool]) -> int:
-    """A bit for the signature of each attributes of which that is so."""
-    return sum(
-        1 << signature(attributes)
-        for region in Region
-        for delivery in Delivery
-        for interconnect in Interconnect
-        for confidential in (False, True)
-        for tier in Tier
-        if which(attributes := Attributes(region, delivery, interconnect, confidential, tier))
+def refused(accepts: Accepts) -> int:
+    """The bits of signatures that do not suit, suppliers aside (rulebook: Classes and attributes)."""
+    return (
+        (accepts.regions and _KINDS[0] & ~accepts.regions)
+        | (1 << accepts.delivery) - 1 << _DELIVERY
+        | (1 << accepts.interconnect) - 1 << _INTERCONNECT
+        | (accepts.confidential and 1 << _CONFIDENTIAL + False)
+        | (not accepts.interruptible and 1 << _TIER + Tier.INTERRUPTIBLE)
     )
 
 
-def _from(region: Region) -> int:
-    return _bits(lambda stated: stated.region is region)
-
-
-def _delivered(least: Delivery) -> int:
-    return _bits(lambda stated: stated.delivery >= least)
-
-
-def _connected(least: Interconnect) -> int:
-    return _bits(lambda stated: stated.interconnect >= least)
-
-
-_OF_REGION = [_from(region) for region in Region]
-_DELIVERED = [_delivered(least) for least in Delivery]
-_CONNECTED = [_connected(least) for least in Interconnect]
-_CONFIDENTIAL = _bits(lambda stated: stated.confidential)
-_GUARANTEED = _bits(lambda stated: stated.tier is Tier.GUARANTEED)
-
-
-def mask(accepts: Accepts) -> int:
-    """A bit for the signature of each attributes that suit, suppliers aside (rulebook: Classes and attributes)."""
-    suitable = _DELIVERED[accepts.delivery] & _CONNECTED[accepts.interconnect]
-    if accepts.confidential:
-        suitable &= _CONFIDENTIAL
-    if not accepts.interruptible:
-        suitable &= _GUARANTEED
-    if accepts.regions:
-        suitable &= reduce(or_, (_OF_REGION[region] for region in regions_of(accepts.regions)))
-    return suitable
+def some_suit(signatures: int, refuses: int) -> bool:
+    """Whether one of asks may suit, of whose signatures these are all bits."""
+    suitable = signatures & ~refuses
+    regions, deliveries, interconnects, confidential, tiers = _KINDS
+    return bool(
+        suitable & regions
+        and suitable & deliveries
+        and suitable & interconnects
+        and suitable & confidential
+        and suitable & tiers
+    )
 
 
 def suits_supplier(accepts: Accepts, supplier: int) -> bool:
@@ -584,13 +623,13 @@ class Known:
         self.stated: Memo[Attributes, tuple[Attributes, int, bool]] = Memo(_stated, itemgetter(-1))
         """An ask's attributes, with their signature."""
         self.accepted: Memo[Accepts, tuple[Accepts, int, bool]] = Memo(_accepted, itemgetter(-1))
-        """With its mask."""
+        """With the bits of signatures that it refuses."""
         self.offered: Memo[tuple[int, int, int], tuple[int, int, int, int, int, bool]] = Memo(_offered, itemgetter(-1))
         """An ask's (start, end, min_duration), with its length and the first ms at which it is too late for it."""
-        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, bool]] = Memo(
+        self.wanted: Memo[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int, int, Hours | None, bool]] = Memo(
             _wanted, itemgetter(-1)
         )
-        """A bid's (starts, duration), with the first ms after its last start."""
+        """A bid's (starts, duration), with the first ms after its last start, and its windows in hours."""
         self.prices: Memo[int, int] = Memo(int, bool)
         """One object for each."""
 
@@ -601,7 +640,7 @@ def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
 
 def _accepted(accepts: Accepts) -> tuple[Accepts, int, bool]:
     sound = check_accepted(accepts) is None
-    return accepts, mask(accepts) if sound else 0, sound
+    return accepts, refused(accepts) if sound else 0, sound
 
 
 def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool]:
@@ -609,6 +648,7 @@ def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool
     return start, end, min_duration, end - start, end - min_duration + 1, check_offered(*times) is None
 
 
-def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, bool]:
+def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
     starts, duration = times
-    return starts, duration, max(starts, default=0) + 1, check_wanted(starts, duration) is None
+    hours = hours_of(starts, duration)
+    return starts, duration, max(starts, default=0) + 1, hours, check_wanted(starts, duration) is None

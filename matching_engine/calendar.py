@@ -1,9 +1,74 @@
 """What of an ask has been sold, at each moment (rulebook: Orders, Ask)."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+from schemas.units import HOUR_MS
 
 TRIM_FROM = 64
 """Pieces; a longer calendar forgets its past, once that is more than half of it."""
+
+
+MOST_HOURS = 366 * 24
+"""From the first start of a bid to its last; else the bits would be too many."""
+
+Hours = tuple[int, int, int, int]
+"""Windows in whole hours since the epoch: the first's start; a bit for each start from there on; and how long each is:
+at least `1 << double` hours, and as many from `gap` hours later on, so that two looks tell whether all is there."""
+
+
+def hours_of(starts: Sequence[int], duration: int) -> Hours | None:
+    """Of windows that begin at `starts`; None where those lie too far apart for it."""
+    first = min(starts, default=0) // HOUR_MS
+    last = max(starts, default=0) // HOUR_MS
+    if last - first >= MOST_HOURS:
+        return None
+    bits = 0
+    for start in starts:
+        bits |= 1 << start // HOUR_MS - first
+    length = max(1, -(-duration // HOUR_MS))
+    double = length.bit_length() - 1
+    return first, bits, double, length - (1 << double)
+
+
+RING = 4096
+"""Hours, above 5 months: in a ring an hour has the bit of its number modulo this, so that rings of all asks compare."""
+ALL = (1 << RING) - 1
+
+
+def ring(run: int, first: int) -> int:
+    """Bits from the hour `first` on, in a ring."""
+    run <<= first % RING
+    while run > ALL:
+        run = run & ALL | run >> RING
+    return run
+
+
+def whole_ring(start: int, end: int, double: int) -> int:
+    """The hours from which on `1 << double` touch `[start, end)`."""
+    first = start // HOUR_MS
+    count = -(-end // HOUR_MS) - first - (1 << double) + 1
+    return ring((1 << count) - 1, first) if count > 0 else 0
+
+
+Looks = tuple[int, int, int, int]
+"""`double` and `gap` as in `Hours`, and in a ring the bits of the starts, and of `gap` hours later."""
+
+
+def looks_of(hours: Hours | None) -> Looks:
+    """How to ask a ring of runs of `1 << double` hours for windows."""
+    if hours is None:
+        return 0, 0, ALL, ALL
+    first, starts, double, gap = hours
+    return double, gap, ring(starts, first), ring(starts, first + gap)
+
+
+def shows(ring: int, looks: Looks) -> bool:
+    """Whether such a ring has one of the windows, from its start on to its end."""
+    _, gap, at, later = looks
+    then = (ring & at) << gap
+    return bool(ring & later & (then | then >> RING))
 
 
 class Calendar:
@@ -12,11 +77,58 @@ class Calendar:
     Neighbouring pieces differ, so that a calendar whose windows meet again is short again.
     """
 
-    __slots__ = ("sold", "times")
+    __slots__ = ("_end", "_first", "_most", "_start", "rings", "runs", "sold", "stale", "times")
 
-    def __init__(self) -> None:
-        self.times = [0]
-        self.sold = [0]
+    def __init__(self, times: list[int], sold: list[int], start: int, end: int, most: int) -> None:
+        """It knows in which hours of `[start, end)` at most `most` GPUs are sold at some moment."""
+        self.times = times
+        self.sold = sold
+        self.stale = False
+        """Whether more was sold since the ask's bounds were measured."""
+        self._start, self._end, self._most = start, end, most
+        self._first = start // HOUR_MS
+        self.runs = [0]
+        """A bit for each hour from `_first` on, from which on 1, 2, 4, ... hours are such, as far as was asked."""
+        self.rings: dict[int, int] = {}
+        """Of those lengths of which a walk has asked since the last change."""
+        self._reopen(start, end)
+
+    def opens(self, hours: Hours | None) -> bool:
+        """Whether a window of these may find a lot unsold throughout: never no where one does."""
+        if hours is None:
+            return True
+        first, starts, double, gap = hours
+        run = self._run(double)
+        first -= self._first
+        starts &= run >> first if first >= 0 else run << -first
+        return bool(starts and (not gap or starts & (run >> first + gap if first + gap >= 0 else run << -first - gap)))
+
+    def ring(self, double: int) -> int:
+        """The hours from which on `1 << double` are open."""
+        made = self.rings.get(double)
+        if made is None:
+            made = self.rings[double] = ring(self._run(double), self._first)
+        return made
+
+    def reach(self, last: int) -> int:
+        """A bound: no window that begins by `last` and finds a lot unsold is longer. ms."""
+        double, starts = 0, (1 << max(0, last // HOUR_MS + 1 - self._first)) - 1
+        while self._run(double) & starts:
+            double += 1
+        hours = 0
+        while double:
+            double -= 1
+            longer = starts & self._run(double) >> hours
+            if longer:
+                starts = longer
+                hours += 1 << double
+        return hours * HOUR_MS
+
+    def _run(self, double: int) -> int:
+        runs = self.runs
+        while len(runs) <= double:
+            runs.append(runs[-1] & runs[-1] >> (1 << len(runs) - 1))
+        return runs[double]
 
     def most(self, start: int, end: int) -> int:
         """The most GPUs sold at any moment of `[start, end)`."""
@@ -38,6 +150,7 @@ class Calendar:
             self.sold[piece] += quantity
         self._join(after)
         self._join(first)
+        self._reopen(start, end)
 
     def longest(self, start: int, end: int, most: int) -> int:
         """The longest stretch of `[start, end)` in ms with at most `most` GPUs sold throughout; 0: there is none."""
@@ -57,6 +170,39 @@ class Calendar:
         """Forgets what was sold before `now`, where there is much of it: no window begins there any more."""
         if len(self.times) > TRIM_FROM and (past := bisect_right(self.times, now) - 1) * 2 > len(self.times):
             del self.times[1 : past + 1], self.sold[:past]
+
+    def check(self) -> None:
+        """Raises AssertionError where it is not what it would be when made anew; but for time that it has forgotten."""
+        assert all(a < b for a, b in pairwise(self.times)), "out of order"
+        anew = Calendar(self.times, self.sold, self._start, self._end, self._most)
+        known = max(0, [*self.times, 0][1] // HOUR_MS + 1 - self._first)
+        assert anew.runs[0] >> known == self.runs[0] >> known, "hours that are open are not known as such"
+        for double, run in enumerate(self.runs[1:]):
+            assert run == self.runs[double] & self.runs[double] >> (1 << double)
+
+    def _reopen(self, start: int, end: int) -> None:
+        """Looks anew at the hours of `[start, end)`."""
+        start = max(self._start, start // HOUR_MS * HOUR_MS)
+        end = min(self._end, -(-end // HOUR_MS) * HOUR_MS)
+        if start >= end:
+            return
+        times, sold, first, most = self.times, self.sold, self._first, self._most
+        piece = bisect_right(times, start) - 1
+        after = bisect_left(times, end, piece + 1)
+        begin = start
+        hours = self.runs[0]
+        hours &= ~((1 << -(-end // HOUR_MS) - first) - (1 << start // HOUR_MS - first))
+        while piece < after:
+            if sold[piece] > most:
+                piece += 1
+                continue
+            begin = max(start, times[piece])
+            while piece < after and sold[piece] <= most:
+                piece += 1
+            last = end if piece == after else times[piece]
+            hours |= (1 << -(-last // HOUR_MS) - first) - (1 << begin // HOUR_MS - first)
+        self.runs = [hours]
+        self.rings = {}
 
     def _cut(self, time: int) -> int:
         """Makes a piece begin at `time`; returns which."""

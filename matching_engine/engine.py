@@ -4,12 +4,13 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Self
 
 import msgspec
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.calendar import Hours
 from matching_engine.checks import (
     MAX_ACCOUNT,
     Refused,
@@ -94,6 +95,7 @@ MAX_SHOWN = (1 << 63) - 1
 """The largest amount that a refusal names."""
 _ID_BITS = 63
 _NEVER = 1 << 62
+_WHEN_LEFT = itemgetter(0, 1)
 
 Key = tuple[int, str]
 """(account, client_order_id)."""
@@ -349,7 +351,7 @@ class Engine:
         now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
         starts = command.starts if 0 not in command.starts else self._starts(command)
         times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
-        _, _, leaves, sound = times
+        _, _, leaves, _, sound = times
         if not (  # as for an ask
             sound
             and leaves > now
@@ -459,7 +461,8 @@ class Engine:
         amended = self._new_ask(ask.id, this, book, terms, times, self._known.stated[terms.attributes])
         if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
             ask.cut()
-        amended.calendar = ask.calendar
+        if (calendar := ask.calendar) is not None:
+            amended.recall(calendar.times, calendar.sold)
         amended.free -= ask.sold  # which `measure` puts right where there is a calendar
         amended.measure()
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
@@ -960,14 +963,14 @@ class Engine:
         place: int,
         book: Book,
         command: PlaceBid,
-        times: tuple[tuple[int, ...], int, int, bool],
+        times: tuple[tuple[int, ...], int, int, Hours | None, bool],
         accepted: tuple[Accepts, int, bool],
     ) -> Bid:
         """`times` and `accepted` as `Known` gives them."""
-        starts, duration, leaves, _ = times
+        starts, duration, leaves, hours, _ = times
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
-        accepts, mask, _ = accepted
+        accepts, refuses, _ = accepted
         price, quantity = self._known.prices[command.price], command.quantity
         return Bid(
             order_id,
@@ -988,7 +991,8 @@ class Engine:
             command.self_trade,
             command.fee_bps,
             leaves,
-            mask,
+            refuses,
+            hours,
         )
 
     def _would_trade(self, order: Order) -> Refused | None:
@@ -1059,6 +1063,14 @@ class Engine:
         del self._orders[order.id]
         self._parties[order.account].live -= 1
 
+    def _remove_all(self, orders: list[Order]) -> None:
+        of_books = defaultdict[Book, list[Order]](list)
+        for order in orders:
+            of_books[order.book].append(order)
+        for book, those in of_books.items():
+            book.remove_all(those)
+        self._drop(orders)
+
     def _drop(self, done: Iterable[Order]) -> None:
         """Forgets orders that are out of their book already."""
         orders, parties = self._orders, self._parties
@@ -1085,9 +1097,9 @@ class Engine:
         return sorted(orders, key=attrgetter("id"))
 
     def _cancel_many(self, orders: Iterable[Order], reason: CancelReason, events: list[Event]) -> None:
-        for order in orders:
-            self._remove(order)
-            self._untold.append(Cancelled(order.id, order.account, reason, order.left))
+        orders = list(orders)
+        self._remove_all(orders)
+        self._untold.extend([Cancelled(order.id, order.account, reason, order.left) for order in orders])
         self._tell(events)
 
     def _tell(self, events: list[Event]) -> None:
@@ -1109,20 +1121,26 @@ class Engine:
             party = self._parties[account]
             if party.dead_man == until:  # else it was renewed
                 party.dead_man = 0
-                for order in self._live_of(account):
-                    if order.leaves > until:
-                        self._remove(order)
-                        told = Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)
-                        left.append((until, order.id, told))
+                ended = [order for order in self._live_of(account) if order.leaves > until]
+                self._remove_all(ended)
+                left += [
+                    (until, order.id, Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left))
+                    for order in ended
+                ]
+        leavers: dict[int, Order] = {}
         while times and times[0] <= now:
             leaves = heappop(times)
-            ids = self._leaving.pop(leaves)
-            for order_id in ids:
+            for order_id in self._leaving.pop(leaves):
                 leaver = self._orders.get(order_id)
                 if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
-                    self._remove(leaver)
-                    left.append((leaves, order_id, Expired(order_id, leaver.account, leaver.left)))
-        self._untold.extend(told for _, _, told in sorted(left, key=_when_left))
+                    leavers[order_id] = leaver
+        if leavers:
+            self._remove_all(list(leavers.values()))
+            left += [
+                (leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left))
+                for leaver in leavers.values()
+            ]
+        self._untold.extend([told for _, _, told in sorted(left, key=_WHEN_LEFT)])
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
             returned, answered = self._returned, self._answered
             for key in self._forget.pop(heappop(minutes)):
@@ -1139,10 +1157,6 @@ class Engine:
             dead_men[0][0] if dead_men else _NEVER,
             (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
         )
-
-
-def _when_left(entry: tuple[int, int, Event]) -> tuple[int, int]:
-    return entry[:2]
 
 
 def _reduces_ask(ask: Ask, terms: PlaceAsk, start: int) -> bool:

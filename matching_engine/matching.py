@@ -6,7 +6,8 @@ The one rule behind every walk: of all pairs that can trade now, the best one do
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, suits_supplier
+from matching_engine.book import PLACE_BITS, Ask, Bid, Book, some_suit, suits_supplier
+from matching_engine.calendar import hours_of, looks_of, shows
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
@@ -62,6 +63,8 @@ def _cut(unsold: int, wanted: int, lot: int) -> int:
     return wanted if unsold >= wanted else unsold - unsold % lot
 
 
+MAX_RINGS = 16
+"""Chunks whose rings a walk makes, likewise: it goes through more of them ask by ask."""
 MAX_REPAIRS = 4
 """Chunks whose bounds a walk measures anew: each walk mends a little, none pays for all."""
 
@@ -230,28 +233,46 @@ class Walk:
 
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
         """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
-        price, duration, mask, accepts = bid.price, bid.duration, bid.mask, bid.accepts
+        price, duration, refuses, accepts = bid.price, bid.duration, bid.refuses, bid.accepts
         in_order = starts if len(starts) == 1 else sorted(starts)
         first, last = in_order[0], in_order[-1]
         first_end = first + duration
+        looks = looks_of(bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration))
+        double, _, at, later = looks
+        rings_made = 0
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         for chunk in self.book.ask_queue.before((price + 1) << PLACE_BITS):
             if (
                 chunk.free < need
-                or not chunk.signatures & mask
                 or chunk.longest < duration
                 or chunk.starts[0] > last
                 or chunk.ends[-1] < first_end
+                or not some_suit(chunk.signatures, refuses)
                 or not chunk.spans(in_order, duration)
             ):
                 continue
+            if chunk.cut:
+                ring = chunk.rings.get(double)
+                if ring is None and rings_made < MAX_RINGS:
+                    rings_made += 1
+                    ring = chunk.ring(double)
+                if ring is not None and not (ring & at and ring & later and shows(ring, looks)):
+                    continue
             for ask in chunk.orders[:]:  # as some may leave meanwhile
                 if (
-                    ask.free < need
+                    ask.signature & refuses
                     or ask.longest < duration
-                    or not mask >> ask.signature & 1
+                    or ask.free < need
                     or ask.start > last
                     or ask.end < first_end
+                    or (
+                        (calendar := ask.calendar) is not None
+                        and not (
+                            (ring := calendar.rings.get(double) or calendar.ring(double)) & at
+                            and ring & later
+                            and shows(ring, looks)
+                        )
+                    )
                     or ask.chunk is not chunk
                     or ask.min_duration > duration
                 ):
@@ -268,11 +289,17 @@ class Walk:
         """Best first, the bids that the ask may serve, as far as their bounds tell."""
         price, start, end, signature, account = ask.price, ask.start, ask.end, ask.signature, ask.account
         min_duration = ask.min_duration
-        for chunk in self.book.bid_queue.before((1 - price) << PLACE_BITS):
+        longest, runs, last = ask.longest, None, 0
+        chunks = self.book.bid_queue.before((1 - price) << PLACE_BITS)
+        for chunk in chunks:
+            calendar = ask.calendar
+            if calendar is not None and calendar.runs is not runs:  # else it is as it was
+                runs, last = calendar.runs, last or max(chunk.last_start for chunk in chunks)
+                longest = calendar.reach(last)
             if (
                 chunk.need > ask.free
-                or not chunk.mask >> signature & 1
-                or chunk.shortest > ask.longest
+                or chunk.refuses & signature
+                or chunk.shortest > longest
                 or chunk.last_start < start
                 or chunk.first_end > end
             ):
@@ -280,11 +307,12 @@ class Walk:
             for bid in chunk.orders[:]:
                 duration = bid.duration
                 if (
-                    not bid.mask >> signature & 1
-                    or duration > ask.longest
+                    duration > longest
+                    or bid.refuses & signature
                     or duration < min_duration
                     or bid.min_fill > ask.free < bid.left
                     or bid.chunk is not chunk
+                    or ((calendar := ask.calendar) is not None and not calendar.opens(bid.hours))
                 ):
                     continue
                 if bid.price < price:

@@ -6,7 +6,6 @@ import msgspec
 from msgspec import Struct
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
-from matching_engine.calendar import Calendar
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import HaltMode, Prefer, SelfTrade, SetLimits
 from schemas.events import Cancelled, Expired
@@ -144,15 +143,14 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
         length,
     )
     if len(stored.times) > 1 or stored.sold[0]:
-        ask.calendar = Calendar()
-        ask.calendar.times, ask.calendar.sold = stored.times, stored.sold
+        ask.recall(stored.times, stored.sold)
         ask.measure()
     return ask
 
 
 def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
-    accepts, mask, _ = known.accepted[stored.accepts]
-    starts, duration, _, _ = known.wanted[stored.starts, stored.duration]
+    accepts, refuses, _ = known.accepted[stored.accepts]
+    starts, duration, _, hours, _ = known.wanted[stored.starts, stored.duration]
     price, place = known.prices[stored.price], stored.place
     return Bid(
         stored.id,
@@ -173,5 +171,6 @@ def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
         stored.self_trade,
         stored.fee_bps,
         stored.leaves,
-        mask,
+        refuses,
+        hours,
     )

@@ -7,9 +7,22 @@ import msgspec
 import pytest
 
 from matching_engine import book as book_module
-from matching_engine.book import MAX_KNOWN, PLACE_BITS, Ask, Bid, Book, Known, mask, signature, suits_supplier
+from matching_engine.book import (
+    MAX_KNOWN,
+    PLACE_BITS,
+    Ask,
+    Bid,
+    Book,
+    Known,
+    refused,
+    signature,
+    some_suit,
+    suits_supplier,
+)
+from matching_engine.calendar import RING, hours_of, looks_of, shows
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
+from schemas.units import HOUR_MS
 
 SPEC = ClassSpec("H100", "NVIDIA H100", 80, "SXM")
 BOOK = Book(SPEC)
@@ -19,9 +32,11 @@ def bid(place: int, price: int, **terms: Any) -> Bid:
     key = (-price << PLACE_BITS) + place
     made = Bid(
         place, place, key, 1, 1, "b", BOOK, price, 1, 1, 60_000, (0,), Accepts(), 1,
-        Prefer.PRICE, SelfTrade.CANCEL_NEWEST, 0, 1, mask(Accepts()),
+        Prefer.PRICE, SelfTrade.CANCEL_NEWEST, 0, 1, refused(Accepts()), (0, 1, 0, 0),
     )  # fmt: skip
-    return msgspec.structs.replace(made, **terms)
+    changed = msgspec.structs.replace(made, **terms)
+    changed.hours = hours_of(changed.starts, changed.duration)
+    return changed
 
 
 def ask(place: int, price: int, **terms: Any) -> Ask:
@@ -131,7 +146,7 @@ def suits(accepts: Accepts, stated: Attributes) -> bool:
     return accepts.interruptible or stated.tier is Tier.GUARANTEED
 
 
-def test_a_mask_has_a_bit_for_just_what_suits() -> None:
+def test_a_signature_has_a_bit_that_is_refused_just_where_it_does_not_suit() -> None:
     every = [
         Attributes(region, delivery, interconnect, confidential, tier)
         for region in Region
@@ -150,8 +165,12 @@ def test_a_mask_has_a_bit_for_just_what_suits() -> None:
             rng.random() < 0.5,
             rng.random() < 0.5,
         )
-        bits = mask(accepts)
-        assert [bits >> signature(stated) & 1 == 1 for stated in every] == [suits(accepts, stated) for stated in every]
+        refuses = refused(accepts)
+        assert [not signature(stated) & refuses for stated in every] == [suits(accepts, stated) for stated in every]
+        few = rng.sample(every, 2)
+        both = signature(few[0]) | signature(few[1])
+        assert some_suit(both, refuses) >= any(suits(accepts, stated) for stated in few)
+    assert not some_suit(signature(Attributes(Region.US_EAST)), refused(Accepts(1 << Region.US_WEST)))
 
 
 def test_suppliers_are_allowed_or_denied() -> None:
@@ -173,6 +192,50 @@ def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
         duration = rng.randint(1, 60)
         spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
         assert chunk.spans(starts, duration) is spanned
+
+
+def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
+    rng = random.Random(11)
+    seen = [0, 0]
+    for _ in range(300):
+        book = Book(SPEC)
+        duration, first = rng.randint(1, 40) * HOUR_MS, rng.choice((0, RING - 40))
+        starts = [(first + hour) * HOUR_MS for hour in rng.sample(range(60), rng.choice((1, 4)))]
+        looks = looks_of(hours_of(starts, duration))
+        asks = [ask(place, 10, start=(first + rng.randrange(50)) * HOUR_MS) for place in range(rng.randint(1, 5))]
+        for order in asks:
+            order.end = order.start + rng.randint(1, 40) * HOUR_MS
+            order.longest = order.end - order.start
+            book.add(order)
+            (chunk,) = book.ask_queue.chunks
+            ring = chunk.rings.get(looks[0]) or chunk.ring(looks[0])
+            book.check()
+        spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
+        assert shows(ring, looks) >= spanned
+        assert len(asks) > 1 or shows(ring, looks) == spanned
+        seen[spanned] += 1
+    assert min(seen) > 50
+
+
+def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
+    rng = random.Random(7)
+    orders: list[Ask | Bid] = []
+    for place in range(1_000):
+        made: Ask | Bid = bid(place, place % 9) if rng.random() < 0.5 else ask(place, place % 9)
+        orders.append(made)
+    for order in orders:
+        book.add(order)
+    aside = [order for order in orders if isinstance(order, Ask)][:100]
+    for order in aside:
+        order.free = 0
+        book.set_aside(order)
+    leaving = [order for order in orders if order.place % 3 or 200 < order.place < 600]
+    book.remove_all(leaving)
+    book.check()
+    left = sorted(set(range(1_000)) - {order.place for order in leaving})
+    assert sorted([*(order.place for order in book.asks()), *(order.place for order in book.bids())]) == left
+    book.remove_all([order for order in orders if order.place in left])
+    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_keys) == ([], [], [], [])
 
 
 def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() -> None:

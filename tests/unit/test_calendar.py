@@ -3,11 +3,16 @@
 import random
 from itertools import pairwise
 
-from matching_engine.calendar import TRIM_FROM, Calendar
+from matching_engine.calendar import MOST_HOURS, TRIM_FROM, Calendar, hours_of
+from schemas.units import HOUR_MS
+
+
+def empty(start: int = 0, end: int = HOUR_MS, most: int = 0) -> Calendar:
+    return Calendar([0], [0], start, end, most)
 
 
 def test_a_window_is_sold_and_the_rest_is_not() -> None:
-    calendar = Calendar()
+    calendar = empty()
     calendar.add(10, 12, 8)
     assert [calendar.most(0, 10), calendar.most(10, 12), calendar.most(12, 24)] == [0, 8, 0]
     assert calendar.most(9, 11) == calendar.most(0, 24) == calendar.most(11, 12) == 8
@@ -15,14 +20,14 @@ def test_a_window_is_sold_and_the_rest_is_not() -> None:
 
 
 def test_pieces_that_meet_at_one_level_become_one() -> None:
-    calendar = Calendar()
+    calendar = empty()
     for start in (4, 0, 8, 20, 16, 12):
         calendar.add(start, start + 4, 2)
     assert (calendar.times, calendar.sold) == ([0, 24], [2, 0])
 
 
 def test_what_comes_back_leaves_no_trace() -> None:
-    calendar = Calendar()
+    calendar = empty()
     calendar.add(4, 10, 3)
     calendar.add(6, 10, -3)
     calendar.add(4, 6, -3)
@@ -30,7 +35,7 @@ def test_what_comes_back_leaves_no_trace() -> None:
 
 
 def test_the_longest_stretch_with_room() -> None:
-    calendar = Calendar()
+    calendar = empty()
     assert calendar.longest(0, 24, 0) == 24
     calendar.add(4, 6, 1)
     calendar.add(16, 18, 2)
@@ -41,7 +46,7 @@ def test_the_longest_stretch_with_room() -> None:
 
 
 def test_a_long_calendar_forgets_its_past_and_a_short_one_does_not() -> None:
-    short, long = Calendar(), Calendar()
+    short, long = empty(), empty()
     for calendar, windows in ((short, TRIM_FROM // 2 - 1), (long, TRIM_FROM)):
         for number in range(windows):
             calendar.add(10 * number, 10 * number + 5, 1 + number % 3)
@@ -56,7 +61,7 @@ def test_a_long_calendar_forgets_its_past_and_a_short_one_does_not() -> None:
 def test_it_counts_as_an_array_of_moments_does() -> None:
     rng = random.Random(1)
     for _ in range(200):
-        calendar, moments = Calendar(), [0] * 30
+        calendar, moments = empty(), [0] * 30
         for _ in range(rng.randint(1, 12)):
             start = rng.randrange(30)
             end = rng.randint(start + 1, 30)
@@ -71,3 +76,45 @@ def test_it_counts_as_an_array_of_moments_does() -> None:
             stretches = "".join("." if sold <= most else "x" for sold in moments[start:end]).split("x")
             assert calendar.longest(start, end, most) == max(map(len, stretches))
         assert all(a != b for a, b in pairwise(calendar.sold))
+
+
+def test_a_look_by_the_hour_never_hides_a_window_and_shows_none_where_whole_hours_are_sold() -> None:
+    rng = random.Random(2)
+    hour = HOUR_MS
+    seen = [0, 0]
+    for grid in (hour // 4, hour):
+        for _ in range(300):
+            start = rng.randrange(20 * hour // grid) * grid
+            end = start + rng.randint(1, 30 * hour // grid) * grid
+            most = rng.randrange(3)
+            calendar = empty(start, end, most)
+            for _ in range(rng.randint(1, 12)):
+                begin = start + rng.randrange((end - start) // grid) * grid
+                until = rng.randrange(begin + grid, end + grid, grid)
+                calendar.add(begin, until, rng.choice((1, 2, -calendar.least(begin, until))))
+                calendar.check()
+            duration = rng.randint(1, 12 * hour // grid) * grid
+            starts = tuple(rng.sample(range(0, 48 * hour, grid), rng.choice((1, 3))))
+            can = any(s >= start and s + duration <= end and calendar.most(s, s + duration) <= most for s in starts)
+            told = calendar.opens(hours_of(starts, duration))
+            assert told >= can
+            assert grid < hour or told == can
+            seen[can] += 1
+            last = rng.randrange(48 * hour // grid) * grid
+            longest = 0
+            for begin in range(start, min(last + grid, end), grid):
+                until = begin
+                while until < end and calendar.most(until, until + grid) <= most:
+                    until += grid
+                longest = max(longest, until - begin)
+            assert calendar.reach(last) >= longest
+            assert grid < hour or calendar.reach(last) == longest
+    assert min(seen) > 80
+
+
+def test_starts_that_lie_too_far_apart_for_a_look_may_all_be_open() -> None:
+    far = hours_of((0, MOST_HOURS * HOUR_MS), HOUR_MS)
+    assert far is None
+    calendar = empty()
+    calendar.add(0, HOUR_MS, 1)
+    assert calendar.opens(far)
