@@ -20,6 +20,7 @@ from matching_engine.book import (
     suits_supplier,
 )
 from matching_engine.calendar import RING, hours_of, looks_of, shows
+from matching_engine.matching import Walk, fit
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 from schemas.units import HOUR_MS
@@ -248,3 +249,21 @@ def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() 
     for price in range(1, 2 * MAX_KNOWN):
         assert known.prices[price] == price
         assert len(known.prices) <= MAX_KNOWN
+
+
+def test_of_what_a_lot_does_not_divide_the_rest_is_not_sold() -> None:
+    """As after a Withdraw of less than a lot."""
+    offered = ask(1, 10, quantity=8, lot=2, free=5)
+    assert fit(offered, (0,), 1000, 8, 1) == (0, 4)
+    offered.take(0, 500, 0)  # from now on it has a calendar
+    assert offered.calendar is not None
+    assert fit(offered, (0,), 1000, 8, 1) == (0, 4)
+
+
+def test_a_fill_of_the_whole_availability_is_in_the_calendar_of_an_ask_that_has_one(book: Book) -> None:
+    offered = ask(1, 10)
+    book.add(offered)
+    walk = Walk(book, 0, [])
+    for place, duration, quantity in ((2, 500, 1), (3, 1000, 2)):
+        walk.fill(offered, bid(place, 10, duration=duration, quantity=quantity, left=quantity), 0, quantity)
+    assert [offered.unsold(start, start + 500) for start in (0, 500)] == [1, 2]

@@ -260,7 +260,7 @@ def test_the_live_orders_are_counted_the_sold_out_too() -> None:
     figure, engine = Figures(), Engine(0)
     figure.metrics.watch(0, lambda: engine)
     spent = 0
-    for count, (offset, time, command) in enumerate(stream("mixed", 9, 400)):
+    for count, (offset, time, command) in enumerate(stream("clusters", 9, 400)):
         engine.apply(offset, time, command)
         if count % 40 == 0:
             live = [len(book.asks) + len(book.bids) for book in engine.state().books]
