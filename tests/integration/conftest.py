@@ -105,6 +105,16 @@ async def admin_key(store: Store, log: EmbeddedLog) -> str:
     return secret
 
 
+async def ready_key(log: EmbeddedLog, store: Store) -> str:
+    """The admin's key of an exchange that ran for a moment: its class is open, and the account has $1,000."""
+    async with running(engines(log)), serving(log, store) as url:
+        key = await admin_key(store, log)
+        async with Client(url, key) as admin:
+            await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+            await admin.deposit((await admin.account()).account_id, "1000", reference="first")
+    return key
+
+
 @pytest.fixture
 async def exchange(embedded_log: EmbeddedLog, store: Store) -> AsyncIterator[Venue]:
     """The whole of it, with one class."""

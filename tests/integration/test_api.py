@@ -29,7 +29,7 @@ from schemas.store import Intent, PlaceStatus
 from schemas.units import HOUR_MS, ceil_grid, format_time
 from settlement.service import SettlementService
 from settlement.store import Store
-from tests.integration.conftest import CLASS, Venue, admin_key, engines, running, serving
+from tests.integration.conftest import CLASS, Venue, admin_key, engines, ready_key, running, serving
 
 BID: dict[str, Any] = {"class": CLASS, "quantity": 8, "price": "2.60", "duration": "24h", "min_fill": 8}
 ASK: dict[str, Any] = {"class": CLASS, "quantity": 64, "price": "2.50", "end": "now+720h"}
@@ -212,11 +212,7 @@ async def test_without_an_answer_it_says_unknown_and_the_retry_gets_the_order(
     embedded_log: EmbeddedLog, store: Store
 ) -> None:
     async with running([SettlementService(embedded_log, store)]):
-        async with running(engines(embedded_log)), serving(embedded_log, store) as url:
-            key = await admin_key(store, embedded_log)
-            async with Client(url, key) as admin:
-                await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
-                await admin.deposit((await admin.account()).account_id, "1000", reference="first")
+        key = await ready_key(embedded_log, store)
         async with serving(embedded_log, store, answer_timeout_s=0.2) as url, aiohttp.ClientSession() as http:
             developer = Caller(http, url, key)
             body = BID | {"client_order_id": "mine"}

@@ -14,7 +14,7 @@ from schemas.commands import HaltMode
 from schemas.units import HOUR_MS, parse_time
 from settlement.service import SettlementService
 from settlement.store import Store
-from tests.integration.conftest import CLASS, Venue, admin_key, engines, running, serving
+from tests.integration.conftest import CLASS, Venue, admin_key, engines, ready_key, running, serving
 from tests.integration.test_api import ASK, BID, Caller, caller, leave_intent
 
 ELSEWHERE = "H200-SXM-141GB"
@@ -48,11 +48,7 @@ async def test_a_cancel_by_name_reaches_an_order_whose_answer_nobody_has(
     embedded_log: EmbeddedLog, store: Store
 ) -> None:
     async with running([SettlementService(embedded_log, store)]):
-        async with running(engines(embedded_log)), serving(embedded_log, store) as url:
-            key = await admin_key(store, embedded_log)
-            async with Client(url, key) as admin:
-                await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
-                await admin.deposit((await admin.account()).account_id, "1000", reference="first")
+        key = await ready_key(embedded_log, store)
         async with serving(embedded_log, store, answer_timeout_s=0.2) as url, aiohttp.ClientSession() as http:
             developer = Caller(http, url, key)
             body = BID | {"client_order_id": "mine"}
