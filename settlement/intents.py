@@ -73,9 +73,8 @@ class Intents:
             with as_store_error():
                 async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
                     answers = await self._written(connection, [one.row for one in batch])
-                    for one, answer in zip(
-                        batch, answers, strict=True
-                    ):  # before the connection goes back: that takes time
+                    # Before the connection goes back, which takes time.
+                    for one, answer in zip(batch, answers, strict=True):
                         if not one.answer.done():
                             one.answer.set_result(answer)
         except Exception as error:

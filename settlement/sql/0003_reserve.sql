@@ -1,5 +1,5 @@
 -- A gateway no longer posts a hold: it reserves cash on the account's own row, in one update, and settlement posts the
--- hold once the engine has answered. All entries then come from the log, in its order, and an order enters with two
+-- hold once the engine has answered. All entries then come from the log, in its order, and an order enters with three
 -- statements in place of nine.
 
 ALTER TABLE ledger_accounts ADD COLUMN reserved bigint NOT NULL DEFAULT 0;
@@ -34,7 +34,6 @@ DECLARE
     reserved_now boolean;
 BEGIN
     FOREACH intent IN ARRAY intents LOOP
-        known := NULL;
         cash := 0;
         reserved_now := false;
         IF intent.held > 0 THEN
@@ -42,24 +41,22 @@ BEGIN
                 WHERE id = 8 * intent.account + 1 AND balance - reserved >= intent.held;
             reserved_now := FOUND;
         END IF;
-        IF reserved_now OR intent.held = 0 THEN
-            INSERT INTO orders SELECT intent.* ON CONFLICT (account, client_order_id) DO NOTHING;
-            IF FOUND THEN
-                answer := 'new';
-                RETURN NEXT;
-                CONTINUE;
-            END IF;
-        END IF;
-        IF reserved_now THEN
-            UPDATE ledger_accounts SET reserved = reserved - intent.held WHERE id = 8 * intent.account + 1;
-        END IF;
+        -- A look first: an insert would wait for settlement where that is writing the order, and settlement for the cash.
         SELECT * INTO known FROM orders
             WHERE orders.account = intent.account AND orders.client_order_id = intent.client_order_id;
-        IF FOUND THEN
-            answer := 'known';
-        ELSE
-            answer := 'no_funds';
+        answer := CASE WHEN FOUND THEN 'known' WHEN intent.held > 0 AND NOT reserved_now THEN 'no_funds' ELSE 'new' END;
+        IF answer = 'new' THEN
+            INSERT INTO orders SELECT intent.* ON CONFLICT (account, client_order_id) DO NOTHING;
+            IF NOT FOUND THEN  -- the same at the same time
+                answer := 'known';
+                SELECT * INTO known FROM orders
+                    WHERE orders.account = intent.account AND orders.client_order_id = intent.client_order_id;
+            END IF;
+        ELSIF answer = 'no_funds' THEN
             SELECT coalesce(max(balance - reserved), 0) INTO cash FROM ledger_accounts WHERE id = 8 * intent.account + 1;
+        END IF;
+        IF answer <> 'new' AND reserved_now THEN
+            UPDATE ledger_accounts SET reserved = reserved - intent.held WHERE id = 8 * intent.account + 1;
         END IF;
         RETURN NEXT;
     END LOOP;

@@ -596,6 +596,23 @@ async def test_gateways_at_once_reserve_for_many_accounts_exactly_what_each_has(
         assert (balance.cash, balance.held) == (number, 10 * each)
 
 
+async def test_a_repeat_is_answered_while_settlement_is_writing_the_order(
+    market: Market, buyer: Account, dsn: str
+) -> None:
+    bid = bid_of(buyer, LIMIT, 1, 1, market.log.time)
+    assert (await market.intend(bid)).status is PlaceStatus.NEW
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():  # with the account's cash still to come: nobody may wait in a circle
+            await connection.execute(
+                "UPDATE orders SET reason = reason WHERE client_order_id = $1", bid.client_order_id
+            )
+            async with asyncio.timeout(SOON_S):
+                assert (await market.intend(bid)).status is PlaceStatus.REPLAY
+    finally:
+        await connection.close()
+
+
 async def test_a_bid_from_past_the_gateways_does_not_get_what_is_reserved_for_another(market: Market) -> None:
     each = units.hold(LIMIT, 1, HOUR_MS, 0)
     owner = await market.account("owner", money=each)
