@@ -81,7 +81,7 @@ from schemas.events import (
 )
 from schemas.ids import FillId, format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
-from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost
+from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost, starts_from
 
 GTC, GTD, IOC, FOK = TimeInForce
 BID, ASK = Side
@@ -914,9 +914,7 @@ class Engine:
         starts = command.starts
         if 0 not in starts:
             return starts
-        soon = ceil_grid(self.now)
-        # Where now is one of the other starts too, the earlier mention stands.
-        return tuple(dict.fromkeys(start or soon for start in starts))
+        return starts_from(starts, self.now)
 
     def _new_ask(
         self,

@@ -64,6 +64,12 @@ def ceil_grid(time_ms: int) -> int:
     return -(-time_ms // GRID_MS) * GRID_MS
 
 
+def starts_from(starts: tuple[int, ...], now: int) -> tuple[int, ...]:
+    """A bid's starts, "now" (0) resolved. Where now is one of the other starts too, the earlier mention stands."""
+    soon = ceil_grid(now)
+    return tuple(dict.fromkeys(start or soon for start in starts))
+
+
 _USD = re.compile(r"(-?)(\d{1,13})(?:\.(\d{1,6}))?", re.ASCII)
 
 

@@ -618,12 +618,11 @@ def _amended_command(order: OrderRow, amend: AmendRow, now: int) -> bytes:
     old, command = codec.decode_command(order.command), codec.decode_command(amend.command)
     assert isinstance(old, PlaceAsk | PlaceBid)
     assert isinstance(command, Amend)
-    terms, soon = command.terms, units.ceil_grid(now)
+    terms = command.terms
     if isinstance(terms, PlaceBid):
-        starts = tuple(dict.fromkeys(start or soon for start in terms.starts))
-        terms = msgspec.structs.replace(terms, starts=starts)
+        terms = msgspec.structs.replace(terms, starts=units.starts_from(terms.starts, now))
     else:
-        terms = msgspec.structs.replace(terms, start=terms.start or soon)
+        terms = msgspec.structs.replace(terms, start=terms.start or units.ceil_grid(now))
     return codec.encode(msgspec.structs.replace(terms, client_order_id=old.client_order_id, not_after=old.not_after))
 
 
