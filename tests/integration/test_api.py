@@ -111,10 +111,10 @@ async def written(exchange: Venue) -> dict[str, object]:
     """All that an order could leave behind: records of the log (ticks aside), rows, money."""
     last = position(0, await exchange.log.end(topics.COMMANDS, 0) - 1)
     assert await exchange.store.wait_applied(0, last, 5.0)
-    fills = (await exchange.store.totals()).fills
-    async with asyncio.timeout(5.0):  # they are published beside settlement, which may be ahead
-        while await exchange.log.end(topics.FILLS, 0) < fills:
-            await asyncio.sleep(0.01)
+    fills = await exchange.log.reader(topics.FILLS, 0, 0)
+    for _ in range((await exchange.store.totals()).fills):  # published beside settlement, which may be ahead
+        assert await fills.poll(1, timeout_s=5.0)
+    await fills.close()
     commands = 0
     reader = await exchange.log.reader(topics.COMMANDS, 0, 0)
     while records := await reader.poll(timeout_s=0):
