@@ -1,9 +1,9 @@
 """One class's book: the live orders of each side in price-time order, in chunks that a walk can pass over whole.
 
 A chunk knows bounds of what its orders can do: which attributes they state or accept, from when to when, how many GPUs,
-for how long. A walk that none of them can serve costs a look at the chunk. Bounds are generous, never too narrow: they
-widen as orders come, and are measured anew when a chunk is split, and when a walk came in vain through one of which
-much was sold or has left.
+for how long. A walk that none of them can serve costs a look at the chunk; neighbouring chunks of asks have bounds in
+common, so that it passes over dozens at once. Bounds are generous, never too narrow: they widen as orders come, and are
+measured anew when a chunk is split, and when a walk came in vain through one of which much was sold or has left.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from operator import attrgetter, itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +23,8 @@ from schemas.units import BPS
 
 CHUNK = 128
 """Orders at which a chunk is split."""
+GROUP = 64
+"""Chunks of asks at which their group is split."""
 PLACE_BITS = 63
 NOBODY = 1 << 62
 """More than any quantity, duration or time."""
@@ -231,50 +233,55 @@ class Chunk(ABC, Generic[AnyOrder]):
     def widen(self, order: AnyOrder) -> None:
         """From now on the bounds hold for this order, too."""
 
+    def follow(self, before: Self) -> None:
+        """It has its place in the queue, behind that chunk."""
 
-class AskChunk(Chunk[Ask]):
-    """Asks, and bounds of what they can serve.
+    def leave(self) -> None:
+        """It leaves the queue."""
+
+
+class AskBounds:
+    """Bounds of what some asks can serve.
 
     `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
     """
 
-    __slots__ = ("cut", "ends", "free", "longest", "rings", "signatures", "starts")
+    __slots__ = ("ends", "free", "longest", "signatures", "starts")
 
-    def measure(self) -> None:
-        self.gone = self.stale = 0
+    def __init__(self) -> None:
         self.signatures = self.free = self.longest = 0
         self.starts: list[int] = []
         self.ends: list[int] = []
-        self.cut = False
-        """Whether one of them may have a calendar: then rings tell more than the staircase."""
-        self.rings: dict[int, int] = {}
-        """All asks' rings in one, of those lengths of which a walk has asked."""
-        for ask in self.orders:
-            if (calendar := ask.calendar) is not None and calendar.stale:
-                ask.measure()
-            self.widen(ask)
 
-    def widen(self, ask: Ask) -> None:
-        self.signatures |= ask.signature
-        if ask.free > self.free:
-            self.free = ask.free
-        if ask.longest > self.longest:
-            self.longest = ask.longest
-        if ask.calendar is not None:
-            self.cut = True
-        for double in self.rings:
-            self.rings[double] |= whole_ring(ask.start, ask.end, double)
+    def take_in(self, signatures: int, free: int, longest: int, start: int, end: int) -> bool:
+        """From now on they hold for an ask like this, too; whether they did not before."""
+        wider = False
+        if self.signatures | signatures != self.signatures:
+            self.signatures |= signatures
+            wider = True
+        if free > self.free:
+            self.free = free
+            wider = True
+        if longest > self.longest:
+            self.longest = longest
+            wider = True
         starts, ends = self.starts, self.ends
-        step = bisect_right(starts, ask.start)
-        if step and ends[step - 1] >= ask.end:
-            return
-        if step and starts[step - 1] == ask.start:
+        step = bisect_right(starts, start)
+        if step and ends[step - 1] >= end:
+            return wider
+        if step and starts[step - 1] == start:
             step -= 1
         higher = step
-        while higher < len(ends) and ends[higher] <= ask.end:
+        while higher < len(ends) and ends[higher] <= end:
             higher += 1
-        starts[step:higher] = (ask.start,)
-        ends[step:higher] = (ask.end,)
+        starts[step:higher] = (start,)
+        ends[step:higher] = (end,)
+        return True
+
+    def take_in_all(self, others: "AskBounds") -> None:
+        """From now on they hold for what those others hold for, too."""
+        for start, end in zip(others.starts, others.ends, strict=True):
+            self.take_in(others.signatures, others.free, others.longest, start, end)
 
     def spans(self, starts: Sequence[int], duration: int) -> bool:
         """Whether an ask may be available over `duration` from one of `starts`, which are in order."""
@@ -290,6 +297,82 @@ class AskChunk(Chunk[Ask]):
                 return True
         return False
 
+    def serve(self, need: int, starts: Sequence[int], duration: int, refuses: int) -> bool:
+        """Whether one of the asks may give `need` GPUs over `duration` from one of `starts`, which are in order."""
+        return (
+            self.free >= need
+            and self.longest >= duration
+            and self.starts[0] <= starts[-1]
+            and self.ends[-1] >= starts[0] + duration
+            and some_suit(self.signatures, refuses)
+            and self.spans(starts, duration)
+        )
+
+
+class AskGroup:
+    """Neighbouring chunks of asks, with bounds of their own for all that they hold."""
+
+    __slots__ = ("bounds", "chunks", "loose")
+
+    def __init__(self, chunks: "list[AskChunk]") -> None:
+        self.chunks = chunks
+        for chunk in chunks:
+            chunk.group = self
+        self.measure()
+
+    def measure(self) -> None:
+        """Makes the bounds as narrow as its chunks' are."""
+        self.loose = False
+        """Whether those may have become narrower since."""
+        self.bounds = AskBounds()
+        for chunk in self.chunks:
+            self.bounds.take_in_all(chunk.bounds)
+
+    def add(self, chunk: "AskChunk", before: "AskChunk") -> None:
+        """The chunk stands behind that other one of the group."""
+        self.chunks.insert(self.chunks.index(before) + 1, chunk)
+        chunk.group = self
+        self.bounds.take_in_all(chunk.bounds)
+        if len(self.chunks) > GROUP:
+            half = len(self.chunks) // 2
+            AskGroup(self.chunks[half:])
+            del self.chunks[half:]
+            self.measure()
+
+
+class AskChunk(Chunk[Ask]):
+    """Asks, and bounds of what they can serve."""
+
+    __slots__ = ("bounds", "cut", "group", "rings")
+
+    def __init__(self, keys: list[int], orders: list[Ask]) -> None:
+        self.group: AskGroup | None = None
+        super().__init__(keys, orders)
+        AskGroup([self])
+
+    def measure(self) -> None:
+        self.gone = self.stale = 0
+        self.bounds = AskBounds()
+        self.cut = False
+        """Whether one of them may have a calendar: then rings tell more than the staircase."""
+        self.rings: dict[int, int] = {}
+        """All asks' rings in one, of those lengths of which a walk has asked."""
+        if self.group is not None:
+            self.group.loose = True
+        for ask in self.orders:
+            if (calendar := ask.calendar) is not None and calendar.stale:
+                ask.measure()
+            self.widen(ask)
+
+    def widen(self, ask: Ask) -> None:
+        if ask.calendar is not None:
+            self.cut = True
+        for double in self.rings:
+            self.rings[double] |= whole_ring(ask.start, ask.end, double)
+        wider = self.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
+        if wider and self.group is not None:
+            self.group.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
+
     def ring(self, double: int) -> int:
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
         made = 0
@@ -297,6 +380,14 @@ class AskChunk(Chunk[Ask]):
             made |= ask.ring(double)
         self.rings[double] = made
         return made
+
+    def follow(self, before: "AskChunk") -> None:
+        assert before.group is not None
+        before.group.add(self, before)
+
+    def leave(self) -> None:
+        assert self.group is not None
+        self.group.chunks.remove(self)
 
 
 class BidChunk(Chunk[Bid]):
@@ -386,6 +477,8 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         for first in range(0, len(orders), CHUNK // 2):
             there = orders[first : first + CHUNK // 2]
             chunk = self._kind([order.key for order in there], there)
+            if self.chunks:
+                chunk.follow(self.chunks[-1])
             self.chunks.append(chunk)
             self.first_keys.append(chunk.first_key)
 
@@ -393,9 +486,13 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         """The chunk has become empty."""
         at = bisect_right(self.first_keys, chunk.first_key) - 1
         del self.first_keys[at], self.chunks[at]
+        chunk.leave()
 
     def drop_empty(self) -> None:
         """Chunks have become empty."""
+        for chunk in self.chunks:
+            if not chunk.orders:
+                chunk.leave()
         self.chunks = [chunk for chunk in self.chunks if chunk.orders]
         self.first_keys = [chunk.first_key for chunk in self.chunks]
 
@@ -405,6 +502,7 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         after = self._kind(chunk.keys[half:], chunk.orders[half:])
         del chunk.keys[half:], chunk.orders[half:]
         chunk.measure()
+        after.follow(chunk)
         self.chunks.insert(at + 1, after)
         self.first_keys.insert(at + 1, after.first_key)
 
@@ -520,17 +618,22 @@ class Book:
                 assert chunk.keys == [order.key for order in chunk.orders]
                 assert chunk.first_key <= chunk.keys[0]
                 assert following is None or chunk.keys[-1] < following
+        groups = dict.fromkeys(chunk.group for chunk in self.ask_queue.chunks)
+        grouped = [chunk for group in groups if group is not None for chunk in group.chunks]
+        assert grouped == self.ask_queue.chunks, "a chunk is not where its group is"
         for asks in self.ask_queue.chunks:
+            assert asks.group is not None
             for ask in asks.orders:
                 bound = ask.free, ask.longest
                 ask.measure()
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
-                assert asks.signatures & ask.signature == ask.signature
-                assert asks.free >= ask.free
-                assert asks.longest >= ask.longest
                 assert asks.cut or ask.calendar is None
-                assert asks.spans((ask.start,), ask.end - ask.start)
-                assert (asks.starts, asks.ends) == (sorted(set(asks.starts)), sorted(set(asks.ends)))
+                for bounds in (asks.bounds, asks.group.bounds):
+                    assert bounds.signatures & ask.signature == ask.signature
+                    assert bounds.free >= ask.free
+                    assert bounds.longest >= ask.longest
+                    assert bounds.spans((ask.start,), ask.end - ask.start)
+                    assert (bounds.starts, bounds.ends) == (sorted(set(bounds.starts)), sorted(set(bounds.ends)))
                 assert all(not ask.ring(double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:

@@ -835,7 +835,7 @@ class Engine:
         else:
             key, answer = (account, client_order_id), (this, not_after)
             first = self._answered.setdefault(key, answer)
-            if first is not answer:
+            if first[0] != this:
                 if now <= first[1]:
                     events.append(Duplicate(account, client_order_id, first[0]))
                     return False

@@ -42,6 +42,7 @@ BUSY: dict[str, dict[str, float]] = {
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small books have one chunk a side: with chunks of four orders, their bounds and splits are tried as well."""
     monkeypatch.setattr(book, "CHUNK", request.param)
+    monkeypatch.setattr(book, "GROUP", request.param // 2)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -47,6 +47,7 @@ def cut_and_go_on(profile: str, seed: int, cuts: int, monkeypatch: pytest.Monkey
         for offset, time, command in commands[first:after]:
             assert encode(engine.apply(offset, time, command)) == answers[offset], f"{profile}, seed {seed}: {offset}"
         monkeypatch.setattr(book, "CHUNK", 4 + number % 7 * 20)
+        monkeypatch.setattr(book, "GROUP", 2 + number % 3)
         if after in places:
             assert engine.state_hash() == hashes[number]
             engine = Engine.from_state(0, decoder.decode(engine.state().encoded()))

@@ -102,6 +102,7 @@ def test_who_has_left_is_nowhere_in_the_book(book: Book) -> None:
 
 def test_the_book_is_as_if_built_anew_whatever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "CHUNK", 8)
+    monkeypatch.setattr(book_module, "GROUP", 3)
     rng = random.Random(5)
     for _ in range(20):
         book, live = Book(SPEC), list[Ask | Bid]()
@@ -192,7 +193,26 @@ def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
         starts = sorted(rng.sample(range(100), rng.randint(1, 8)))
         duration = rng.randint(1, 60)
         spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
-        assert chunk.spans(starts, duration) is spanned
+        assert chunk.bounds.spans(starts, duration) is spanned
+
+
+def test_a_walk_makes_the_bounds_of_neighbouring_chunks_as_narrow_as_theirs(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_module, "CHUNK", 2)
+    orders = [ask(place, 10, free=9 if place == 5 else 4) for place in range(8)]
+    for order in orders:
+        book.add(order)
+    chunks = book.ask_queue.chunks
+    assert len({chunk.group for chunk in chunks}) == 1 < len(chunks)
+    group, chunk = chunks[0].group, orders[5].chunk
+    assert group is not None
+    assert chunk is not None
+    book.remove(orders[5])
+    chunk.measure()
+    assert group.bounds.free == 9
+    assert Walk(book, 0, []).taken_by(bid(9, 10, owner=2, quantity=5, left=5, min_fill=5, duration=100)) is None
+    assert group.bounds.free == 4
 
 
 def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
