@@ -25,6 +25,8 @@ CHUNK = 128
 """Orders at which a chunk is split."""
 GROUP = 64
 """Chunks of asks at which their group is split."""
+WORTH_A_LOOK = 8
+"""Chunks from which on a walk asks for their group's bounds first."""
 PLACE_BITS = 63
 NOBODY = 1 << 62
 """More than any quantity, duration or time."""
@@ -297,22 +299,11 @@ class AskBounds:
                 return True
         return False
 
-    def serve(self, need: int, starts: Sequence[int], duration: int, refuses: int) -> bool:
-        """Whether one of the asks may give `need` GPUs over `duration` from one of `starts`, which are in order."""
-        return (
-            self.free >= need
-            and self.longest >= duration
-            and self.starts[0] <= starts[-1]
-            and self.ends[-1] >= starts[0] + duration
-            and some_suit(self.signatures, refuses)
-            and self.spans(starts, duration)
-        )
-
 
 class AskGroup:
     """Neighbouring chunks of asks, with bounds of their own for all that they hold."""
 
-    __slots__ = ("bounds", "chunks", "loose")
+    __slots__ = ("bounds", "chunks", "measured")
 
     def __init__(self, chunks: "list[AskChunk]") -> None:
         self.chunks = chunks
@@ -322,11 +313,16 @@ class AskGroup:
 
     def measure(self) -> None:
         """Makes the bounds as narrow as its chunks' are."""
-        self.loose = False
-        """Whether those may have become narrower since."""
+        self.measured = 0
+        """How often a chunk of it was measured anew since."""
         self.bounds = AskBounds()
         for chunk in self.chunks:
             self.bounds.take_in_all(chunk.bounds)
+
+    @property
+    def loose(self) -> bool:
+        """Whether its bounds may be much wider than its chunks need."""
+        return 2 * self.measured > len(self.chunks)
 
     def add(self, chunk: "AskChunk", before: "AskChunk") -> None:
         """The chunk stands behind that other one of the group."""
@@ -358,7 +354,7 @@ class AskChunk(Chunk[Ask]):
         self.rings: dict[int, int] = {}
         """All asks' rings in one, of those lengths of which a walk has asked."""
         if self.group is not None:
-            self.group.loose = True
+            self.group.measured += 1
         for ask in self.orders:
             if (calendar := ask.calendar) is not None and calendar.stale:
                 ask.measure()

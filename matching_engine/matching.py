@@ -6,7 +6,7 @@ The one rule behind every walk: of all pairs that can trade now, the best one do
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, suits_supplier
+from matching_engine.book import PLACE_BITS, WORTH_A_LOOK, Ask, Bid, Book, some_suit, suits_supplier
 from matching_engine.calendar import hours_of, looks_of, shows
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
@@ -242,23 +242,32 @@ class Walk:
         rings_made = 0
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         chunks = self.book.ask_queue.before((price + 1) << PLACE_BITS)
-        group, at_chunk = None, 0
-        while at_chunk < len(chunks):
-            chunk = chunks[at_chunk]
-            at_chunk += 1
+        group, place = None, 0
+        while place < len(chunks):
+            chunk = chunks[place]
+            bounds, looked_at = chunk.bounds, 1
             if chunk.group is not group:
                 group = chunk.group
                 assert group is not None
-                if len(group.chunks) > 1:
+                if len(group.chunks) >= WORTH_A_LOOK:
                     if group.loose and self._repairs:
                         self._repairs -= 1
                         group.measure()
-                    if not group.bounds.serve(need, in_order, duration, refuses):
-                        # Not beyond its last: no chunk comes to it during a walk, and those that left are here still.
-                        at_chunk += len(group.chunks) - 1
-                        continue
-            if not chunk.bounds.serve(need, in_order, duration, refuses):
+                    # No chunk comes to a group during a walk, and those that left stand here still: so not beyond it.
+                    bounds, looked_at = group.bounds, len(group.chunks)
+            if (
+                bounds.free < need
+                or bounds.longest < duration
+                or bounds.starts[0] > last
+                or bounds.ends[-1] < first_end
+                or not some_suit(bounds.signatures, refuses)
+                or not bounds.spans(in_order, duration)
+            ):
+                place += looked_at
                 continue
+            if looked_at > 1:
+                continue  # by its chunks, one by one
+            place += 1
             if chunk.cut:
                 ring = chunk.rings.get(double)
                 if ring is None and rings_made < MAX_RINGS:
