@@ -17,10 +17,21 @@ from gateways.api.keys import Keys
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies
-from gateways.api.routes import ApiRequest, account_routes, control_routes, lease_routes, market_routes, order_routes
+from gateways.api.routes import (
+    ApiRequest,
+    account_routes,
+    control_routes,
+    lease_routes,
+    market_routes,
+    order_routes,
+    tape_routes,
+)
+from gateways.api.socket import stream_routes
+from gateways.api.stream import Stream
 from schemas.book import Books
 from schemas.log import Log
 from schemas.store import Store
+from schemas.tape import Tape
 from schemas.topics import COMMANDS
 
 MAX_BODY_BYTES = 1_000_000
@@ -37,6 +48,7 @@ class Exchange:
         log: Log,
         store: Store,
         books: Books,
+        tape: Tape,
         checks: Checks,
         registry: CollectorRegistry,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
@@ -47,6 +59,7 @@ class Exchange:
         self.log = log
         self.store = store
         self.books = books
+        self.tape = tape
         self.registry = registry
         self.doors = Doors(registry, max_in_flight, access_log=access_log)
         self.keys = Keys(store)
@@ -56,6 +69,9 @@ class Exchange:
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
         self.controls = Controls(log, store, self.replies, self.classes, answer_timeout_s)
         self.clerk = Clerk(log, store, answer_timeout_s)
+        self.stream = Stream(
+            store=store, books=books, tape=tape, classes=self.classes, replies=self.replies, now=log.now
+        )
 
     async def run(self) -> None:
         """Follows the log until cancelled; raises where the log is damaged or gone (crash-only)."""
@@ -65,6 +81,7 @@ class Exchange:
         async with asyncio.TaskGroup() as group:
             for follower in followers:
                 group.create_task(follower.run())
+            group.create_task(self.stream.run())
             self.ready.set()
 
 
@@ -80,6 +97,8 @@ def create_app(exchange: Exchange) -> Litestar:
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
+            *tape_routes(exchange.classes, exchange.tape, log),
+            *stream_routes(exchange.stream, keys, exchange.registry),
         ],
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -29,6 +30,9 @@ class Doors:
         """A Litestar middleware."""
 
         async def door(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] is ScopeType.WEBSOCKET:  # which lasts, and is bounded by itself
+                await app(scope, receive, send)
+                return
             began = time.perf_counter()
             route, method = scope["path_template"], str(scope.get("method"))
             status = 500

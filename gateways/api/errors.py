@@ -110,7 +110,7 @@ def request_id(scope: AsgiScope) -> str:
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
     """Every exception on the way of a request -> its answer. What nobody expected is logged and tells nothing."""
-    this = _as_api_error(error)
+    this = as_api_error(error)
     request_name = request_id(request.scope)
     if this.status == 500:
         structlog.get_logger().error("a request failed", request_id=request_name, path=request.url.path, exc_info=error)
@@ -123,7 +123,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorA
     )
 
 
-def _as_api_error(error: Exception) -> ApiError:
+def as_api_error(error: Exception) -> ApiError:
+    """What it is to a caller."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, BodyError):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from schemas.codec import decode_execution
@@ -54,6 +54,8 @@ class Replies:
     """One partition. `start` before the first request is taken; `run` ends only with an error or by being cancelled."""
 
     def __init__(self, log: Log, partition: int) -> None:
+        self.listeners: list[Callable[[Execution], None]] = []
+        """Each hears every answer from now on, once and in order."""
         self._log = log
         self._partition = partition
         self._follower = Follower()
@@ -137,6 +139,8 @@ class Replies:
                 self._orders.wake(event.order_id, position)
             elif isinstance(event, Accepted):
                 self._orders.wake(position, position)
+        for listener in self.listeners:
+            listener(execution)
 
 
 async def settled(store: Store, replies: Sequence[Replies]) -> None:

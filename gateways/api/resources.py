@@ -274,6 +274,33 @@ class Book(Answer):
     """Quantity: what is still wanted, in whatever window."""
 
 
+class Candle(Answer):
+    """The fills of a class in one interval. An interval without fills has none."""
+
+    start: Time
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    fills: int
+    gpu_hours: Annotated[str, Meta(description="GPU-hours sold, as a decimal string", examples=["192.5"])]
+    value: Usd
+    """What they cost in all, without fees."""
+
+
+class Ticker(Answer):
+    """What a class last traded at, and its last 24 hours."""
+
+    class_id: str
+    last: Price | None
+    """Null before the first fill."""
+    time: Time | None
+    number: int
+    """Of the newest fill: how many there were."""
+    day: Candle | None
+    """The last 24 hours as one candle; null where nothing traded."""
+
+
 class Status(Answer):
     """How the exchange is: public figures."""
 

@@ -36,9 +36,9 @@ from schemas.ids import (
 from schemas.log import Log
 from schemas.refusals import Refusal
 from schemas.store import ApiKey, Lease, LeaseState, OrderStatus, Scope, Store, Totals
+from schemas.tape import INTERVALS, Tape
 from schemas.units import (
     GRID_MS,
-    HOUR_MS,
     MAX_FEE_BPS,
     MAX_TIME_MS,
     MAX_WINDOW_MS,
@@ -46,6 +46,7 @@ from schemas.units import (
     format_time,
     format_usd,
     parse_duration,
+    parse_time,
     parse_usd,
 )
 
@@ -289,7 +290,7 @@ def market_routes(
             fills=figures.fills,
             leases_open=figures.leases_open,
             leases_closed=figures.leases_closed,
-            gpu_hours=_hours(figures.used_gpu_ms),
+            gpu_hours=terms.hours(figures.used_gpu_ms),
             charged=format_usd(figures.charged),
             escrow=format_usd(figures.escrow),
             held=format_usd(figures.held),
@@ -312,6 +313,36 @@ def market_routes(
         return Response(document, media_type=MediaType.JSON)
 
     return [list_classes, create_class, book, fills, status, health, metrics, openapi]
+
+
+def tape_routes(classes: Classes, tape: Tape, log: Log) -> list[HTTPRouteHandler]:
+    """What traded."""
+
+    @get("/v1/candles/{class_id:str}", responses=ANYWHERE | documented(404))
+    async def candles(
+        class_id: FromPath[str],
+        interval: FromQuery[str] = "1h",
+        before: FromQuery[str | None] = None,
+        limit: Limit = 200,
+    ) -> resources.Page[resources.Candle]:
+        """A class's newest candles, oldest first. `next` is the `before` of those before them."""
+        await classes.listing(class_id)
+        terms.choice("interval", INTERVALS, interval)
+        end = MAX_TIME_MS if before is None else terms.parsed("before", parse_time, before)
+        found = tape.candles(class_id, interval, before=end, limit=limit)
+        return resources.Page(
+            [terms.shown_candle(candle) for candle in found],
+            format_time(found[0].start) if len(found) == limit else None,
+        )
+
+    @get("/v1/tickers", responses=ANYWHERE)
+    async def tickers() -> resources.Page[resources.Ticker]:
+        """What each class last traded at, and its last 24 hours."""
+        now = log.now()
+        names = [listing.spec.class_id for listing in await classes.all()]
+        return resources.Page([terms.shown_ticker(name, tape.ticker(name, now)) for name in names], None)
+
+    return [candles, tickers]
 
 
 def order_routes(
@@ -595,12 +626,3 @@ def _shown_position(position: int) -> str | None:
 
 def _answers_up_to(position: int) -> int:
     return 0 if position < 0 else offset_of(position) + 1
-
-
-def _hours(gpu_ms: int) -> str:
-    """GPU-hours as an exact decimal, rounded down to 6 places.
-
-    >>> _hours(5_400_000)
-    '1.50'
-    """
-    return format_usd(gpu_ms * 1_000_000 // HOUR_MS)

@@ -12,6 +12,8 @@ from msgspec import Struct
 BACKLOG = 2048
 GRACE_S = 1
 """How long requests under way may go on when the server closes."""
+MAX_MESSAGE_BYTES = 1_000_000
+"""Of what a client says over a WebSocket."""
 
 
 class Server(Struct, frozen=True):
@@ -52,7 +54,9 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
             uvicorn.Config(
                 app,
                 http="httptools",
-                ws="none",
+                ws="websockets-sansio",
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # it costs each client's messages anew, and memory of each
                 lifespan="off",
                 log_config=None,
                 log_level="critical",  # errors are told by our own handler; the rest is long polls cut at the end

@@ -31,6 +31,7 @@ from schemas.ids import (
 )
 from schemas.refusals import field, sentence
 from schemas.store import Account, ApiKey, Balance, Lease, Listing, Order, Usage
+from schemas.tape import Candle, Ticker
 from schemas.units import (
     HOUR_MS,
     MINUTE_MS,
@@ -347,6 +348,40 @@ def fills_in(execution: Execution) -> list[resources.OrderFill]:
     """The fills of the order that the execution answers."""
     fills = [event for event in execution.events if isinstance(event, Fill)]
     return [shown_fill((execution.position, fill.index), fill) for fill in fills[:MAX_SHOWN_FILLS]]
+
+
+def hours(gpu_ms: int) -> str:
+    """GPU-hours as an exact decimal, rounded down to 6 places.
+
+    >>> hours(5_400_000)
+    '1.50'
+    """
+    return format_usd(gpu_ms * 1_000_000 // HOUR_MS)
+
+
+def shown_candle(candle: Candle) -> resources.Candle:
+    return resources.Candle(
+        start=format_time(candle.start),
+        open=format_usd(candle.open),
+        high=format_usd(candle.high),
+        low=format_usd(candle.low),
+        close=format_usd(candle.close),
+        fills=candle.fills,
+        gpu_hours=hours(candle.gpu_ms),
+        value=format_usd(candle.value),
+    )
+
+
+def shown_ticker(class_id: str, ticker: Ticker | None) -> resources.Ticker:
+    if ticker is None:
+        return resources.Ticker(class_id=class_id, last=None, time=None, number=0, day=None)
+    return resources.Ticker(
+        class_id=class_id,
+        last=format_usd(ticker.last),
+        time=format_time(ticker.time),
+        number=ticker.number,
+        day=None if ticker.day is None else shown_candle(ticker.day),
+    )
 
 
 def shown_lease(lease: Lease, account: int) -> resources.Lease:

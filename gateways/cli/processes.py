@@ -23,6 +23,7 @@ from gateways.client import Exchange as Client
 from gateways.log.open import open_log
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
+from gateways.market_data.tape import Tape
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
@@ -148,9 +149,9 @@ async def serving(
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
-    replica = Replica(log)
-    api = Exchange(log=log, store=store, books=replica, checks=checks, registry=registry)
-    async with supervised([replica, api]), serve(create_app(api), host, port) as server:
+    replica, tape = Replica(log), Tape(log)
+    api = Exchange(log=log, store=store, books=replica, tape=tape, checks=checks, registry=registry)
+    async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):
             engine.listeners.append(replies.hear)
         yield server.url

@@ -18,6 +18,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateways.client import stream
+from gateways.client.stream import Message
 from gateways.client.types import (
     Account,
     AllCancelled,
@@ -25,10 +27,12 @@ from gateways.client.types import (
     Balance,
     Bid,
     Book,
+    Candle,
     Class,
     ClassHalt,
     DeadMan,
     Deposit,
+    Depth,
     Fill,
     Key,
     Kill,
@@ -39,6 +43,7 @@ from gateways.client.types import (
     Reference,
     Refusal,
     Status,
+    Ticker,
     Usage,
     UsageAnswer,
     UsageReport,
@@ -325,6 +330,44 @@ class Exchange:
         """A class's book for one delivery window."""
         query = {"start": start, "duration": duration, "levels": levels}
         return await self._call("GET", f"/v1/book/{_part(class_id)}", Book, query=query)
+
+    async def candles(
+        self, class_id: str, interval: str = "1h", *, before: str | None = None, limit: int = 200
+    ) -> list[Candle]:
+        """What traded in each interval, the newest `limit` of them, oldest first."""
+        query = {"interval": interval, "before": before, "limit": limit}
+        return (await self._call("GET", f"/v1/candles/{_part(class_id)}", _Page[Candle], query=query)).items
+
+    async def tickers(self) -> list[Ticker]:
+        """What each class last traded at, and its last 24 hours."""
+        return (await self._call("GET", "/v1/tickers", _Page[Ticker])).items
+
+    async def watch(
+        self, channel: str, class_id: str | None = None, *, after: int | None = None, **fields: str
+    ) -> AsyncIterator[Message]:
+        """A channel of the stream (gateways/README.md): the whole first, then every change, for as long as one likes.
+
+        A lost connection is made anew, and the channel goes on where it was. `after` is the number of the last fill
+        that is known already, of the channel `fills`.
+        """
+        named = {"channel": channel, "class": class_id, **fields}
+        said = {name: value for name, value in named.items() if value is not None}
+        assert self._http is not None, "use it as `async with Exchange(…) as cx`"
+        try:
+            async for message in stream.watch(self._http, f"{self._url}/v1/stream", said, after):
+                yield message
+        except stream.StreamError as error:
+            raise ExchangeError(error.code, error.message, field=error.field) from None
+
+    async def depth(self, class_id: str, window: str = "24h") -> AsyncIterator[Depth]:
+        """The class's book for windows of that length from now on (1h, 24h, 7d, 30d), after every change."""
+        while True:
+            book = stream.DepthBook()
+            async for message in self.watch("depth", class_id, window=window):
+                depth = book.take(message)
+                if depth is None:
+                    break  # its checksum is another: from the beginning
+                yield depth
 
     async def status(self) -> Status:
         """How the exchange is."""

@@ -124,6 +124,41 @@ class Book(Resource):
     bids: list[BookLevel]
 
 
+class Depth(Resource):
+    """A class's book for windows of one length from now on, as the stream keeps it."""
+
+    class_id: str
+    window: str
+    position: str | None
+    time: str
+    start: str
+    asks: list[BookLevel]
+    bids: list[BookLevel]
+
+
+class Candle(Resource):
+    """The fills of a class in one interval."""
+
+    start: str
+    open: str
+    high: str
+    low: str
+    close: str
+    fills: int
+    gpu_hours: str
+    value: str
+
+
+class Ticker(Resource):
+    """What a class last traded at, and its last 24 hours; null before the first fill."""
+
+    class_id: str
+    last: str | None
+    time: str | None
+    number: int
+    day: Candle | None
+
+
 class Fill(Resource):
     """A trade as anyone may see it, numbered without gaps per class."""
 

@@ -16,6 +16,7 @@ from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
+from gateways.market_data.tape import Tape
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
@@ -82,16 +83,17 @@ def engines(log: EmbeddedLog) -> list[Service]:
 @contextlib.asynccontextmanager
 async def serving(log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5.0) -> AsyncIterator[str]:
     """The API over them: its address."""
-    replica = Replica(log)
+    replica, tape = Replica(log), Tape(log)
     api = Exchange(
         log=log,
         store=store,
         books=replica,
+        tape=tape,
         checks=checks,
         registry=CollectorRegistry(),
         answer_timeout_s=answer_timeout_s,
     )
-    async with running([replica, api]), serve(create_app(api)) as server:
+    async with running([replica, tape, api]), serve(create_app(api)) as server:
         yield server.url
 
 

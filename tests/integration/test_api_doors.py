@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from gateways.api.app import Exchange, create_app
 from gateways.api.server import serve
 from gateways.market_data.replica import Replica
+from gateways.market_data.tape import Tape
 from matching_engine import checks
 from schemas.store import Scope
 from tests.integration.conftest import Venue, running
@@ -20,11 +21,13 @@ from tests.integration.conftest import Venue, running
 PUBLIC = {
     "/metrics",
     "/v1/book/{class_id}",
+    "/v1/candles/{class_id}",
     "/v1/classes",
     "/v1/fills",
     "/v1/health",
     "/v1/openapi.json",
     "/v1/status",
+    "/v1/tickers",
 }
 UNLISTED = {"/metrics", "/v1/openapi.json"}
 
@@ -32,7 +35,8 @@ UNLISTED = {"/metrics", "/v1/openapi.json"}
 def app_of(exchange: Venue) -> Litestar:
     books = Replica(exchange.log)
     registry = CollectorRegistry()
-    return create_app(Exchange(log=exchange.log, store=exchange.store, books=books, checks=checks, registry=registry))
+    log, tape = exchange.log, Tape(exchange.log)
+    return create_app(Exchange(log=log, store=exchange.store, books=books, tape=tape, checks=checks, registry=registry))
 
 
 def routes(app: Litestar) -> list[tuple[str, str, HTTPRouteHandler]]:
@@ -114,6 +118,7 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
         log=exchange.log,
         store=exchange.store,
         books=Replica(exchange.log),
+        tape=Tape(exchange.log),
         checks=checks,
         registry=CollectorRegistry(),
         max_in_flight=2,

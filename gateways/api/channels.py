@@ -1,0 +1,326 @@
+"""What the stream tells: channels, each a whole and the changes behind it, numbered without gaps.
+
+A channel's numbers are its own, count from 0 and begin anew with the gateway, so that a reader names the run that they
+are of (`stream`). Those of fills are the market's and last for ever.
+"""
+
+import secrets
+import zlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from gateways.api import terms
+from gateways.api.errors import ApiError
+from gateways.api.replies import Replies, settled
+from schemas.book import BookLevel, Books, BookView
+from schemas.events import Accepted, Amended, Cancelled, Event, Execution, Expired, Fill, Filled, Rejected
+from schemas.fills import PublicFill
+from schemas.ids import format_order_id
+from schemas.refusals import sentence
+from schemas.store import OrderStatus, Store
+from schemas.tape import Candle, Tape
+from schemas.units import format_time, format_usd
+
+KEPT = 256
+"""Changes that a channel keeps for readers who were away."""
+LEVELS = 50
+"""Prices a side that depth shows."""
+CANDLES = 200
+"""Candles in a whole."""
+FILLS = 50
+"""Fills in a whole."""
+ORDERS = 500
+"""Open orders in a whole, the newest."""
+
+OF_AN_ORDER = (Accepted, Amended, Cancelled, Expired, Filled, Rejected)
+"""Events that say what became of one order; a Fill says it of two."""
+
+Body = dict[str, Any]
+_json = msgspec.json.Encoder()
+
+
+class Subscriber(Protocol):
+    """Who reads channels. `tell` must not wait."""
+
+    def tell(self, channel: "Channel", message: str) -> None: ...
+
+
+class Channel(ABC):
+    """What is told alike to all its subscribers."""
+
+    conflates = True
+    """A reader that is slow may get the whole in place of changes: nothing is lost but what was in between."""
+
+    def __init__(self, name: dict[str, str]) -> None:
+        self.name = name
+        """As in a subscription: `channel`, and what further tells it from others."""
+        self.stream = secrets.token_hex(4)
+        self.number = 0
+        """Of the last change."""
+        self.subscribers: dict[Subscriber, None] = {}
+        self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
+
+    @abstractmethod
+    async def whole(self) -> Body:
+        """The channel as it is now; changes that come meanwhile may be in it already."""
+
+    def change(self, body: Body) -> None:
+        """Tells the next change."""
+        self.number += 1
+        message = self._message("change", self.number, body)
+        self._kept.append((self.number, message))
+        for subscriber in list(self.subscribers):
+            subscriber.tell(self, message)
+
+    def since(self, number: int) -> list[str] | None:
+        """The changes behind that number; None where the channel has forgotten some, or has not come so far."""
+        missing = self.number - number
+        if not 0 <= missing <= len(self._kept):
+            return None
+        return [message for known, message in self._kept if known > number]
+
+    def place(self, after: int | None, run: str) -> int | None:
+        """Where a reader can go on that knows the change `after` of that run of the channel; None: by a whole."""
+        return after if after is not None and run == self.stream and self.since(after) is not None else None
+
+    async def join(self, subscriber: Subscriber, after: int | None) -> None:
+        """From now on it is told all changes: those behind `after`, or else behind a whole, which it is told first."""
+        missed = None if after is None else self.since(after)
+        while missed is None:
+            number = self.number
+            whole = self._message("whole", number, await self.whole())
+            if (missed := self.since(number)) is not None:
+                missed.insert(0, whole)
+        self.subscribers[subscriber] = None
+        for message in missed:
+            subscriber.tell(self, message)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        self.subscribers.pop(subscriber, None)
+
+    def _message(self, kind: str, number: int, body: Body) -> str:
+        return _json.encode({**self.name, "type": kind, "stream": self.stream, "number": number, **body}).decode()
+
+
+class Depth(Channel):
+    """A class's book for windows of one length that begin now."""
+
+    def __init__(self, name: dict[str, str], books: Books, class_id: str, duration_ms: int) -> None:
+        super().__init__(name)
+        self._books = books
+        self._class_id = class_id
+        self._duration_ms = duration_ms
+        self._shown: BookView | None = None
+
+    async def whole(self) -> Body:
+        await self.look()
+        view = self._shown
+        assert view is not None, "a class never goes away"
+        return _depth(view, [_level(level) for level in view.asks], [_level(level) for level in view.bids])
+
+    async def look(self) -> None:
+        """Tells what has changed in the book since the last look."""
+        view = await self._books.book(self._class_id, 0, self._duration_ms, LEVELS)
+        before, self._shown = self._shown, view
+        if view is None or before is None or (view.asks, view.bids) == (before.asks, before.bids):
+            return
+        self.change(_depth(view, _changed(before.asks, view.asks), _changed(before.bids, view.bids)))
+
+
+class Fills(Channel):
+    """A class's fills, by their own numbers."""
+
+    conflates = False
+
+    def __init__(self, name: dict[str, str], tape: Tape, class_id: str) -> None:
+        super().__init__(name)
+        self.stream = "fills"
+        self.number = tape.last(class_id)
+        self._tape = tape
+        self._class_id = class_id
+
+    async def whole(self) -> Body:
+        return {"fills": self._tape.after(self._class_id, max(0, self.number - FILLS)) or []}
+
+    def since(self, number: int) -> list[str] | None:
+        fills = self._tape.after(self._class_id, number)
+        return None if fills is None else [self._message("change", fill.number, {"fill": fill}) for fill in fills]
+
+    def place(self, after: int | None, run: str) -> int | None:
+        """A reader must not miss a fill without knowing. Raises ApiError 410."""
+        if after is not None and self.since(after) is None:
+            raise ApiError(
+                410, "gone", f"the fills behind {after} are not all kept here: read GET /v1/fills first", "after"
+            )
+        return after
+
+    def take(self, fill: PublicFill) -> None:
+        assert fill.number == self.number + 1, f"fill {fill.number} of {fill.class_id} follows {self.number}"
+        self.change({"fill": fill})
+
+
+class Candles(Channel):
+    """A class's candles of one interval."""
+
+    def __init__(self, name: dict[str, str], tape: Tape, class_id: str, interval: str) -> None:
+        super().__init__(name)
+        self._tape = tape
+        self._class_id = class_id
+        self._interval = interval
+        self._told = 0
+
+    async def whole(self) -> Body:
+        return {"candles": [terms.shown_candle(candle) for candle in self._newest(CANDLES)]}
+
+    def look(self) -> None:
+        """Tells the newest candles: all that can have changed since the last look."""
+        candles = self._newest(CANDLES)
+        changed = [candle for candle in candles if candle.start >= self._told]
+        if changed:
+            self._told = changed[-1].start
+            self.change({"candles": [terms.shown_candle(candle) for candle in changed]})
+
+    def _newest(self, limit: int) -> list[Candle]:
+        return self._tape.candles(self._class_id, self._interval, before=1 << 62, limit=limit)
+
+
+class Quote(Channel):
+    """A class's ticker."""
+
+    def __init__(self, name: dict[str, str], tape: Tape, class_id: str, now: Callable[[], int]) -> None:
+        super().__init__(name)
+        self._tape = tape
+        self._class_id = class_id
+        self._now_ms = now
+        self._told: Body | None = None
+
+    async def whole(self) -> Body:
+        return self._now()
+
+    def look(self) -> None:
+        told = self._now()
+        if told != self._told:
+            self._told = told
+            self.change(told)
+
+    def _now(self) -> Body:
+        ticker = self._tape.ticker(self._class_id, self._now_ms())
+        body: Body = msgspec.to_builtins(terms.shown_ticker(self._class_id, ticker))
+        return body
+
+
+class Orders(Channel):
+    """What becomes of an account's orders: for its own keys alone. The whole is its open orders."""
+
+    conflates = False
+
+    def __init__(self, name: dict[str, str], account: int, store: Store, replies: Sequence[Replies]) -> None:
+        super().__init__(name)
+        self._account = account
+        self._store = store
+        self._replies = replies
+
+    async def whole(self) -> Body:
+        await settled(self._store, self._replies)
+        orders = await self._store.orders(
+            self._account, status=OrderStatus.OPEN, class_id=None, before=None, limit=ORDERS
+        )
+        return {"orders": [terms.shown_order(order, None) for order in orders]}
+
+    def take(self, execution: Execution) -> None:
+        """Tells what it says of the account."""
+        for event in execution.events:
+            for body in news(event, execution.position, self._account):
+                self.change({"time": format_time(execution.time), **body})
+
+
+class Heartbeats(Channel):
+    """The exchange's clock and how far its log is answered: also a sign that the connection lives."""
+
+    def __init__(self, name: dict[str, str], replies: Sequence[Replies], now: Callable[[], int]) -> None:
+        super().__init__(name)
+        self._replies = replies
+        self._now_ms = now
+
+    async def whole(self) -> Body:
+        return self._now()
+
+    def look(self) -> None:
+        self.change(self._now())
+
+    def _now(self) -> Body:
+        positions = [reply.position for reply in self._replies]
+        return {
+            "time": format_time(self._now_ms()),
+            "position": [None if position < 0 else format_order_id(position) for position in positions],
+        }
+
+
+def accounts_in(execution: Execution) -> set[int]:
+    """The accounts of whose orders it says something."""
+    accounts = set()
+    for event in execution.events:
+        if isinstance(event, Fill):
+            accounts |= {event.buyer, event.seller}
+        elif isinstance(event, OF_AN_ORDER):
+            accounts.add(event.account)
+    return accounts
+
+
+def checksum(asks: Sequence[BookLevel], bids: Sequence[BookLevel]) -> int:
+    """CRC-32 of `price:quantity:orders` of each level, best first, joined by `,`; asks and bids joined by `;`."""
+    sides = (
+        ",".join(f"{format_usd(level.price)}:{level.quantity}:{level.orders}" for level in side)
+        for side in (asks, bids)
+    )
+    return zlib.crc32(";".join(sides).encode())
+
+
+def _depth(view: BookView, asks: list[list[Any]], bids: list[list[Any]]) -> Body:
+    return {
+        "position": None if view.position < 0 else format_order_id(view.position),
+        "time": format_time(view.time),
+        "start": format_time(view.start),
+        "asks": asks,
+        "bids": bids,
+        "checksum": checksum(view.asks, view.bids),
+    }
+
+
+def _level(level: BookLevel) -> list[Any]:
+    return [format_usd(level.price), level.quantity, level.orders]
+
+
+def _changed(before: Sequence[BookLevel], now: Sequence[BookLevel]) -> list[list[Any]]:
+    """The levels that are new or other, and with quantity 0 those that are no more."""
+    known, there = {level.price: level for level in before}, {level.price for level in now}
+    gone = [[format_usd(price), 0, 0] for price in known if price not in there]
+    return gone + [_level(level) for level in now if known.get(level.price) != level]
+
+
+def news(event: Event, position: int, account: int) -> list[Body]:
+    """What an event says of an account's orders; of a fill within one account, both sides."""
+    if isinstance(event, Fill):
+        fill = msgspec.to_builtins(terms.shown_fill((position, event.index), event))
+        bid = {"event": "fill", "order_id": format_order_id(event.bid_id), "left": event.bid_left, **fill}
+        ask = {"event": "fill", "order_id": format_order_id(event.ask_id), **fill}
+        return [*([bid] if event.buyer == account else []), *([ask] if event.seller == account else [])]
+    if not isinstance(event, OF_AN_ORDER) or event.account != account:
+        return []
+    told: Body = {"event": type(event).__name__.lower()}
+    if isinstance(event, Rejected):
+        told |= {"client_order_id": event.client_order_id}
+        return [told | {"code": event.code.value, "message": sentence(event.code, event.args)}]
+    if isinstance(event, Accepted):
+        told |= {"order_id": format_order_id(position), "client_order_id": event.client_order_id}
+        return [told | {"class": event.class_id, "quantity": event.quantity, "price": format_usd(event.price)}]
+    told |= {"order_id": format_order_id(event.order_id), "left": 0 if isinstance(event, Filled) else event.left}
+    if isinstance(event, Amended):
+        told |= {"quantity": event.quantity, "price": format_usd(event.price)}
+    if isinstance(event, Cancelled):
+        told |= {"reason": event.reason.value}
+    return [told]

@@ -1,0 +1,193 @@
+"""The stream's channels, and who keeps them told: looks at books and the tape, hears fills and the engine's answers."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from gateways.api.channels import (
+    Candles,
+    Channel,
+    Depth,
+    Fills,
+    Heartbeats,
+    Orders,
+    Quote,
+    Subscriber,
+    accounts_in,
+)
+from gateways.api.errors import ApiError, invalid
+from gateways.api.market import Classes
+from gateways.api.replies import Replies
+from gateways.api.terms import choice
+from schemas.book import Books
+from schemas.events import Execution
+from schemas.fills import PublicFill
+from schemas.store import Store
+from schemas.tape import INTERVALS, Tape
+from schemas.units import DAY_MS, HOUR_MS
+
+WINDOWS = {"1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
+"""Of depth: from now on, so long."""
+DEPTH_S = 0.1
+"""Between two looks at books: the most often that depth changes."""
+TAPE_S = 0.25
+"""Likewise of candles and tickers."""
+HEARTBEAT_S = 1.0
+LINGER_S = 60.0
+"""A channel without readers is kept so long, for who comes back."""
+MAX_CHANNELS = 20_000
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "depth": ("class", "window"),
+    "fills": ("class",),
+    "candles": ("class", "interval"),
+    "ticker": ("class",),
+    "orders": (),
+    "heartbeats": (),
+}
+"""Of each channel, what tells it from others of its kind."""
+DEFAULTS = {"window": "24h", "interval": "1h"}
+
+AnyChannel = TypeVar("AnyChannel", bound=Channel)
+Fields = Mapping[str, str]
+"""What a subscription says of its channel."""
+
+
+class Stream:
+    """All channels that somebody reads. `run` ends only by being cancelled, or with the error that ended it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        books: Books,
+        tape: Tape,
+        classes: Classes,
+        replies: Sequence[Replies],
+        now: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._books = books
+        self._tape = tape
+        self._classes = classes
+        self._replies = replies
+        self._now = now
+        self._channels: dict[tuple[str, ...], Channel] = {}
+        self._deserted: dict[Channel, float] = {}
+        """Those without readers, and since when."""
+        tape.listeners.append(self._hear_fill)
+        for reply in replies:
+            reply.listeners.append(self._hear_execution)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_books())
+            group.create_task(self._watch_tape())
+            group.create_task(self._beat())
+
+    async def channel(self, fields: Fields, account: int | None) -> Channel:
+        """The channel of that description. `account` is who asks, None: nobody in particular. Raises ApiError."""
+        name = await self._checked(fields)
+        if name["channel"] == "orders" and account is None:
+            raise ApiError(401, "unauthorized", 'say first who you are: {"op": "auth", "key": "cx_…"}')
+        key = (*name.values(), str(account)) if name["channel"] == "orders" else tuple(name.values())
+        channel = self._channels.get(key)
+        if channel is None:
+            if len(self._channels) >= MAX_CHANNELS:
+                raise ApiError(429, "busy", f"{MAX_CHANNELS} channels are kept already: try again later")
+            channel = self._channels[key] = self._made(name, account)
+            self._look_after(channel)
+        return channel
+
+    async def join(self, channel: Channel, subscriber: Subscriber, after: int | None) -> None:
+        """The subscriber reads the channel from now on: behind that change, or else from a whole on."""
+        self._deserted.pop(channel, None)
+        try:
+            await channel.join(subscriber, after)
+        finally:
+            self._look_after(channel)
+
+    def leave(self, channel: Channel, subscriber: Subscriber) -> None:
+        channel.leave(subscriber)
+        self._look_after(channel)
+
+    def _look_after(self, channel: Channel) -> None:
+        if not channel.subscribers:
+            self._deserted[channel] = asyncio.get_running_loop().time()
+
+    async def _checked(self, fields: Fields) -> dict[str, str]:
+        """What names the channel. Raises ApiError."""
+        kind = fields.get("channel", "")
+        wanted = choice("channel", FIELDS, kind)
+        for field in fields:
+            if field != "channel" and field not in wanted:
+                raise invalid(field, f"{kind} has no {field}: it has {', '.join(wanted) or 'no fields'}")
+        name = {"channel": kind}
+        for field in wanted:
+            name[field] = fields.get(field, DEFAULTS.get(field, ""))
+        if "class" in wanted:
+            await self._classes.listing(name["class"])
+        if "window" in wanted:
+            choice("window", WINDOWS, name["window"])
+        if "interval" in wanted:
+            choice("interval", INTERVALS, name["interval"])
+        return name
+
+    def _made(self, name: dict[str, str], account: int | None) -> Channel:
+        match name["channel"]:
+            case "depth":
+                return Depth(name, self._books, name["class"], WINDOWS[name["window"]])
+            case "fills":
+                return Fills(name, self._tape, name["class"])
+            case "candles":
+                return Candles(name, self._tape, name["class"], name["interval"])
+            case "ticker":
+                return Quote(name, self._tape, name["class"], self._now)
+            case "orders":
+                assert account is not None
+                return Orders(name, account, self._store, self._replies)
+            case _:
+                return Heartbeats(name, self._replies, self._now)
+
+    def _read(self, kind: type[AnyChannel]) -> list[AnyChannel]:
+        """The channels of a kind that somebody reads."""
+        return [channel for channel in self._channels.values() if isinstance(channel, kind) and channel.subscribers]
+
+    async def _watch_books(self) -> None:
+        while True:
+            for depth in self._read(Depth):
+                await depth.look()
+            await asyncio.sleep(DEPTH_S)
+
+    async def _watch_tape(self) -> None:
+        while True:
+            for candles in self._read(Candles):
+                candles.look()
+            for quote in self._read(Quote):
+                quote.look()
+            await asyncio.sleep(TAPE_S)
+
+    async def _beat(self) -> None:
+        while True:
+            for heartbeats in self._read(Heartbeats):
+                heartbeats.look()
+            self._forget_deserted()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _forget_deserted(self) -> None:
+        now = asyncio.get_running_loop().time()
+        old = {channel for channel, since in self._deserted.items() if now - since > LINGER_S}
+        if old:
+            self._deserted = {channel: since for channel, since in self._deserted.items() if channel not in old}
+            self._channels = {key: channel for key, channel in self._channels.items() if channel not in old}
+
+    def _hear_fill(self, fill: PublicFill) -> None:
+        channel = self._channels.get(("fills", fill.class_id))
+        if isinstance(channel, Fills):
+            channel.take(fill)
+
+    def _hear_execution(self, execution: Execution) -> None:
+        for account in accounts_in(execution):
+            channel = self._channels.get(("orders", str(account)))
+            if isinstance(channel, Orders):
+                channel.take(execution)

@@ -1,0 +1,273 @@
+"""The stream as clients have it: over a real WebSocket, with the whole exchange behind it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateways.api import socket as socket_module
+from gateways.api import stream as stream_module
+from gateways.client import Exchange, ExchangeError
+from gateways.client.stream import Message
+from tests.integration.conftest import CLASS, Venue
+
+WAIT_S = 10.0
+
+
+class Wire:
+    """A bare client: says JSON, hears JSON."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def say(self, **op: Any) -> None:
+        await self.socket.send_json(op)
+
+    async def hear(self, wanted: Callable[[dict[str, Any]], bool] = lambda message: True) -> dict[str, Any]:
+        """The next message that is wanted."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                message: dict[str, Any] = json.loads(await self.socket.receive_str())
+                if wanted(message):
+                    return message
+
+    async def end(self) -> int | None:
+        """The code with which the exchange ends it."""
+        async with asyncio.timeout(WAIT_S):
+            while (await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        return self.socket.close_code
+
+
+@contextlib.asynccontextmanager
+async def wire(url: str, key: str = "") -> AsyncIterator[Wire]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}/v1/stream", headers=headers) as socket:
+        yield Wire(socket)
+
+
+async def sell(cloud: Exchange, price: str, quantity: int = 8, **terms: Any) -> str:
+    ask = await cloud.ask(CLASS, quantity, price, end="now+90d", **terms)
+    assert ask.order_id is not None
+    return ask.order_id
+
+
+async def until(messages: AsyncIterator[Any], wanted: Callable[[Any], bool]) -> Any:
+    async with asyncio.timeout(WAIT_S):
+        async for message in messages:
+            if wanted(message):
+                return message
+    raise AssertionError("the stream ended")
+
+
+async def test_depth_follows_the_book_of_each_window(exchange: Venue) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        await sell(cloud, "2.50")
+        depth = dev.depth(CLASS, "7d")
+        first = await until(depth, lambda book: bool(book.asks))
+        assert [(level.price, level.quantity, level.orders) for level in first.asks] == [("2.50", 8, 1)]
+        await cloud.ask(CLASS, 4, "2.10", end="now+2d")  # too short for the window
+        await sell(cloud, "2.40", 2)
+        await dev.bid(CLASS, 3, "1.50", duration="1h", min_fill=3, starts=["now+1h"])
+        now = await until(depth, lambda book: bool(book.bids) and len(book.asks) == 2)
+        assert [(level.price, level.quantity) for level in now.asks] == [("2.40", 2), ("2.50", 8)]
+        assert [(level.price, level.quantity) for level in now.bids] == [("1.50", 3)]
+        await cloud.cancel_all()
+        assert (await until(depth, lambda book: not book.asks)).window == "7d"
+
+
+async def test_fills_candles_and_tickers_tell_what_trades(exchange: Venue) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        fills, candles = dev.watch("fills", CLASS), dev.watch("candles", CLASS, interval="1d")
+        ticker = dev.watch("ticker", CLASS)
+        assert (await anext(fills)).body["fills"] == (await anext(candles)).body["candles"] == []
+        assert (await anext(ticker)).body["last"] is None
+        await sell(cloud, "2.50")
+        for gpus in (2, 3):
+            await dev.buy(CLASS, gpus=gpus, hours=10, max_price="2.60")
+        for number, gpus in ((1, 2), (2, 3)):
+            message = await asyncio.wait_for(anext(fills), WAIT_S)
+            assert (message.type, message.number, message.body["fill"]["quantity"]) == ("change", number, gpus)
+            assert message.body["fill"]["price"] == "2.50"
+        told = await until(candles, lambda message: message.body["candles"][-1]["fills"] == 2)
+        assert told.body["candles"][-1] | {"start": ""} == {
+            "start": "", "open": "2.50", "high": "2.50", "low": "2.50", "close": "2.50",
+            "fills": 2, "gpu_hours": "50.00", "value": "125.00",
+        }  # fmt: skip
+        quote = await until(ticker, lambda message: message.body["number"] == 2)
+        assert (quote.body["last"], quote.body["day"]["gpu_hours"]) == ("2.50", "50.00")
+        (asked,) = await dev.candles(CLASS, "1d")
+        assert (asked.fills, asked.value) == (2, "125.00")
+        assert {quoted.class_id: quoted.last for quoted in await dev.tickers()} == {CLASS: "2.50"}
+
+
+async def test_a_lost_connection_goes_on_where_it_was(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[aiohttp.ClientWebSocketResponse] = []
+    connect = aiohttp.ClientSession.ws_connect
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        class Opening:
+            async def __aenter__(self) -> Any:
+                self.connection = await connect(*args, **kwargs)
+                connections.append(self.connection)
+                return self.connection
+
+            async def __aexit__(self, *error: object) -> None:
+                await self.connection.close()
+
+        return Opening()
+
+    monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", kept)
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        await sell(cloud, "2.50", 64)
+        fills, depth = dev.watch("fills", CLASS), dev.watch("depth", CLASS, window="1h")
+        seen: list[Message] = [await anext(fills)]
+        book: list[Message] = [await anext(depth)]
+        for gpus in range(1, 5):
+            await dev.buy(CLASS, gpus=gpus, hours=1, max_price="2.60", now_only=True)
+            if gpus == 2:
+                for connection in connections[:]:
+                    await connection.close()
+            seen.append(await asyncio.wait_for(anext(fills), WAIT_S))
+            book.append(await asyncio.wait_for(anext(depth), WAIT_S))
+    assert [(message.type, message.number) for message in seen[1:]] == [("change", number) for number in range(1, 5)]
+    assert [message.type for message in book] == ["whole", *["change"] * 4]
+    assert [message.number - book[0].number for message in book] == list(range(5))
+    assert len(connections) == 4
+
+
+async def test_an_account_hears_what_becomes_of_its_orders_and_nobody_else_does(exchange: Venue) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        standing = await dev.bid(CLASS, 2, "1.00", duration="1h", min_fill=1, starts=["now+1h"])
+        mine, theirs = dev.watch("orders"), cloud.watch("orders")
+        assert [order["order_id"] for order in (await anext(mine)).body["orders"]] == [standing.order_id]
+        assert (await anext(theirs)).body["orders"] == []
+        ask_id = await sell(cloud, "2.50", 4)
+        order = await dev.buy(CLASS, gpus=4, hours=2, max_price="2.60")
+        assert standing.order_id is not None
+        await dev.cancel(standing.order_id)
+        events = [(await asyncio.wait_for(anext(mine), WAIT_S)).body for _ in range(4)]
+        assert [(event["event"], event["order_id"]) for event in events] == [
+            ("accepted", order.order_id),
+            ("fill", order.order_id),
+            ("filled", order.order_id),
+            ("cancelled", standing.order_id),
+        ]
+        sold = [(await asyncio.wait_for(anext(theirs), WAIT_S)).body for _ in range(2)]
+        assert [(event["event"], event["order_id"]) for event in sold] == [("accepted", ask_id), ("fill", ask_id)]
+        assert sold[1]["lease_id"] == events[1]["lease_id"]
+
+
+async def test_an_order_can_be_placed_over_the_same_connection(exchange: Venue) -> None:
+    key = await exchange.key_of("dev", "read", "trade", money="1000")
+    async with wire(exchange.url) as client:
+        body = {"class": CLASS, "quantity": 1, "price": "1.00", "duration": "1h", "starts": ["now+1h"], "min_fill": 1}
+        await client.say(op="request", id="first", method="POST", path="/v1/bids", body=body)
+        denied = await client.hear()
+        assert (denied["type"], denied["id"], denied["status"]) == ("response", "first", 401)
+        await client.say(op="auth", id=2, key=key)
+        assert await client.hear() == {"type": "ok", "id": 2}
+        await client.say(op="request", id="third", method="POST", path="/v1/bids", body=body)
+        placed = await client.hear()
+        assert (placed["id"], placed["status"], placed["body"]["status"]) == ("third", 201, "open")
+        await client.say(op="request", id=4, path="/v1/orders", query={"status": "open"})
+        listed = await client.hear()
+        assert [order["order_id"] for order in listed["body"]["items"]] == [placed["body"]["order_id"]]
+        await client.say(op="request", id=5, method="DELETE", path="/v1/accounts/me/keys/99999")
+        assert (await client.hear())["body"]["error"]["code"] == "not_found"
+        await client.say(op="request", id=6, path="/metrics")
+        assert (await client.hear())["status"] == 400
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "field"),
+    [
+        ("{", "invalid", ""),
+        ('{"op": "dance"}', "invalid", "op"),
+        ('{"op": "subscribe", "channel": "gossip"}', "invalid", "channel"),
+        ('{"op": "subscribe", "channel": "depth", "class": "NO-SUCH-GPU"}', "unknown_class", "class"),
+        (f'{{"op": "subscribe", "channel": "depth", "class": "{CLASS}", "window": "9d"}}', "invalid", "window"),
+        (f'{{"op": "subscribe", "channel": "candles", "class": "{CLASS}", "interval": "2m"}}', "invalid", "interval"),
+        ('{"op": "subscribe", "channel": "heartbeats", "class": "A"}', "invalid", "class"),
+        ('{"op": "subscribe", "channel": "orders"}', "unauthorized", ""),
+        (f'{{"op": "subscribe", "channel": "fills", "class": "{CLASS}", "after": 7}}', "gone", "after"),
+        (f'{{"op": "unsubscribe", "channel": "fills", "class": "{CLASS}"}}', "invalid", "channel"),
+        ('{"op": "auth", "key": "cx_no"}', "unauthorized", ""),
+        ('{"op": "auth", "key": "cx_ü"}', "unauthorized", ""),
+        ('{"op": "subscribe", "channel": 5}', "invalid", "channel"),
+        ('{"op": "subscribe", "chanel": "depth"}', "invalid", "chanel"),
+    ],
+)
+async def test_what_is_not_understood_is_said_and_the_connection_goes_on(
+    exchange: Venue, said: str, code: str, field: str
+) -> None:
+    async with wire(exchange.url) as client:
+        await client.socket.send_str(said)
+        told = await client.hear()
+        assert (told["type"], told["error"]["code"], told["error"]["field"]) == ("error", code, field)
+        assert told["error"]["message"]
+        await client.say(op="subscribe", id=1, channel="heartbeats")
+        assert await client.hear() == {"type": "subscribed", "id": 1}
+        assert (await client.hear())["channel"] == "heartbeats"
+
+
+async def test_a_channel_is_read_once_and_left_once(exchange: Venue) -> None:
+    async with wire(exchange.url) as client:
+        await client.say(op="subscribe", channel="depth", **{"class": CLASS})
+        await client.say(op="subscribe", id=2, channel="depth", **{"class": CLASS, "window": "24h"})
+        assert "already" in (await client.hear(lambda told: told["type"] == "error"))["error"]["message"]
+        await client.say(op="unsubscribe", id=3, channel="depth", **{"class": CLASS})
+        assert await client.hear() == {"type": "unsubscribed", "id": 3}
+        async with exchange.trader("cloud") as cloud:
+            await sell(cloud, "2.50")
+        await client.say(op="subscribe", id=4, channel="depth", **{"class": CLASS})
+        assert (await client.hear())["type"] == "subscribed"
+        assert (await client.hear(lambda told: told["asks"] != []))["asks"] == [["2.50", 8, 1]]
+
+
+async def test_a_revoked_key_ends_the_connection(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_module, "CHECK_KEY_S", 0.05)
+    account = await exchange.admin.create_account("dev", scopes=["read"])
+    (known,) = await exchange.admin.keys(account_id=account.account_id)
+    assert account.key is not None
+    async with wire(exchange.url, account.key) as client:
+        assert (await client.hear())["type"] == "ok"
+        await asyncio.sleep(0.2)  # still there
+        await exchange.admin.revoke_key(known.key_id, account_id=account.account_id)
+        assert await client.end() == socket_module.NOT_YOURS
+    with pytest.raises(ExchangeError, match="unknown or revoked"):
+        async with Exchange(exchange.url, account.key) as cx:
+            await anext(cx.watch("orders"))
+
+
+async def test_who_says_too_much_is_cut_off(exchange: Venue) -> None:
+    async with wire(exchange.url) as client:
+        for _ in range(socket_module.OPS_AT_ONCE + 50):
+            await client.socket.send_str("{}")
+        assert await client.end() == socket_module.TOO_MUCH
+
+
+async def test_one_connection_too_many_is_told_to_come_later(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_module, "MAX_CONNECTIONS", 1)
+    async with wire(exchange.url) as first:
+        await first.say(op="subscribe", channel="heartbeats")
+        await first.hear()
+        async with wire(exchange.url) as second:
+            assert await second.end() == socket_module.BUSY
+    async with wire(exchange.url) as third:
+        await third.say(op="subscribe", channel="heartbeats")
+        assert (await third.hear())["type"] == "subscribed"
+
+
+async def test_heartbeats_come_with_the_clock_and_the_place_in_the_log(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.02)
+    async with exchange.trader("dev") as dev:
+        beats = dev.watch("heartbeats")
+        numbers = [(await asyncio.wait_for(anext(beats), WAIT_S)).number for _ in range(4)]
+        assert numbers == list(range(numbers[0], numbers[0] + 4))
