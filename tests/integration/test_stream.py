@@ -244,6 +244,15 @@ async def test_a_revoked_key_ends_the_connection(exchange: Venue, monkeypatch: p
             await anext(cx.watch("orders"))
 
 
+async def test_a_key_that_may_not_read_says_nobody(exchange: Venue) -> None:
+    key = await exchange.key_of("meter", "meter")
+    async with wire(exchange.url) as client:
+        await client.say(op="auth", key=key)
+        assert (await client.hear())["error"]["code"] == "missing_scope"
+        await client.say(op="subscribe", channel="orders")
+        assert (await client.hear())["error"]["code"] == "unauthorized"
+
+
 async def test_who_says_too_much_is_cut_off(exchange: Venue) -> None:
     async with wire(exchange.url) as client:
         for _ in range(socket_module.OPS_AT_ONCE + 50):
