@@ -166,6 +166,7 @@ def check_class(spec: ClassSpec) -> Refused | None:
         ("acceptance_ms", spec.acceptance_ms, 0, DAY_MS),
         ("grace_ms", spec.grace_ms, 0, MAX_WINDOW_MS),
         ("band_bps", spec.band_bps, 0, BPS - 1),
+        ("refund_bps", spec.refund_bps, 0, BPS),
     ):
         if not least <= value <= most:
             return Refusal.CLASS_INVALID, (name, value, f"{least} to {most}")

@@ -124,3 +124,6 @@ class ClassSpec(Struct, frozen=True, array_like=True, gc=False):
     """Late usage counts for so long after the end of a lease."""
     band_bps: int = 0
     """How far from the reference price an order's may be, in basis points; 0 is no band."""
+    refund_bps: int = 10_000
+    """What goes back of the unused rest of a lease that its buyer ends early, in basis points; the supplier earns the
+    remainder."""

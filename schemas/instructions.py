@@ -31,7 +31,42 @@ class Accept(Struct, frozen=True, array_like=True, tag="accept"):
     """Who says so: must be the lease's buyer."""
 
 
-Instruction = Deposit | Deliver | Accept
+class Degrade(Struct, frozen=True, array_like=True, tag="degrade"):
+    """The supplier says that part of a lease does not work, from now on; said anew it replaces what it said before."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: must be the lease's supplier."""
+    gpus: int
+    """How many of its GPUs."""
+    note: str
+
+
+class Restore(Struct, frozen=True, array_like=True, tag="restore"):
+    """All of a degraded lease works again."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: must be the lease's supplier."""
+
+
+class Reclaim(Struct, frozen=True, array_like=True, tag="reclaim"):
+    """The supplier takes an interruptible lease back, with the notice that its ask stated."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: must be the lease's supplier."""
+
+
+class End(Struct, frozen=True, array_like=True, tag="end"):
+    """The buyer ends a lease before its window does: now."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: must be the lease's buyer."""
+
+
+Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End
 
 
 class UsageReport(Struct, frozen=True, array_like=True, tag="usage"):

@@ -72,6 +72,10 @@ class Refusal(StrEnum):
     USAGE_BACKWARDS = "usage_backwards"
     USAGE_ABOVE_ALLOCATED = "usage_above_allocated"
     USAGE_NOT_YET_FINAL = "usage_not_yet_final"
+    LEASE_GUARANTEED = "lease_guaranteed"
+    RECLAIM_TOO_LATE = "reclaim_too_late"
+    GPUS_OUT_OF_RANGE = "gpus_out_of_range"
+    TOO_MANY_DEGRADATIONS = "too_many_degradations"
 
 
 class Wording(NamedTuple):
@@ -167,6 +171,17 @@ WORDINGS: dict[Refusal, Wording] = {
         "gpu_ms", "usage {0} reports {1} gpu_ms, but the lease allocated at most {2} up to {3:time}"
     ),
     Refusal.USAGE_NOT_YET_FINAL: Wording("final", "the lease runs until {0:time}: usage can be final only after that"),
+    Refusal.LEASE_GUARANTEED: Wording(
+        "lease_id", "the lease {0} is guaranteed: only one that was sold as interruptible can be reclaimed"
+    ),
+    Refusal.RECLAIM_TOO_LATE: Wording(
+        "lease_id",
+        "the lease {0} cannot be reclaimed: its notice of {1:duration} is over at {2:time}, and it {3} before",
+    ),
+    Refusal.GPUS_OUT_OF_RANGE: Wording("gpus", "{0} GPUs are out of range: the lease {2} has 1 to {1}"),
+    Refusal.TOO_MANY_DEGRADATIONS: Wording(
+        "lease_id", "the lease {0} was degraded {1} times, which is the most that is kept: agree on its end"
+    ),
 }
 
 

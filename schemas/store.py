@@ -199,6 +199,12 @@ class LeaseState(StrEnum):
     """Proof stands, the buyer has not answered."""
     ACTIVE = "active"
     CLOSED = "closed"
+    DEGRADED = "degraded"
+    """Active, and part of it does not work, says its supplier."""
+    RECLAIMING = "reclaiming"
+    """Its supplier takes it back: it ends when the notice is over, and late usage counts."""
+    ENDED = "ended"
+    """Its buyer ended it: late usage counts."""
 
 
 class CloseReason(StrEnum):
@@ -209,8 +215,22 @@ class CloseReason(StrEnum):
     """Its window ended and its usage is final."""
     NOT_DELIVERED = "not_delivered"
     """The supplier did not deliver in time: void, all money back."""
+    ENDED_EARLY = "ended_early"
+    """Its buyer ended it before its window did."""
+    RECLAIMED = "reclaimed"
+    """Its supplier took it back, with notice."""
     UNFUNDED = "unfunded"
     """The bid came to the log past the gateways and its account has not the money: void from the first moment."""
+
+
+class Degradation(Struct, frozen=True, array_like=True):
+    """For so long so many of a lease's GPUs did not work, as its supplier said. Times in ms."""
+
+    since: int
+    until: int | None
+    """None: still."""
+    gpus: int
+    note: str
 
 
 class Lease(Struct, frozen=True):
@@ -229,6 +249,7 @@ class Lease(Struct, frozen=True):
     attributes: Attributes
     state: LeaseState
     close_reason: CloseReason
+    """Known before it is closed where somebody ended it."""
     created_at: int
     delivered_at: int | None
     accepted_at: int | None
@@ -244,6 +265,13 @@ class Lease(Struct, frozen=True):
     """µ$ charged to the buyer so far, fee included."""
     earned: int
     """µ$ credited to the supplier so far, fee deducted."""
+    refund_bps: int = 10_000
+    """What goes back of the unused rest when the buyer ends it early, as the class had it at the fill."""
+    ends_at: int | None = None
+    """ms; where it ends before its window: reclaimed, or ended by its buyer."""
+    forfeited_gpu_ms: int = 0
+    """Of the unused rest, what the buyer pays all the same."""
+    degradations: tuple[Degradation, ...] = ()
 
 
 class Usage(Struct, frozen=True):

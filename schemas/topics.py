@@ -9,7 +9,7 @@ FILLS = "fills.v1"
 USAGE = "usage.v1"
 """Metered use, in the partition of the lease's order. MessagePack, internal."""
 INSTRUCTIONS = "instructions.v1"
-"""Deposits (partition 0), deliveries, acceptances (the lease's partition). MessagePack, internal."""
+"""Deposits (partition 0), what parties say of their leases (the lease's partition). MessagePack, internal."""
 
 ALL = (COMMANDS, EXECUTIONS, FILLS, USAGE, INSTRUCTIONS)
 

@@ -42,13 +42,23 @@ from schemas.events import (
     Withdrawn,
 )
 from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
-from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.instructions import (
+    Accept,
+    Degrade,
+    Deliver,
+    Deposit,
+    End,
+    Instruction,
+    Reclaim,
+    Restore,
+    UsageReport,
+)
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus
-from settlement import leases, ledger
+from settlement import leases, ledger, outbox
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
-from settlement.metering import bill
+from settlement.outbox import OutboxRow
 
 MAX_DEPOSIT = 10**9 * units.MICRO
 """µ$ in one deposit: sums of them stay far below what a balance can hold."""
@@ -190,7 +200,7 @@ class Wanted(Struct):
                 if not _wrong_deposit(instruction):
                     self.references.add(_deposit_reference(instruction))
                     self.depositors.add(instruction.account)
-            case Deliver() | Accept():
+            case _:
                 self._add_lease(instruction.lease)
 
     def add_usage(self, report: UsageReport) -> None:
@@ -237,6 +247,7 @@ class Books:
         self.released: defaultdict[int, int] = defaultdict(int)
         """Account -> µ$ of its cash that are reserved no longer."""
         self.new_usage: list[UsageRow] = []
+        self.outbox: list[OutboxRow] = []
 
         self._times: dict[int, int] = {}
         self._due: defaultdict[int, list[Due]] = defaultdict(list)
@@ -454,6 +465,7 @@ class Books:
         from_hold = min(bid.held, price)
         if price - from_hold > self.cash.get(fill.buyer, 0):
             leases.close(lease, Step.VOID, CloseReason.UNFUNDED, now)
+            self.outbox.append(outbox.returned(lease, now))
             price = from_hold = 0
         to_hold = min(bid.held - from_hold, bid.may_cost)
         released = bid.held - from_hold - to_hold
@@ -480,13 +492,12 @@ class Books:
         """What time alone does to a lease, at its deadline."""
         match lease.state:
             case leases.PENDING:
-                leases.close(lease, Step.VOID, CloseReason.NOT_DELIVERED, at)
-                self._refund(lease, at)
+                self._close(lease, Step.VOID, CloseReason.NOT_DELIVERED, at)
+                self.outbox.append(outbox.withdrawn(lease, at))
             case leases.DELIVERED:
                 leases.accept(lease, at)
             case _:
-                leases.close(lease, Step.CLOSE, CloseReason.COMPLETED, at)
-                self._refund(lease, at)
+                self._close(lease, Step.CLOSE, CloseReason.COMPLETED, at)
         self._change_lease(lease)
 
     # Records of instructions and of usage. `now` is the largest time so far of their partition of their topic.
@@ -495,19 +506,41 @@ class Books:
         match instruction:
             case Deposit():
                 return self._deposit(instruction, now)
+            case _:
+                lease = self.leases.get(instruction.lease)
+                is_buyers = isinstance(instruction, Accept | End)
+                if lease is None or instruction.account != (lease.buyer if is_buyers else lease.seller):
+                    return _unknown(instruction.lease)
+                refusal = self._step(lease, instruction, now)
+                if refusal is None:
+                    self._change_lease(lease)
+                return refusal
+
+    def _step(
+        self, lease: LeaseRow, said: Deliver | Accept | Degrade | Restore | Reclaim | End, now: int
+    ) -> Refused | None:
+        match said:
             case Deliver():
-                lease = self.leases.get(instruction.lease)
-                if lease is None or lease.seller != instruction.account:
-                    return _unknown(instruction.lease)
-                refusal = leases.deliver(lease, instruction.connection, now)
+                return leases.deliver(lease, said.connection, now)
             case Accept():
-                lease = self.leases.get(instruction.lease)
-                if lease is None or lease.buyer != instruction.account:
-                    return _unknown(instruction.lease)
-                refusal = leases.accept(lease, now)
-        if refusal is None:
-            self._change_lease(lease)
-        return refusal
+                return leases.accept(lease, now)
+            case Degrade():
+                return leases.degrade(lease, said.gpus, said.note, now)
+            case Restore():
+                return leases.restore(lease, now)
+            case Reclaim():
+                escrow = lease.in_escrow
+                if (refusal := leases.reclaim(lease, now)) is None:
+                    self._bill(lease, f"reclaim:{format_lease_id(lease.id)}", now, escrow)
+                    self.outbox.append(outbox.withdrawn(lease, now))
+                return refusal
+            case End():
+                escrow, was = lease.in_escrow, lease.state
+                if (refusal := leases.end(lease, now)) is None:
+                    self._bill(lease, f"end:{format_lease_id(lease.id)}", now, escrow)
+                    if was != leases.RECLAIMING:  # which the engine knows as withdrawn
+                        self.outbox.append(outbox.returned(lease, now))
+                return refusal
 
     def use(self, report: UsageReport, now: int) -> Refused | None:
         """The bill follows the highest sequence; a final report closes the lease at once, as no later one can be."""
@@ -529,10 +562,11 @@ class Books:
         known[report.sequence] = row
         self.new_usage.append(row)
         if report.sequence > lease.last_sequence:
-            self._charge(lease, report, now)
+            escrow = lease.in_escrow
+            lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
+            self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, escrow)
         if report.final:
-            leases.close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
-            self._refund(lease, now)
+            self._close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
         self._change_lease(lease)
         return None
 
@@ -548,24 +582,26 @@ class Books:
         self._post(reference, now, {ledger.OUTSIDE: -deposit.amount, ledger.cash(deposit.account): deposit.amount})
         return None
 
-    def _charge(self, lease: LeaseRow, report: UsageReport, now: int) -> None:
-        """Charges the difference of the cumulative bills."""
-        fees = (lease.buyer_fee_bps, lease.seller_fee_bps)
-        old, new = (bill(lease.price, gpu_ms, *fees) for gpu_ms in (lease.used_gpu_ms, report.gpu_ms))
-        entries = {
-            ledger.escrow(lease.number): old.charged - new.charged,
-            ledger.payable(lease.seller): new.earned - old.earned,
-            ledger.REVENUE: new.revenue - old.revenue,
-        }
-        lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
-        lease.charged, lease.earned = new.charged, new.earned
-        self._post(f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, entries)
+    def _close(self, lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
+        """What is left of its escrow goes back."""
+        escrow = lease.in_escrow
+        leases.close(lease, step, reason, at)
+        self._bill(lease, f"close:{format_lease_id(lease.id)}", at, escrow)
 
-    def _refund(self, lease: LeaseRow, at: int) -> None:
-        """What is left of a closed lease's escrow goes back."""
-        rest = escrowed(lease) - lease.charged
-        entries = {ledger.escrow(lease.number): -rest, ledger.cash(lease.buyer): rest}
-        self._post(f"close:{format_lease_id(lease.id)}", at, entries)
+    def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int) -> None:
+        """Charges what the lease's cumulative bill has grown by, out of its `escrow` until now, in µ$; what is in that
+        beyond what the lease may still cost goes back."""
+        owed = lease.owed
+        charged, earned = owed.charged - lease.charged, owed.earned - lease.earned
+        lease.charged, lease.earned = owed.charged, owed.earned
+        rest = lease.in_escrow
+        entries = {
+            ledger.escrow(lease.number): rest - escrow,
+            ledger.payable(lease.seller): earned,
+            ledger.REVENUE: charged - earned,
+            ledger.cash(lease.buyer): escrow - charged - rest,
+        }
+        self._post(reference, at, entries)
 
     # Bookkeeping of the batch.
 
@@ -601,11 +637,6 @@ class Books:
     def _expect(self, partition: int, due: Due) -> None:
         if due.deadline < self._times.get(partition, 0):
             heapq.heappush(self._due[partition], due)
-
-
-def escrowed(lease: LeaseRow) -> int:
-    """µ$ that its fill put into the lease's escrow."""
-    return units.escrow(lease.price, lease.quantity, lease.end - lease.start, lease.buyer_fee_bps)
 
 
 def _is_amend(event: Event) -> bool:

@@ -5,18 +5,23 @@ Each step is refused, as `(code, arguments)`, or changes the lease and gives Non
 
 from enum import StrEnum
 
+import msgspec
 from msgspec import Struct
 
-from schemas.attributes import ClassSpec
+from schemas.attributes import Attributes, ClassSpec, Tier
 from schemas.events import Fill
 from schemas.ids import LeaseId, format_lease_id
 from schemas.instructions import UsageReport
 from schemas.refusals import Args, Refusal
-from schemas.store import CloseReason, LeaseState
-from settlement.metering import allocated_gpu_ms, first_use
+from schemas.store import CloseReason, Degradation, LeaseState
+from schemas.units import BPS, MINUTE_MS
+from settlement.metering import Bill, allocated_gpu_ms, bill, first_use, forfeited_gpu_ms
 
 MAX_CONNECTION = 4096
 """Characters of how to reach the machines."""
+MAX_NOTE = 500
+MAX_DEGRADATIONS = 100
+"""Of one lease."""
 
 Refused = tuple[Refusal, Args]
 
@@ -27,20 +32,37 @@ class Step(StrEnum):
     DELIVER = "deliver"
     ACCEPT = "accept"
     METER = "meter"
+    DEGRADE = "degrade"
+    RESTORE = "restore"
+    RECLAIM = "reclaim"
+    END = "end"
     VOID = "void"
     CLOSE = "close"
 
 
-PENDING, DELIVERED, ACTIVE, CLOSED = LeaseState
+PENDING = LeaseState.PENDING_DELIVERY
+DELIVERED = LeaseState.DELIVERED
+ACTIVE = LeaseState.ACTIVE
+DEGRADED = LeaseState.DEGRADED
+RECLAIMING = LeaseState.RECLAIMING
+ENDED = LeaseState.ENDED
+CLOSED = LeaseState.CLOSED
 
 TRANSITIONS: dict[Step, dict[LeaseState, LeaseState]] = {
     Step.DELIVER: {PENDING: DELIVERED},
     Step.ACCEPT: {DELIVERED: ACTIVE},
-    Step.METER: {DELIVERED: DELIVERED, ACTIVE: ACTIVE},
+    Step.METER: {state: state for state in (DELIVERED, ACTIVE, DEGRADED, RECLAIMING, ENDED)},
+    Step.DEGRADE: {ACTIVE: DEGRADED, DEGRADED: DEGRADED},
+    Step.RESTORE: {DEGRADED: ACTIVE},
+    Step.RECLAIM: {PENDING: CLOSED, DELIVERED: RECLAIMING, ACTIVE: RECLAIMING, DEGRADED: RECLAIMING},
+    Step.END: {PENDING: CLOSED, DELIVERED: ENDED, ACTIVE: ENDED, DEGRADED: ENDED, RECLAIMING: ENDED},
     Step.VOID: {PENDING: CLOSED},
-    Step.CLOSE: {DELIVERED: CLOSED, ACTIVE: CLOSED},
+    Step.CLOSE: {state: CLOSED for state in (DELIVERED, ACTIVE, DEGRADED, RECLAIMING, ENDED)},
 }
 """For each step, the states that allow it and where it leads."""
+
+_attributes = msgspec.msgpack.Decoder(Attributes).decode
+_degradations = msgspec.json.Decoder(list[Degradation]).decode
 
 
 class LeaseRow(Struct):
@@ -68,6 +90,7 @@ class LeaseRow(Struct):
     created_at: int
     state: str = PENDING
     close_reason: str = CloseReason.NONE
+    """Known before it is closed where somebody ended it."""
     delivered_at: int | None = None
     accepted_at: int | None = None
     closed_at: int | None = None
@@ -78,10 +101,43 @@ class LeaseRow(Struct):
     used_gpu_ms: int = 0
     charged: int = 0
     earned: int = 0
+    refund_bps: int = BPS
+    ends_at: int | None = None
+    """Where it ends before its window does."""
+    forfeited_gpu_ms: int = 0
+    degradations: str = "[]"
+    """JSON of Degradation: only the last can be open, and is while the lease is degraded."""
 
     @property
     def id(self) -> LeaseId:
         return self.position, self.fill_index
+
+    @property
+    def until(self) -> int:
+        """When its use ends."""
+        return self.end if self.ends_at is None else self.ends_at
+
+    @property
+    def usable_from(self) -> int:
+        """The earliest moment at which its use can have begun."""
+        began = self.delivered_at if self.accepted_at is None else self.accepted_at
+        return self.start if began is None else max(self.start, began)
+
+    @property
+    def owed(self) -> Bill:
+        """The bill so far."""
+        return self._bill(self.used_gpu_ms + self.forfeited_gpu_ms)
+
+    @property
+    def in_escrow(self) -> int:
+        """What it may still cost, µ$."""
+        if self.state == CLOSED:
+            return 0
+        most = self.quantity * (max(self.start, self.until) - self.start) + self.forfeited_gpu_ms
+        return self._bill(most).charged - self.charged
+
+    def _bill(self, gpu_ms: int) -> Bill:
+        return bill(self.price, gpu_ms, self.buyer_fee_bps, self.seller_fee_bps)
 
 
 def opened(
@@ -111,6 +167,7 @@ def opened(
         deliver_by=deliver_by,
         created_at=now,
         deadline=deliver_by,
+        refund_bps=spec.refund_bps,
     )
 
 
@@ -130,7 +187,7 @@ def deliver(lease: LeaseRow, connection: str, now: int) -> Refused | None:
         return Refusal.LEASE_STATE, (format_lease_id(lease.id), "past its time of delivery", PENDING)
     if len(connection) > MAX_CONNECTION or "\0" in connection:
         return Refusal.UNREADABLE, (f"its connection has at most {MAX_CONNECTION} characters, and no NUL",)
-    lease.state = TRANSITIONS[Step.DELIVER][PENDING]
+    _go(lease, Step.DELIVER, now)
     lease.delivered_at = now
     lease.connection = connection
     lease.deadline = now + lease.acceptance_ms
@@ -142,9 +199,9 @@ def accept(lease: LeaseRow, at: int) -> Refused | None:
     if (refusal := refused(lease, Step.ACCEPT)) is not None:
         return refusal
     assert lease.delivered_at is not None
-    lease.state = TRANSITIONS[Step.ACCEPT][DELIVERED]
+    _go(lease, Step.ACCEPT, at)
     lease.accepted_at = min(at, lease.delivered_at + lease.acceptance_ms)
-    lease.deadline = lease.end + lease.grace_ms
+    lease.deadline = lease.until + lease.grace_ms
     return None
 
 
@@ -155,26 +212,118 @@ def meter(lease: LeaseRow, report: UsageReport, before: int, after: int | None, 
     """
     if (refusal := refused(lease, Step.METER)) is not None:
         return refusal
-    if now > lease.end + lease.grace_ms:
+    if now > lease.until + lease.grace_ms:
         return Refusal.LEASE_STATE, (format_lease_id(lease.id), "past its grace time", ACTIVE)
     if report.gpu_ms < before or (after is not None and report.gpu_ms > after):
         shown = "none" if after is None else after
         return Refusal.USAGE_BACKWARDS, (report.sequence, report.gpu_ms, before, shown)
-    if report.final and now < lease.end:
-        return Refusal.USAGE_NOT_YET_FINAL, (lease.end,)
-    usable_from = lease.delivered_at if lease.accepted_at is None else lease.accepted_at
-    assert usable_from is not None
-    allocated = allocated_gpu_ms(lease.quantity, max(lease.start, usable_from), lease.end, now)
+    if report.final and now < lease.until:
+        return Refusal.USAGE_NOT_YET_FINAL, (lease.until,)
+    allocated = allocated_gpu_ms(lease.quantity, lease.usable_from, lease.until, now)
     if report.gpu_ms > allocated:
-        return Refusal.USAGE_ABOVE_ALLOCATED, (report.sequence, report.gpu_ms, allocated, min(now, lease.end))
+        return Refusal.USAGE_ABOVE_ALLOCATED, (report.sequence, report.gpu_ms, allocated, min(now, lease.until))
     if lease.accepted_at is None and report.gpu_ms:
-        accept(lease, first_use(lease.quantity, report.gpu_ms, lease.end, now))
+        began = first_use(lease.quantity, report.gpu_ms, lease.until, now)
+        if lease.state == DELIVERED:
+            accept(lease, began)
+        else:  # its buyer used it, said nothing, and it is on its way to its end
+            assert lease.delivered_at is not None
+            lease.accepted_at = min(began, lease.delivered_at + lease.acceptance_ms)
+    return None
+
+
+def degrade(lease: LeaseRow, gpus: int, note: str, now: int) -> Refused | None:
+    """The supplier says that so many GPUs do not work."""
+    if (refusal := refused(lease, Step.DEGRADE)) is not None:
+        return refusal
+    if now >= lease.until:
+        return Refusal.LEASE_STATE, (format_lease_id(lease.id), "past its end", ACTIVE)
+    if not 1 <= gpus <= lease.quantity:
+        return Refusal.GPUS_OUT_OF_RANGE, (gpus, lease.quantity, format_lease_id(lease.id))
+    if not (1 <= len(note) <= MAX_NOTE and note.isprintable()):
+        return Refusal.UNREADABLE, (f"its note has 1 to {MAX_NOTE} printable characters",)
+    if len(degradations(lease)) >= MAX_DEGRADATIONS:
+        return Refusal.TOO_MANY_DEGRADATIONS, (format_lease_id(lease.id), MAX_DEGRADATIONS)
+    _go(lease, Step.DEGRADE, now)
+    _write(lease, [*degradations(lease), Degradation(max(now, lease.start), None, gpus, note)])
+    return None
+
+
+def restore(lease: LeaseRow, now: int) -> Refused | None:
+    """The supplier says that all of it works again."""
+    if (refusal := refused(lease, Step.RESTORE)) is not None:
+        return refusal
+    _go(lease, Step.RESTORE, now)
+    return None
+
+
+def reclaim(lease: LeaseRow, now: int) -> Refused | None:
+    """The supplier takes an interruptible lease back: it ends once the notice is over. Before its delivery it ends at
+    once, if the notice leaves the buyer the time until the start."""
+    if (refusal := refused(lease, Step.RECLAIM)) is not None:
+        return refusal
+    attributes = _attributes(lease.attributes)
+    if attributes.tier is not Tier.INTERRUPTIBLE:
+        return Refusal.LEASE_GUARANTEED, (format_lease_id(lease.id),)
+    notice_ms = attributes.notice_minutes * MINUTE_MS
+    pending = lease.state == PENDING
+    late = now + notice_ms > lease.start if pending else now + notice_ms >= lease.end
+    if late:
+        why = "starts, undelivered," if pending else "ends"
+        return Refusal.RECLAIM_TOO_LATE, (format_lease_id(lease.id), notice_ms, now + notice_ms, why)
+    _end(lease, Step.RECLAIM, CloseReason.RECLAIMED, now, now + notice_ms)
+    return None
+
+
+def end(lease: LeaseRow, now: int) -> Refused | None:
+    """The buyer ends it now. Of the unused rest the class's share is forfeited, unless the supplier owes what was sold:
+    it is degraded, reclaimed, or late with its delivery."""
+    if (refusal := refused(lease, Step.END)) is not None:
+        return refusal
+    if now >= lease.until:
+        return Refusal.LEASE_STATE, (format_lease_id(lease.id), "past its end", ACTIVE)
+    owed = lease.state in (DEGRADED, RECLAIMING) or (lease.state == PENDING and now > lease.start)
+    reason = CloseReason(lease.close_reason or CloseReason.ENDED_EARLY)
+    _end(lease, Step.END, reason, now, now)
+    if not owed:
+        unused = lease.quantity * (lease.end - max(lease.start, lease.until))
+        lease.forfeited_gpu_ms = forfeited_gpu_ms(unused, lease.refund_bps)
     return None
 
 
 def close(lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
-    """Ends the lease by `step`, VOID or CLOSE, which its state must allow."""
-    lease.state = TRANSITIONS[step][LeaseState(lease.state)]
-    lease.close_reason = reason
+    """Ends the lease by `step`, VOID or CLOSE, which its state must allow; a reason that it has already stands."""
+    _go(lease, step, at)
+    lease.close_reason = lease.close_reason or reason
     lease.closed_at = at
     lease.deadline = None
+
+
+def degradations(lease: LeaseRow) -> list[Degradation]:
+    """In the order in which they began."""
+    return _degradations(lease.degradations)
+
+
+def _end(lease: LeaseRow, step: Step, reason: CloseReason, now: int, at: int) -> None:
+    """Its use ends at `at`, or when what is billed already can have ended: usage may be ahead of instructions."""
+    used_until = lease.usable_from - (-lease.used_gpu_ms // lease.quantity) if lease.used_gpu_ms else at
+    _go(lease, step, now)
+    lease.ends_at = max(at, used_until)
+    lease.close_reason = reason
+    lease.deadline = lease.until + lease.grace_ms
+    if lease.state == CLOSED:
+        lease.closed_at, lease.deadline = now, None
+
+
+def _go(lease: LeaseRow, step: Step, at: int) -> None:
+    """Where the step leads; a degradation ends when its state does."""
+    if lease.state == DEGRADED:
+        *before, last = degradations(lease)
+        until = min(at, lease.until)
+        ended = [msgspec.structs.replace(last, until=until)] if until > last.since else []
+        _write(lease, [*before, *ended])
+    lease.state = TRANSITIONS[step][LeaseState(lease.state)]
+
+
+def _write(lease: LeaseRow, found: list[Degradation]) -> None:
+    lease.degradations = msgspec.json.encode(found).decode()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from schemas.units import cost, fee
+from schemas.units import BPS, cost, fee
 
 
 class Bill(NamedTuple):
@@ -45,3 +45,12 @@ def allocated_gpu_ms(quantity: int, billed_from: int, end: int, now: int) -> int
 def first_use(quantity: int, gpu_ms: int, end: int, now: int) -> int:
     """The latest moment, ms, at which use that amounts to `gpu_ms` by `now` can have begun: on all GPUs at once."""
     return min(now, end) - -(-gpu_ms // quantity)
+
+
+def forfeited_gpu_ms(unused_gpu_ms: int, refund_bps: int) -> int:
+    """Of the unused rest of a lease that its buyer ends early, what is billed all the same, floored.
+
+    >>> forfeited_gpu_ms(3_600_001, 7_500)
+    900000
+    """
+    return unused_gpu_ms * (BPS - refund_bps) // BPS

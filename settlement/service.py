@@ -21,10 +21,10 @@ from schemas.commands import Unreadable
 from schemas.events import Execution
 from schemas.executions import Follower
 from schemas.ids import partition_of
-from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.instructions import Instruction, UsageReport
 from schemas.log import Log, LogError, Record
 from schemas.refusals import Refusal
-from schemas.topics import EXECUTIONS, INSTRUCTIONS, USAGE
+from schemas.topics import COMMANDS, EXECUTIONS, INSTRUCTIONS, USAGE
 from settlement import tables
 from settlement.books import Books, Wanted
 from settlement.database import COLLISIONS, Connection, Queries
@@ -43,6 +43,8 @@ PACE_S = 0.25
 """After a batch a stream rests so long, so that what comes meanwhile shares one transaction; it is what leaves the
 database to the orders' own writes. A record that comes after a rest is applied at once, and who waits ends the rest."""
 MIN_PACE_S = 0.01
+MAX_SENT = 500
+"""Commands for the engine in one append."""
 
 Message = Execution | Instruction | UsageReport | Unreadable
 StreamKey = tuple[str, int]
@@ -130,6 +132,8 @@ class SettlementService:
         self._max_poll = max_poll
         self._streams: list[Stream] = []
         self._arrived = asyncio.Event()
+        self._outbox = asyncio.Event()
+        """Set where there may be commands for the engine."""
 
     async def run(self) -> None:
         """Applies records until cancelled. Raises what goes wrong; starting again is the recovery."""
@@ -142,6 +146,7 @@ class SettlementService:
                 for stream in self._streams:
                     group.create_task(self._read(stream))
                 group.create_task(self._settle_all(connection))
+                group.create_task(self._send_all())
 
     async def _begin(self, connection: Connection) -> list[Stream]:
         places = [(topic, partition) for topic in TOPICS for partition in range(self._log.partitions(topic))]
@@ -201,9 +206,23 @@ class SettlementService:
                     raise
         self._classes, self._leases = books.classes, books.leases_so_far
         self._journal += len(applied.journal)
+        if books.outbox:
+            self._outbox.set()
         for stream in self._streams:
             if stream.items and (step := applied.steps.get(stream.key)) is not None:
                 stream.drop(step.now)
+
+    async def _send_all(self) -> None:
+        """Sends what batches wrote for the engine, those first that a crash left. Where the log or the database is away
+        it raises: what was sent and not removed is sent again then, and the engine knows it."""
+        while True:
+            self._outbox.clear()
+            while rows := await self._store.outbox(MAX_SENT):
+                for partition in sorted({row.partition for row in rows}):
+                    commands = [row.command for row in rows if row.partition == partition]
+                    await self._log.append(COMMANDS, partition, commands)
+                await self._store.sent(rows)
+            await self._outbox.wait()
 
     async def _apply(self, connection: Connection, batch: list[Item]) -> tuple[Books, "Applied"]:
         books, wanted = Books(dict(self._classes), self._leases), Wanted()
@@ -273,10 +292,10 @@ def _want(wanted: Wanted, item: Item) -> None:
             wanted.add_execution(execution)
         case UsageReport() as report:
             wanted.add_usage(report)
-        case Deposit() | Deliver() | Accept() as instruction:
-            wanted.add_instruction(instruction)
         case Unreadable() | None:
             pass
+        case instruction:
+            wanted.add_instruction(instruction)
 
 
 def _apply(books: Books, item: Item) -> Refused | None:
@@ -286,10 +305,12 @@ def _apply(books: Books, item: Item) -> Refused | None:
             books.execution(execution)
         case UsageReport() as report:
             return books.use(report, item.time)
-        case Deposit() | Deliver() | Accept() as instruction:
-            return books.instruction(instruction, item.time)
         case Unreadable(reason):
             return Refusal.UNREADABLE, (reason,)
+        case None:
+            pass
+        case instruction:
+            return books.instruction(instruction, item.time)
     return None
 
 

@@ -23,6 +23,7 @@ from schemas.store import (
     ApiKey,
     Balance,
     CloseReason,
+    Degradation,
     Intent,
     Lease,
     LeaseState,
@@ -42,6 +43,7 @@ from settlement import database
 from settlement.books import AmendRow, OrderRow
 from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 from settlement.intents import Intents
+from settlement.outbox import OutboxRow
 
 MAX_CONNECTIONS = 16
 RECHECK_S = 0.25
@@ -50,6 +52,7 @@ MAX_WAITERS = 100_000
 
 _args = msgspec.json.Decoder(Args).decode
 _attributes = msgspec.msgpack.Decoder(Attributes).decode
+_degradations = msgspec.json.Decoder(tuple[Degradation, ...]).decode
 _spec = msgspec.msgpack.Decoder(ClassSpec).decode
 
 
@@ -246,6 +249,14 @@ class Store:
         row = await self._row(self._sql.refusal, topic, partition, offset)
         return Outcome(None, ()) if row is None else Outcome(Refusal(row["code"]), _args(row["args"]))
 
+    async def outbox(self, limit: int) -> list[OutboxRow]:
+        """Commands that settlement has for the engine, the oldest first."""
+        return [OutboxRow(*row) for row in await self._rows(self._sql.outbox, limit)]
+
+    async def sent(self, rows: Sequence[OutboxRow]) -> None:
+        """The log has them."""
+        await self._rows(self._sql.remove_sent, *zip(*((row[:3]) for row in rows), strict=True))
+
     async def totals(self) -> Totals:
         return Totals(**await self._row(self._sql.totals))
 
@@ -432,4 +443,8 @@ def _lease(row: Any) -> Lease:
         used_gpu_ms=row["used_gpu_ms"],
         charged=row["charged"],
         earned=row["earned"],
+        refund_bps=row["refund_bps"],
+        ends_at=row["ends_at"],
+        forfeited_gpu_ms=row["forfeited_gpu_ms"],
+        degradations=_degradations(row["degradations"]),
     )

@@ -118,6 +118,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.add_leases, [_columns(lease) for lease in books.new_leases.values()])
     if books.changed_leases:
         await connection.execute(sql.save_leases, [_columns(lease) for lease in books.changed_leases.values()])
+    if books.outbox:
+        await connection.execute(sql.save_outbox, books.outbox)
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
     if books.transactions or books.released:

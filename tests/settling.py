@@ -191,7 +191,15 @@ class Market:
         return outcome
 
     async def sell(
-        self, buyer: Account, seller: Account, *, price: int, limit: int, quantity: int = 3, hours: int = 2
+        self,
+        buyer: Account,
+        seller: Account,
+        *,
+        price: int,
+        limit: int,
+        quantity: int = 3,
+        hours: int = 2,
+        attributes: Attributes | None = None,
     ) -> LeaseId:
         """One fill at `price` µ$ of a bid limited to `limit`, from the log's next full hour on; its lease."""
         start = -(-self.log.time // HOUR_MS) * HOUR_MS
@@ -201,6 +209,8 @@ class Market:
         assert (await self.intend(bid)).order is not None
         place = self.next_place
         fill = fill_of(place, ask_id, buyer, seller, price=price, quantity=quantity, start=start, hours=hours)
+        if attributes is not None:
+            fill = msgspec.structs.replace(fill, attributes=attributes)
         await self.accept(bid, fill, Filled(place, buyer.id))
         return place, 0
 

@@ -14,6 +14,7 @@ from gateways.api.errors import answer
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
+from gateways.api.leases import lease_routes
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies
@@ -21,7 +22,6 @@ from gateways.api.routes import (
     ApiRequest,
     account_routes,
     control_routes,
-    lease_routes,
     market_routes,
     order_routes,
     tape_routes,

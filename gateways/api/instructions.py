@@ -9,10 +9,20 @@ from gateways.api.errors import ApiError, refused, unknown
 from gateways.api.terms import parsed
 from schemas.codec import encode
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, partition_of
-from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.instructions import (
+    Accept,
+    Degrade,
+    Deliver,
+    Deposit,
+    End,
+    Instruction,
+    Reclaim,
+    Restore,
+    UsageReport,
+)
 from schemas.log import Log
 from schemas.refusals import Refusal, field, sentence
-from schemas.store import Lease, LeaseState, Outcome, Store
+from schemas.store import CloseReason, Lease, LeaseState, Outcome, Store
 from schemas.topics import INSTRUCTIONS, USAGE
 
 DEPOSITS_PARTITION = 0
@@ -43,16 +53,33 @@ class Clerk:
     async def deliver(self, account: int, lease: Lease, connection: str) -> None:
         """Raises ApiError. The same connection again changes nothing."""
         if lease.delivered_at is None or lease.connection != connection:
-            await self._instruct(
-                partition_of(lease.id[0]), Deliver(lease.id, account, connection), "look at the lease, or send it again"
-            )
+            await self._tell(lease, Deliver(lease.id, account, connection))
 
     async def accept(self, account: int, lease: Lease) -> None:
         """Raises ApiError. Once more changes nothing."""
         if lease.state is not LeaseState.ACTIVE:
-            await self._instruct(
-                partition_of(lease.id[0]), Accept(lease.id, account), "look at the lease, or send it again"
-            )
+            await self._tell(lease, Accept(lease.id, account))
+
+    async def degrade(self, lease: Lease, gpus: int, note: str) -> None:
+        """Raises ApiError. The same said again changes nothing."""
+        said = [(last.gpus, last.note) for last in lease.degradations[-1:] if last.until is None]
+        if said != [(gpus, note)]:
+            await self._tell(lease, Degrade(lease.id, lease.seller, gpus, note))
+
+    async def restore(self, lease: Lease) -> None:
+        """Raises ApiError. A lease that works stays as it is."""
+        if lease.state is not LeaseState.ACTIVE:
+            await self._tell(lease, Restore(lease.id, lease.seller))
+
+    async def reclaim(self, lease: Lease) -> None:
+        """Raises ApiError. Once more changes nothing."""
+        if lease.close_reason is not CloseReason.RECLAIMED:
+            await self._tell(lease, Reclaim(lease.id, lease.seller))
+
+    async def end(self, lease: Lease) -> None:
+        """Raises ApiError. Once more changes nothing."""
+        if lease.state is not LeaseState.ENDED and lease.close_reason is not CloseReason.ENDED_EARLY:
+            await self._tell(lease, End(lease.id, lease.buyer))
 
     async def report(self, account: int, reports: Sequence[resources.UsageReport]) -> list[resources.UsageAnswer]:
         """Each report answered for itself, in order. Raises ApiError where one names no lease at all."""
@@ -91,6 +118,9 @@ class Clerk:
 
         await asyncio.gather(*(send(partition, places) for partition, places in by_partition.items()))
         return [_usage_answer(report, outcome) for report, outcome in zip(reports, outcomes, strict=True)]
+
+    async def _tell(self, lease: Lease, instruction: Instruction) -> None:
+        await self._instruct(partition_of(lease.id[0]), instruction, "look at the lease, or send it again")
 
     async def _instruct(self, partition: int, instruction: Instruction, advice: str) -> None:
         (offset,) = await self._log.append(INSTRUCTIONS, partition, [encode(instruction)])

@@ -142,6 +142,8 @@ class NewClass(Request):
     grace: Duration = "72h"
     band_bps: Int = 0
     """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
+    refund_bps: Int = 10_000
+    """What goes back of the unused rest of a lease that its buyer ends early, in basis points."""
 
 
 class Class(Answer):
@@ -168,6 +170,9 @@ class Class(Answer):
     """none: it trades; no_new: it takes cancels, and less quantity; full: not even those."""
     retired: bool
     """It takes no more orders, for ever."""
+    refund_bps: int
+    """What goes back of the unused rest of a lease that its buyer ends early, in basis points: the supplier earns the
+    remainder. Of a lease what its class said at the fill."""
 
 
 class NewClassTerms(Request):
@@ -180,6 +185,7 @@ class NewClassTerms(Request):
     acceptance: Duration | None = None
     grace: Duration | None = None
     band_bps: Int | None = None
+    refund_bps: Int | None = None
 
 
 class NewReference(Request):
@@ -551,6 +557,16 @@ class DeadMan(Answer):
 # Leases and usage
 
 
+class Degradation(Answer):
+    """For so long so many of a lease's GPUs did not work, as its supplier said."""
+
+    since: Time
+    until: Time | None
+    """null: still."""
+    gpus: int
+    note: str
+
+
 class Lease(Answer):
     """Capacity that was sold, for the account that asks: the other side's money is not shown."""
 
@@ -574,6 +590,7 @@ class Lease(Answer):
     notice_minutes: int
     state: LeaseState
     close_reason: CloseReason
+    """Why it closed, or will: where somebody ended it before its window did, it is known from then on."""
     created_at: Time
     deliver_by: Time
     delivered_at: Time | None
@@ -589,6 +606,22 @@ class Lease(Answer):
     """To the buyer so far, fee included."""
     earned: Usd | None
     """By the supplier so far, fee deducted."""
+    refund_bps: int
+    """What goes back of the unused rest when the buyer ends it early, in basis points."""
+    ends_at: Time | None
+    """Where it ends before its window does: ended by its buyer, or reclaimed."""
+    forfeited_gpu_ms: int
+    """Of the unused rest, what is billed all the same."""
+    degradations: list[Degradation] | None
+    """Oldest first; null in lists."""
+
+
+class NewDegradation(Request):
+    """Some of a lease's GPUs do not work."""
+
+    gpus: Int
+    note: Annotated[str, Meta(min_length=1, max_length=500)]
+    """What is wrong, for the buyer."""
 
 
 class NewDelivery(Request):

@@ -18,24 +18,20 @@ from gateways.api.instructions import Clerk
 from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
-from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
+from gateways.api.replies import Replies, settled
 from schemas.book import BookLevel, Books
 from schemas.commands import Side
 from schemas.fills import PublicFill
 from schemas.ids import (
-    LeaseId,
     format_account_id,
-    format_lease_id,
     format_order_id,
     offset_of,
     parse_account_id,
-    parse_lease_id,
     parse_order_id,
-    partition_of,
 )
 from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import ApiKey, Lease, LeaseState, OrderStatus, Scope, Store, Totals
+from schemas.store import ApiKey, OrderStatus, Scope, Store, Totals
 from schemas.tape import INTERVALS, Tape
 from schemas.units import (
     GRID_MS,
@@ -59,8 +55,6 @@ Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT_S)]
 ClassFilter = Annotated[str | None, QueryParameter(name="class")]
 
 _ORDER_SIDES = {"bid": Side.BID, "ask": Side.ASK}
-_SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
-_STATES = {state.value: state for state in LeaseState}
 _STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}
 
 
@@ -505,97 +499,6 @@ def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
         return await controls.retire_class(class_id)
 
     return [halt, kill, limit, set_reference, change_class, retire_class]
-
-
-def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
-    """What was sold, its delivery and its use."""
-
-    @get("/v1/leases", **keys.door(Scope.READ))
-    async def list_leases(
-        request: ApiRequest,
-        role: FromQuery[str] = "buyer",
-        states: Annotated[str | None, QueryParameter(name="state")] = None,
-        class_id: ClassFilter = None,
-        order_id: FromQuery[str | None] = None,
-        after: FromQuery[str | None] = None,
-        limit: Limit = 100,
-    ) -> resources.Page[resources.Lease]:
-        """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
-        await settled(store, replies)
-        account = request.user.account.id
-        found = await store.leases(
-            account,
-            role=terms.choice("role", _SIDES, role),
-            states=[terms.choice("state", _STATES, each) for each in states.split(",")] if states else (),
-            class_id=class_id,
-            before=None if after is None else terms.parsed("after", parse_lease_id, after),
-            limit=limit,
-            order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
-        )
-        return resources.Page(
-            [terms.shown_lease(lease, account) for lease in found],
-            format_lease_id(found[-1].id) if len(found) == limit else None,
-        )
-
-    @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ, 404))
-    async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
-        """A lease of the account, as buyer or supplier."""
-        lease = await own_lease(request.user, lease_id)
-        return terms.shown_lease(lease, request.user.account.id)
-
-    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
-    async def deliver(
-        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDelivery]
-    ) -> resources.Lease:
-        """The supplier hands the machines over."""
-        account = request.user.account.id
-        if not all(each.isprintable() or each in "\n\t" for each in data.connection):
-            raise invalid("connection", "connection has control characters: the buyer's terminal would obey them")
-        lease = await own_lease(request.user, lease_id, as_supplier=True)
-        await clerk.deliver(account, lease, data.connection)
-        return terms.shown_lease(await own_lease(request.user, lease_id), account)
-
-    @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
-    async def accept(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
-        """The buyer accepts the delivery: billing starts, though never before the lease does."""
-        account = request.user.account.id
-        lease = await own_lease(request.user, lease_id, as_buyer=True)
-        await clerk.accept(account, lease)
-        return terms.shown_lease(await own_lease(request.user, lease_id), account)
-
-    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
-    async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
-        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
-        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
-
-    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
-    async def list_usage(
-        request: ApiRequest,
-        lease_id: FromPath[str],
-        after: Annotated[int, QueryParameter(ge=0, le=2**63 - 1)] = 0,
-        limit: Limit = 100,
-    ) -> resources.Page[resources.Usage]:
-        """The accepted reports of a lease, by sequence."""
-        lease = await own_lease(request.user, lease_id)
-        found = await store.usage(lease.id, after=after, limit=limit)
-        return resources.Page(
-            [terms.shown_usage(usage) for usage in found], str(found[-1].sequence) if len(found) == limit else None
-        )
-
-    async def own_lease(key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False) -> Lease:
-        """Raises ApiError 404 where the account has no part in it, or another part than it needs."""
-        lease_id: LeaseId = terms.parsed("lease_id", parse_lease_id, text)
-        place, account = lease_id[0], key.account.id
-        partition = partition_of(place)
-        if partition < len(replies) and place <= replies[partition].position:
-            await store.wait_applied(partition, place, APPLIED_TIMEOUT_S)
-        lease = await store.lease(lease_id)
-        parts = [] if lease is None else [lease.buyer] * (not as_supplier) + [lease.seller] * (not as_buyer)
-        if lease is None or account not in parts:
-            raise refused(Refusal.UNKNOWN_LEASE, (text,))
-        return lease
-
-    return [list_leases, show_lease, deliver, accept, report_usage, list_usage]
 
 
 def _may_end_orders(key: ApiKey) -> None:

@@ -30,7 +30,7 @@ from schemas.ids import (
     parse_account_id,
 )
 from schemas.refusals import field, sentence
-from schemas.store import Account, ApiKey, Balance, Lease, Listing, Order, Usage
+from schemas.store import Account, ApiKey, Balance, Degradation, Lease, Listing, Order, Usage
 from schemas.tape import Candle, Ticker
 from schemas.units import (
     HOUR_MS,
@@ -227,6 +227,7 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
         acceptance_ms=parsed("acceptance", parse_duration, body.acceptance),
         grace_ms=parsed("grace", parse_duration, body.grace),
         band_bps=body.band_bps,
+        refund_bps=body.refund_bps,
     )
 
 
@@ -255,6 +256,7 @@ def shown_class(listing: Listing) -> resources.Class:
         reference=format_usd(listing.reference) if listing.reference else None,
         halt=name_of(listing.halt),
         retired=listing.retired,
+        refund_bps=spec.refund_bps,
     )
 
 
@@ -384,7 +386,7 @@ def shown_ticker(class_id: str, ticker: Ticker | None) -> resources.Ticker:
     )
 
 
-def shown_lease(lease: Lease, account: int) -> resources.Lease:
+def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resources.Lease:
     """For the buyer or the supplier; who is both sees it as the buyer."""
     buys = account == lease.buyer
     return resources.Lease(
@@ -411,6 +413,16 @@ def shown_lease(lease: Lease, account: int) -> resources.Lease:
         escrow=format_usd(lease.escrow) if buys else None,
         charged=format_usd(lease.charged) if buys else None,
         earned=None if buys else format_usd(lease.earned),
+        refund_bps=lease.refund_bps,
+        ends_at=_time_or_none(lease.ends_at),
+        forfeited_gpu_ms=lease.forfeited_gpu_ms,
+        degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
+    )
+
+
+def _shown_degradation(found: Degradation) -> resources.Degradation:
+    return resources.Degradation(
+        since=format_time(found.since), until=_time_or_none(found.until), gpus=found.gpus, note=found.note
     )
 
 

@@ -121,6 +121,7 @@ def change_class(
     acceptance: str | None = None,
     grace: str | None = None,
     band_bps: int | None = None,
+    refund_bps: int | None = None,
     access: Access = HERE,
 ) -> None:
     """Give a class new terms, for orders to come. What is not said stays.
@@ -135,6 +136,8 @@ def change_class(
         late usage counts for so long, like 72h
     band_bps
         how far from the reference price an order's may be, in basis points; 0 is no band
+    refund_bps
+        what goes back of the unused rest of a lease that its buyer ends early, in basis points; 10000 is all
     """
     terms: dict[str, Any] = {
         "tick": tick,
@@ -144,6 +147,7 @@ def change_class(
         "acceptance": acceptance,
         "grace": grace,
         "band_bps": band_bps,
+        "refund_bps": refund_bps,
     }
     stated = {name: term for name, term in terms.items() if term is not None}
     if not stated:

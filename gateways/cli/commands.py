@@ -494,7 +494,7 @@ def leases(
     as_
         buyer or supplier
     state
-        pending_delivery, delivered, active, closed; several with commas
+        pending_delivery, delivered, active, degraded, reclaiming, ended, closed; several with commas
     """
 
     async def call(exchange: Exchange) -> None:
@@ -758,7 +758,7 @@ def _class_state(found: Class) -> str:
 def _lease_row(lease: Lease) -> Sequence[str]:
     state = f"{lease.state} ({lease.close_reason})" if lease.close_reason else lease.state
     money = lease.charged if lease.charged is not None else lease.earned
-    window = lease.start, lease.end
+    window = lease.start, lease.ends_at or lease.end
     return (
         lease.lease_id,
         lease.class_id,

@@ -233,6 +233,23 @@ class Exchange:
         """Accepts the delivery of a lease."""
         return await self._call("POST", f"/v1/leases/{_part(lease_id)}/acceptance", Lease)
 
+    async def degrade(self, lease_id: str, gpus: int, note: str) -> Lease:
+        """As its supplier: so many GPUs of a lease do not work, from now on."""
+        body = {"gpus": gpus, "note": note}
+        return await self._call("POST", f"/v1/leases/{_part(lease_id)}/degradation", Lease, body=body)
+
+    async def restore(self, lease_id: str) -> Lease:
+        """As its supplier: all of a degraded lease works again."""
+        return await self._call("DELETE", f"/v1/leases/{_part(lease_id)}/degradation", Lease)
+
+    async def reclaim(self, lease_id: str) -> Lease:
+        """As its supplier, takes an interruptible lease back: it ends when the notice is over, at `ends_at`."""
+        return await self._call("POST", f"/v1/leases/{_part(lease_id)}/reclaim", Lease)
+
+    async def end(self, lease_id: str) -> Lease:
+        """As its buyer, ends a lease now: its rest is for sale again, and what the class refunds of it is back."""
+        return await self._call("POST", f"/v1/leases/{_part(lease_id)}/end", Lease)
+
     async def report_usage(self, reports: Sequence[UsageReport]) -> list[UsageAnswer]:
         """Says what leases have used so far, at most 500 at once; each report is answered for itself."""
         answer = await self._call("POST", "/v1/usage", _UsageAnswers, body={"reports": reports})

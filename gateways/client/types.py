@@ -70,6 +70,8 @@ class Class(Resource):
     halt: str = "none"
     """none, no_new, full."""
     retired: bool = False
+    refund_bps: int = 10_000
+    """What goes back of the unused rest of a lease that its buyer ends early, in basis points."""
 
 
 class Reference(Resource):
@@ -294,10 +296,19 @@ class DeadMan(Resource):
     until: str | None
 
 
+class Degradation(Resource):
+    """For so long so many of a lease's GPUs did not work, as its supplier said; `until` None: still."""
+
+    since: str
+    until: str | None
+    gpus: int
+    note: str
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 
-    `state`: pending_delivery, delivered, active, closed.
+    `state`: pending_delivery, delivered, active, degraded, reclaiming, ended, closed.
     """
 
     lease_id: str
@@ -328,6 +339,14 @@ class Lease(Resource):
     escrow: str | None
     charged: str | None
     earned: str | None
+    refund_bps: int = 10_000
+    """What goes back of the unused rest when the buyer ends it early, in basis points."""
+    ends_at: str | None = None
+    """Where it ends before its window does."""
+    forfeited_gpu_ms: int = 0
+    """Of the unused rest, what is billed all the same."""
+    degradations: list[Degradation] | None = None
+    """Oldest first; None in lists."""
 
 
 class UsageReport(Resource):

@@ -242,7 +242,8 @@ INSERT INTO leases SELECT * FROM unnest($1::leases[]);
 UPDATE leases SET
     state = new.state, close_reason = new.close_reason, delivered_at = new.delivered_at,
     accepted_at = new.accepted_at, closed_at = new.closed_at, deadline = new.deadline, connection = new.connection,
-    last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned
+    last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned,
+    ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations
 FROM unnest($1::leases[]) AS new
 WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
@@ -269,6 +270,18 @@ JOIN made USING (reference);
 
 -- name: save_usage
 INSERT INTO usage SELECT * FROM unnest($1::usage[]);
+
+-- name: save_outbox
+INSERT INTO outbox SELECT * FROM unnest($1::outbox[]);
+
+-- Settlement: what it sends to the engine.
+
+-- name: outbox
+SELECT * FROM outbox ORDER BY created_at, position, fill_index, kind LIMIT $1;
+
+-- name: remove_sent
+DELETE FROM outbox USING unnest($1::bigint[], $2::integer[], $3::text[]) AS sent (position, fill_index, kind)
+WHERE (outbox.position, outbox.fill_index, outbox.kind) = (sent.position, sent.fill_index, sent.kind);
 
 -- name: save_refusals
 INSERT INTO refusals SELECT * FROM unnest($1::refusals[]);
@@ -347,10 +360,13 @@ FROM amends WHERE held > 0 AND status <> 'sent' ORDER BY account, client_order_i
 -- name: audit_escrows
 SELECT 'the escrow of lease number ' || number AS what, escrow::text AS found, may_cost::text AS expected
 FROM (
-    SELECT leases.number, coalesce(ledger.balance, 0) AS escrow, CASE WHEN state = 'closed' THEN 0 ELSE
-        floor(price::numeric * quantity * (end_at - start_at) / 3600000)
-        + floor(price::numeric * quantity * (end_at - start_at) * buyer_fee_bps / 36000000000) - charged END AS may_cost
-    FROM leases LEFT JOIN ledger_accounts AS ledger ON ledger.id = -leases.number
+    SELECT billable.number, coalesce(ledger.balance, 0) AS escrow, CASE WHEN state = 'closed' THEN 0 ELSE
+        floor(price::numeric * gpu_ms / 3600000) + floor(price::numeric * gpu_ms * buyer_fee_bps / 36000000000)
+        - charged END AS may_cost
+    FROM (
+        SELECT *, quantity * (greatest(coalesce(ends_at, end_at), start_at) - start_at) + forfeited_gpu_ms AS gpu_ms
+        FROM leases
+    ) AS billable LEFT JOIN ledger_accounts AS ledger ON ledger.id = -billable.number
 ) AS escrows
 WHERE escrow <> may_cost ORDER BY number LIMIT $1;
 
@@ -358,10 +374,10 @@ WHERE escrow <> may_cost ORDER BY number LIMIT $1;
 SELECT 'the bill of lease number ' || number AS what, charged || ' charged, ' || earned || ' earned' AS found,
     cost + buyer_fee || ' charged, ' || cost - seller_fee || ' earned' AS expected
 FROM (
-    SELECT *, floor(price::numeric * used_gpu_ms / 3600000) AS cost,
-        floor(price::numeric * used_gpu_ms * buyer_fee_bps / 36000000000) AS buyer_fee,
-        floor(price::numeric * used_gpu_ms * seller_fee_bps / 36000000000) AS seller_fee
-    FROM leases
+    SELECT *, floor(price::numeric * gpu_ms / 3600000) AS cost,
+        floor(price::numeric * gpu_ms * buyer_fee_bps / 36000000000) AS buyer_fee,
+        floor(price::numeric * gpu_ms * seller_fee_bps / 36000000000) AS seller_fee
+    FROM (SELECT *, used_gpu_ms + forfeited_gpu_ms AS gpu_ms FROM leases) AS billed
 ) AS bills
 WHERE charged <> cost + buyer_fee OR earned <> cost - seller_fee ORDER BY number LIMIT $1;
 

@@ -70,7 +70,17 @@ from schemas.events import (
     Withdrawn,
 )
 from schemas.fills import PublicFill, public_fills
-from schemas.instructions import Accept, Deliver, Deposit, Instruction, UsageReport
+from schemas.instructions import (
+    Accept,
+    Degrade,
+    Deliver,
+    Deposit,
+    End,
+    Instruction,
+    Reclaim,
+    Restore,
+    UsageReport,
+)
 from schemas.refusals import Refusal
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +94,7 @@ ACCEPTS = Accepts(
 )
 SPEC = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM", 100, 10**9, 4096, 900_000, 600_000, 72 * HOUR)
 BANDED = msgspec.structs.replace(SPEC, band_bps=3000)
+REFUNDING = msgspec.structs.replace(BANDED, refund_bps=7500)
 FILL = Fill(0, 7, "H100-SXM-80GB", 41, 40, 2, 3, 2_499_900, 8, T, T + HOUR, Side.BID, 4, 100, 200, ATTRIBUTES)
 
 ASK = PlaceAsk(
@@ -109,7 +120,9 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Extend": Extend((41, 1), 40, 2, 5, "b-2", T, 8, T + HOUR, T + 2 * HOUR, 2_600_000, 100),
     "CreateClass": CreateClass(SPEC),
     "CreateClass@2": CreateClass(BANDED),
+    "CreateClass@3": CreateClass(REFUNDING),
     "ChangeClass": ChangeClass(BANDED),
+    "ChangeClass@2": ChangeClass(REFUNDING),
     "RetireClass": RetireClass("H100-SXM-80GB"),
     "SetReference": SetReference("H100-SXM-80GB", 2_500_000),
     "Halt": Halt("H100-SXM-80GB", HaltMode.FULL),
@@ -121,6 +134,10 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Deposit": Deposit(2, 1_000_000, "wire-1"),
     "Deliver": Deliver((41, 0), 3, "ssh root@192.0.2.1"),
     "Accept": Accept((41, 0), 2),
+    "Degrade": Degrade((41, 0), 3, 2, "link down"),
+    "Restore": Restore((41, 0), 3),
+    "Reclaim": Reclaim((41, 0), 3),
+    "End": End((41, 0), 2),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
     "Accepted": Execution(41, 40, T, (Accepted(2, "b-1", "H100-SXM-80GB", Side.BID, 12, 2_600_000, 100, T, HOUR),)),
     "Rejected": Execution(42, 41, T, (Rejected(2, "b-2", Refusal.PRICE_OFF_TICK, (2_499_950, 100, "H100-SXM-80GB")),)),
@@ -136,6 +153,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "AllCancelled": Execution(46, 45, T, (AllCancelled(2, "H100-SXM-80GB", 3),)),
     "ClassChanged": Execution(47, 46, T, (ClassChanged(SPEC),)),
     "ClassChanged@2": Execution(47, 46, T, (ClassChanged(BANDED),)),
+    "ClassChanged@3": Execution(47, 46, T, (ClassChanged(REFUNDING),)),
     "ClassRetired": Execution(47, 46, T, (ClassRetired("H100-SXM-80GB"),)),
     "ReferenceChanged": Execution(
         47, 46, T, (ReferenceChanged("H100-SXM-80GB", 2_500_000, 1_750_000, 3_250_000),)
@@ -183,11 +201,11 @@ def test_the_bytes_of_a_message_never_change(name: str) -> None:
     assert codec.encode(MESSAGES[name]) == golden()[name]
 
 
-@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ClassChanged"])
+@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ChangeClass", "ClassChanged"])
 def test_old_bytes_lack_the_newest_field_and_are_read_with_its_default(name: str) -> None:
     assert len(golden()[name]) < len(golden()[NEWEST[name]])
     assert decode(name, golden()[name]) == MESSAGES[name]
-    assert (ASK.display, SPEC.band_bps) == (0, 0)
+    assert (ASK.display, SPEC.band_bps, BANDED.refund_bps) == (0, 0, 10_000)
 
 
 def test_the_public_fill_is_json_without_accounts() -> None:

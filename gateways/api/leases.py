@@ -1,0 +1,149 @@
+"""Routes of leases: what was sold, its delivery, its use and its end."""
+
+from typing import Annotated
+
+from litestar import delete, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from gateways.api import resources, terms
+from gateways.api.errors import invalid, refused
+from gateways.api.instructions import Clerk
+from gateways.api.keys import Keys
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
+from gateways.api.routes import ApiRequest, ClassFilter, Limit
+from schemas.commands import Side
+from schemas.ids import LeaseId, format_lease_id, parse_lease_id, parse_order_id, partition_of
+from schemas.refusals import Refusal
+from schemas.store import ApiKey, Lease, LeaseState, Scope, Store
+
+_SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
+_STATES = {state.value: state for state in LeaseState}
+
+
+def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """What was sold, its delivery and its use."""
+
+    @get("/v1/leases", **keys.door(Scope.READ))
+    async def list_leases(
+        request: ApiRequest,
+        role: FromQuery[str] = "buyer",
+        states: Annotated[str | None, QueryParameter(name="state")] = None,
+        class_id: ClassFilter = None,
+        order_id: FromQuery[str | None] = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Lease]:
+        """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
+        await settled(store, replies)
+        account = request.user.account.id
+        found = await store.leases(
+            account,
+            role=terms.choice("role", _SIDES, role),
+            states=[terms.choice("state", _STATES, each) for each in states.split(",")] if states else (),
+            class_id=class_id,
+            before=None if after is None else terms.parsed("after", parse_lease_id, after),
+            limit=limit,
+            order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
+        )
+        return resources.Page(
+            [terms.shown_lease(lease, account, in_list=True) for lease in found],
+            format_lease_id(found[-1].id) if len(found) == limit else None,
+        )
+
+    @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ, 404))
+    async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """A lease of the account, as buyer or supplier."""
+        lease = await own_lease(request.user, lease_id)
+        return terms.shown_lease(lease, request.user.account.id)
+
+    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
+    async def deliver(
+        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDelivery]
+    ) -> resources.Lease:
+        """The supplier hands the machines over."""
+        account = request.user.account.id
+        if not all(each.isprintable() or each in "\n\t" for each in data.connection):
+            raise invalid("connection", "connection has control characters: the buyer's terminal would obey them")
+        lease = await own_lease(request.user, lease_id, as_supplier=True)
+        await clerk.deliver(account, lease, data.connection)
+        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+
+    @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
+    async def accept(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """The buyer accepts the delivery: billing starts, though never before the lease does."""
+        account = request.user.account.id
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        await clerk.accept(account, lease)
+        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+
+    @post("/v1/leases/{lease_id:str}/degradation", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
+    async def degrade(
+        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDegradation]
+    ) -> resources.Lease:
+        """The supplier says that some of the GPUs do not work, from now on. Said anew it replaces what was said."""
+        lease = await own_lease(request.user, lease_id, as_supplier=True)
+        await clerk.degrade(lease, data.gpus, data.note)
+        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+
+    @delete("/v1/leases/{lease_id:str}/degradation", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
+    async def restore(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """The supplier says that all of it works again."""
+        lease = await own_lease(request.user, lease_id, as_supplier=True)
+        await clerk.restore(lease)
+        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+
+    @post("/v1/leases/{lease_id:str}/reclaim", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
+    async def reclaim(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """The supplier takes an interruptible lease back: it ends after the notice that its ask stated, at `ends_at`.
+
+        What the buyer paid for the time after that is back at once. It is not sold again.
+        """
+        lease = await own_lease(request.user, lease_id, as_supplier=True)
+        await clerk.reclaim(lease)
+        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+
+    @post("/v1/leases/{lease_id:str}/end", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
+    async def end_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """The buyer ends it now; the rest of its window is for sale again.
+
+        What was paid for the rest goes back at once, but for what the lease's `refund_bps` leaves to the supplier. All
+        of it goes back where the supplier was late, degraded the lease or reclaims it.
+        """
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        await clerk.end(lease)
+        return terms.shown_lease(await own_lease(request.user, lease_id), lease.buyer)
+
+    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
+    async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
+        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
+        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
+
+    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
+    async def list_usage(
+        request: ApiRequest,
+        lease_id: FromPath[str],
+        after: Annotated[int, QueryParameter(ge=0, le=2**63 - 1)] = 0,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Usage]:
+        """The accepted reports of a lease, by sequence."""
+        lease = await own_lease(request.user, lease_id)
+        found = await store.usage(lease.id, after=after, limit=limit)
+        return resources.Page(
+            [terms.shown_usage(usage) for usage in found], str(found[-1].sequence) if len(found) == limit else None
+        )
+
+    async def own_lease(key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False) -> Lease:
+        """Raises ApiError 404 where the account has no part in it, or another part than it needs."""
+        lease_id: LeaseId = terms.parsed("lease_id", parse_lease_id, text)
+        place, account = lease_id[0], key.account.id
+        partition = partition_of(place)
+        if partition < len(replies) and place <= replies[partition].position:
+            await store.wait_applied(partition, place, APPLIED_TIMEOUT_S)
+        lease = await store.lease(lease_id)
+        parts = [] if lease is None else [lease.buyer] * (not as_supplier) + [lease.seller] * (not as_buyer)
+        if lease is None or account not in parts:
+            raise refused(Refusal.UNKNOWN_LEASE, (text,))
+        return lease
+
+    return [list_leases, show_lease, deliver, accept, degrade, restore, reclaim, end_lease, report_usage, list_usage]
