@@ -17,6 +17,8 @@ from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue, admin_key, engines, ready_key, running, serving
 from tests.integration.test_api import ASK, BID, Caller, caller, leave_intent
 
+STANDING = BID | {"start": "now+1h"}
+"""One for now leaves when the minute ends."""
 ELSEWHERE = "H200-SXM-141GB"
 BESIDE = "B200"
 """In another partition than CLASS, where there are two; and in the same."""
@@ -35,7 +37,7 @@ async def refused(trader: Caller, method: str, path: str, body: Any = None) -> t
 
 async def test_an_order_is_cancelled_by_its_own_name(exchange: Venue) -> None:
     async with caller(exchange, "developer") as developer, caller(exchange, "other") as other:
-        await developer.send("POST", "/v1/bids", BID | {"client_order_id": "mine"})
+        await developer.send("POST", "/v1/bids", STANDING | {"client_order_id": "mine"})
         path = "/v1/orders/by-client-id/mine"
         assert await refused(other, "DELETE", path) == (404, "unknown_order", "")
         for _ in range(2):
@@ -51,7 +53,7 @@ async def test_a_cancel_by_name_reaches_an_order_whose_answer_nobody_has(
         key = await ready_key(embedded_log, store)
         async with serving(embedded_log, store, answer_timeout_s=0.2) as url, aiohttp.ClientSession() as http:
             developer = Caller(http, url, key)
-            body = BID | {"client_order_id": "mine"}
+            body = STANDING | {"client_order_id": "mine"}
             assert await refused(developer, "POST", "/v1/bids", body) == (504, "unknown", "")
             assert await refused(developer, "DELETE", "/v1/orders/by-client-id/mine") == (504, "unknown", "")
             async with running(engines(embedded_log)):
@@ -76,7 +78,7 @@ async def test_all_orders_are_cancelled_of_one_class_or_of_all_in_every_partitio
 
         async def trade() -> None:
             for class_id in (CLASS, BESIDE, ELSEWHERE):
-                for path, body in (("/v1/bids", BID | {"price": "1"}), ("/v1/asks", ASK)):
+                for path, body in (("/v1/bids", STANDING | {"price": "1"}), ("/v1/asks", ASK)):
                     assert (await trader.send("POST", path, body | {"class": class_id}))[0] == 201
 
         await trade()
@@ -100,7 +102,7 @@ async def test_a_key_for_one_side_does_not_cancel_the_other(exchange: Venue) -> 
     async with caller(exchange, "both") as both, aiohttp.ClientSession() as http:
         _, key = await both.send("POST", "/v1/accounts/me/keys", {"scopes": ["read", "trade"]})
         buyer = Caller(http, exchange.url, key["key"])
-        await buyer.send("POST", "/v1/bids", BID | {"price": "1"})
+        await buyer.send("POST", "/v1/bids", STANDING | {"price": "1"})
         await both.send("POST", "/v1/asks", ASK)
         assert await refused(buyer, "DELETE", "/v1/orders") == (403, "missing_scope", "")
         assert await open_orders(both) == {("bid", CLASS), ("ask", CLASS)}
@@ -127,7 +129,7 @@ async def test_a_cancel_of_all_without_an_answer_is_unknown(embedded_log: Embedd
 
 async def test_a_dead_man_s_orders_are_cancelled_unless_he_renews(exchange: Venue) -> None:
     async with caller(exchange, "developer") as developer:
-        await developer.send("POST", "/v1/bids", BID)
+        await developer.send("POST", "/v1/bids", STANDING)
         await developer.send("POST", "/v1/asks", ASK | {"price": "9"})
         for _ in range(3):
             before = exchange.log.now()
@@ -188,7 +190,7 @@ async def id_of(trader: Caller) -> str:
 async def test_a_halted_class_says_so_and_trades_again_when_it_is_resumed(exchange: Venue) -> None:
     async with with_admin(exchange, "cloud", "developer") as (admin, cloud, developer):
         await cloud.send("POST", "/v1/asks", ASK)
-        _, bid = await developer.send("POST", "/v1/bids", BID | {"price": "1"})
+        _, bid = await developer.send("POST", "/v1/bids", STANDING | {"price": "1"})
         halted = {"classes": [{"class": CLASS, "mode": "full"}]}
         assert await admin.send("PUT", "/v1/halt", {"mode": "full", "class": CLASS}) == (200, halted)
         assert (await class_of(developer))["halt"] == "full"
@@ -231,7 +233,7 @@ async def test_all_classes_are_halted_also_where_a_partition_has_none(tmp_path: 
 async def test_the_kill_switch_ends_an_account_s_orders_and_refuses_what_it_sends(exchange: Venue) -> None:
     async with with_admin(exchange, "developer", "other") as (admin, developer, other):
         for trader in (developer, other):
-            await trader.send("POST", "/v1/bids", BID)
+            await trader.send("POST", "/v1/bids", STANDING)
         account_id = await id_of(developer)
         path = f"/v1/accounts/{account_id}/kill"
         assert await admin.send("PUT", path, {"on": True}) == (200, {"account_id": account_id, "on": True})
