@@ -208,6 +208,10 @@ class Engine:
         """The live order with this id."""
         return self._orders.get(order_id)
 
+    def party(self, account: int) -> Party | None:
+        """What is known of the account; None where nothing is."""
+        return self._parties.get(account)
+
     def state(self) -> State:
         """All that later answers depend on, in a canonical form; nothing that can be rebuilt from it."""
         now = self.now

@@ -1,5 +1,6 @@
-"""The book as market data shows it, and the Protocol by which gateways ask for it."""
+"""The book as market data shows it, what holds for an account, and the Protocol by which gateways ask for both."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -41,4 +42,28 @@ class Books(Protocol):
 
         `start_ms` 0 is the replica's now, rounded up to the grid.
         """
+        ...
+
+
+class Standing(Struct, frozen=True):
+    """What holds for an account in the engines."""
+
+    killed: bool
+    """Its kill switch is on: all that it sends is refused."""
+    open_orders: int
+    """The most that it may have in a partition, as the two below; 0 is no limit."""
+    notional: int
+    """µ$."""
+    quantity: int
+    """GPUs in one order."""
+    dead_man: int
+    """ms; when all its orders are cancelled. 0: never."""
+
+
+class Standings(Protocol):
+    """Who answers for what holds for accounts: likewise."""
+
+    async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
+        """What holds for the account once each partition is folded up to that position: who sent a command there, and
+        has its answer, finds it in this. Raises TimeoutError."""
         ...

@@ -28,7 +28,7 @@ from gateways.api.routes import (
 )
 from gateways.api.socket import stream_routes
 from gateways.api.stream import Stream
-from schemas.book import Books
+from schemas.book import Books, Standings
 from schemas.log import Log
 from schemas.store import Store
 from schemas.tape import Tape
@@ -48,6 +48,7 @@ class Exchange:
         log: Log,
         store: Store,
         books: Books,
+        standings: Standings,
         tape: Tape,
         checks: Checks,
         registry: CollectorRegistry,
@@ -67,7 +68,7 @@ class Exchange:
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
-        self.controls = Controls(log, store, self.replies, self.classes, answer_timeout_s)
+        self.controls = Controls(log, store, standings, self.replies, self.classes, answer_timeout_s)
         self.clerk = Clerk(log, store, answer_timeout_s)
         self.stream = Stream(
             store=store, books=books, tape=tape, classes=self.classes, replies=self.replies, now=log.now

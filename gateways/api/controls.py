@@ -13,6 +13,7 @@ from gateways.api.market import Classes
 from gateways.api.replies import Replies, settled
 from gateways.api.terms import changed_class, moment, parsed, shown_class
 from schemas.attributes import name_of
+from schemas.book import Standings
 from schemas.codec import encode
 from schemas.commands import (
     CancelAll,
@@ -40,9 +41,12 @@ _SCOPES = {Side.BID: Scope.TRADE, Side.ASK: Scope.SUPPLY}
 class Controls:
     """Sends them, and says what the engines answered."""
 
-    def __init__(self, log: Log, store: Store, replies: list[Replies], classes: Classes, timeout_s: float) -> None:
+    def __init__(
+        self, log: Log, store: Store, standings: Standings, replies: list[Replies], classes: Classes, timeout_s: float
+    ) -> None:
         self._log = log
         self._store = store
+        self._standings = standings
         self._replies = replies
         self._classes = classes
         self._timeout_s = timeout_s
@@ -52,8 +56,12 @@ class Controls:
         partitions = await self._partitions(class_id)
         await self._may_end_all(key, class_id)
         events = await self._done(CancelAll(key.account.id, class_id or ""), partitions)
-        orders = sum(event.orders for event in events if isinstance(event, AllCancelled))
-        return resources.AllCancelled(class_id=class_id, orders=orders)
+        return _all_cancelled(class_id, events)
+
+    async def cancel_everybody(self, class_id: str | None) -> resources.AllCancelled:
+        """Raises ApiError."""
+        events = await self._done(CancelAll(0, class_id or ""), await self._partitions(class_id))
+        return _all_cancelled(class_id, events)
 
     async def halt(self, mode: HaltMode, class_id: str | None) -> resources.Halts:
         """Raises ApiError."""
@@ -83,6 +91,23 @@ class Controls:
             open_orders=limits.open_orders,
             notional=format_usd(limits.notional),
             quantity=limits.quantity,
+        )
+
+    async def standing(self, account: int) -> resources.Standing:
+        """Raises ApiError."""
+        await self._known(account)
+        positions = [replies.position for replies in self._replies]
+        try:
+            found = await self._standings.standing(account, positions, self._timeout_s)
+        except TimeoutError:
+            raise unknown("ask again") from None
+        return resources.Standing(
+            account_id=format_account_id(account),
+            killed=found.killed,
+            open_orders=found.open_orders,
+            notional=format_usd(found.notional),
+            quantity=found.quantity,
+            dead_man_until=format_time(found.dead_man) if found.dead_man else None,
         )
 
     async def set_reference(self, class_id: str, price: int) -> resources.Reference:
@@ -168,6 +193,11 @@ class Controls:
             return await self._replies[partition].ask(command, self._timeout_s)
         except (TimeoutError, LogError):
             raise unknown("send it again, which is safe") from None
+
+
+def _all_cancelled(class_id: str | None, events: Iterable[Event]) -> resources.AllCancelled:
+    orders = sum(event.orders for event in events if isinstance(event, AllCancelled))
+    return resources.AllCancelled(class_id=class_id, orders=orders)
 
 
 def _refuse(events: Iterable[Event]) -> None:

@@ -257,6 +257,21 @@ class Limits(Answer):
     quantity: int
 
 
+class Standing(Answer):
+    """What holds for an account from one moment to the next."""
+
+    account_id: str
+    killed: bool
+    """Its kill switch is on: all that it sends is refused."""
+    open_orders: int
+    """The most that it may have, as the two below; 0 is no limit."""
+    notional: Usd
+    quantity: int
+    """GPUs in one order."""
+    dead_man_until: Time | None
+    """When its dead man's switch acts; null: it is off."""
+
+
 class BookLevel(Answer):
     """All orders of one side at one price."""
 

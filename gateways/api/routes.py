@@ -450,9 +450,15 @@ def order_routes(
         _may_end_orders(request.user)
         return await controls.disarm_dead_man(request.user)
 
+    @get("/v1/standing", **keys.door(Scope.READ, 504))
+    async def own_standing(request: ApiRequest) -> resources.Standing:
+        """Whether the account's kill switch is on, what limits it has, and when its dead man's switch acts."""
+        return await controls.standing(request.user.account.id)
+
     return [
         arm_dead_man,
         disarm_dead_man,
+        own_standing,
         place_bid,
         place_ask,
         list_orders,
@@ -483,6 +489,16 @@ def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
         """What the account may have at most, for orders to come."""
         return await controls.limit(terms.parsed("account_id", parse_account_id, account_id), data)
 
+    @get("/v1/accounts/{account_id:str}/standing", **keys.door(Scope.ADMIN, 404, 504))
+    async def standing(account_id: FromPath[str]) -> resources.Standing:
+        """Whether the account's kill switch is on, what limits it has, and when its dead man's switch acts."""
+        return await controls.standing(terms.parsed("account_id", parse_account_id, account_id))
+
+    @delete("/v1/orders/of-everybody", status_code=200, **keys.door(Scope.ADMIN, 404, 504))
+    async def cancel_everybody(class_id: ClassFilter = None) -> resources.AllCancelled:
+        """End what is unsold of all open orders of every account, in one class or in all, whatever is halted."""
+        return await controls.cancel_everybody(class_id)
+
     @put("/v1/classes/{class_id:str}/reference", **keys.door(Scope.ADMIN, 404, 422, 504))
     async def set_reference(class_id: FromPath[str], data: JSONBody[resources.NewReference]) -> resources.Reference:
         """The price around which the class's band lies from now on. Orders that stand stay."""
@@ -498,7 +514,7 @@ def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
         """Close the class's book for ever: its orders are cancelled, its leases stay, its name is not used again."""
         return await controls.retire_class(class_id)
 
-    return [halt, kill, limit, set_reference, change_class, retire_class]
+    return [halt, kill, limit, standing, cancel_everybody, set_reference, change_class, retire_class]
 
 
 def _may_end_orders(key: ApiKey) -> None:

@@ -71,6 +71,36 @@ def _kill(account_id: str, on: bool, access: Access) -> None:
 
 
 @app.command
+def standing(account_id: str, /, *, access: Access = HERE) -> None:
+    """Show whether an account's kill switch is on, what limits it has, and when its dead man's switch acts."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.standing(account_id), access)
+
+    run(call, access)
+
+
+@app.command
+def cancel(class_: str | None = None, /, *, all: bool = False, access: Access = HERE) -> None:
+    """Cancel the open orders of every account in a class, or --all, whatever is halted. Leases stay.
+
+    Parameters
+    ----------
+    class_
+        like H100-SXM-80GB
+    all
+        in every class
+    """
+    if (class_ is None) != all:
+        fail("say which: a class, or --all", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.cancel_everybody(class_), access)
+
+    run(call, access)
+
+
+@app.command
 def limits(
     account_id: str,
     /,

@@ -354,6 +354,16 @@ def dead_man(
 
 
 @app.command
+def standing(*, access: Access = HERE) -> None:
+    """Show whether your account is barred, what limits it has, and when its dead man's switch acts."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.standing(), access)
+
+    run(call, access)
+
+
+@app.command
 def order(order_id: str, /, *, access: Access = HERE) -> None:
     """Show an order: every term as understood, and its fills."""
 

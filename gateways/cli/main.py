@@ -24,6 +24,7 @@ app.command("gateways.cli.operate:engine", help="Match one partition's orders.",
 app.command("gateways.cli.operate:settlement", help="Turn executions into leases and money.", group=PROCESSES)
 app.command("gateways.cli.operate:marketdata", help="Publish the public stream of fills.", group=PROCESSES)
 app.command("gateways.cli.operate:gateway", help="Serve the HTTP API.", group=PROCESSES)
+app.command("gateways.cli.operate:admin_key", help="Print a new key of the exchange's own account.", group=PROCESSES)
 
 
 def main() -> None:

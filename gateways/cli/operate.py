@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -17,7 +18,17 @@ from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
 from gateways.cli.play import play as play_market
-from gateways.cli.processes import Settings, audited, connected, connected_store, exchange, forever, serving
+from gateways.cli.processes import (
+    Settings,
+    audited,
+    connected,
+    connected_store,
+    exchange,
+    forever,
+    new_admin_key,
+    serving,
+    told_to_prometheus,
+)
 from gateways.cli.view import View
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
@@ -43,6 +54,12 @@ Log = Annotated[str, Parameter(help="embedded, or kafka://HOST:PORT[,HOST:PORT]"
 Dsn = Annotated[str | None, Parameter(help="a Postgres to use, like postgresql://user@host/db; else the embedded one")]
 Partitions = Annotated[int, Parameter(help="of the log's topics", validator=validators.Number(gte=1, lte=1024))]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
+MetricsPort = Annotated[
+    int | None,
+    Parameter(
+        help="serve /metrics for Prometheus on this port of --host", validator=validators.Number(gte=1, lte=65535)
+    ),
+]
 
 
 def up(
@@ -140,7 +157,15 @@ async def _audit(settings: Settings, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def engine(*, log: Log, partition: int = 0, partitions: Partitions = 1, snapshots: Path | None = None) -> None:
+def engine(
+    *,
+    log: Log,
+    partition: int = 0,
+    partitions: Partitions = 1,
+    snapshots: Path | None = None,
+    host: str = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+) -> None:
     """Match one partition's orders. A second one on the same partition is a hot standby: both write the same bytes.
 
     Parameters
@@ -148,13 +173,17 @@ def engine(*, log: Log, partition: int = 0, partitions: Partitions = 1, snapshot
     snapshots
         folder of snapshots to start from; see cx snapshot
     """
-    _supervise(_engine(log, partition, partitions, snapshots))
+    _supervise(_engine(log, partition, partitions, snapshots, host, metrics_port))
 
 
-async def _engine(url: str, partition: int, partitions: int, snapshots: Path | None) -> None:
+async def _engine(
+    url: str, partition: int, partitions: int, snapshots: Path | None, host: str, metrics_port: int | None
+) -> None:
+    registry = CollectorRegistry()
     async with connected(url, partitions) as log:
-        metrics = EngineMetrics(CollectorRegistry())
-        await forever([EngineService(log, partition, metrics=metrics, snapshots=snapshots)])
+        with told_to_prometheus(registry, host, metrics_port):
+            metrics = EngineMetrics(registry)
+            await forever([EngineService(log, partition, metrics=metrics, snapshots=snapshots)])
 
 
 def snapshot(*, snapshots: Path, log: Log, partition: int = 0, partitions: Partitions = 1) -> None:
@@ -270,6 +299,16 @@ async def _gateway(url: str, dsn: str, host: str, port: int, partitions: int) ->
     ):
         print(f"The API is open at {address}", flush=True)
         await asyncio.Event().wait()
+
+
+def admin_key(*, dsn: str) -> None:
+    """Print a new key of the exchange's own account, which is made where there is none: the first key of all."""
+    _supervise(_admin_key(dsn))
+
+
+async def _admin_key(dsn: str) -> None:
+    async with connected_store(dsn) as store:
+        print(await new_admin_key(store, time.time_ns() // 1_000_000))
 
 
 def kafka(*, data: Path = DATA / "kafka", port: Port = 9092) -> None:

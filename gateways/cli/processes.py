@@ -8,12 +8,12 @@ import contextlib
 import gc
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import PREFIX_LENGTH, digest, new_secret
@@ -150,11 +150,27 @@ async def serving(
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
     replica, tape = Replica(log), Tape(log)
-    api = Exchange(log=log, store=store, books=replica, tape=tape, checks=checks, registry=registry)
+    api = Exchange(log=log, store=store, books=replica, standings=replica, tape=tape, checks=checks, registry=registry)
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):
             engine.listeners.append(replies.hear)
         yield server.url
+
+
+@contextlib.contextmanager
+def told_to_prometheus(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[None]:
+    """Serves the registry's figures at /metrics, from a thread of its own, for a process that has no API; not where
+    `port` is None. Raises OSError where the address is taken."""
+    if port is None:
+        yield
+        return
+    server, thread = start_http_server(port, host, registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextlib.asynccontextmanager
@@ -194,6 +210,11 @@ async def _admin_key(store: Store, saved: str | None, now: int) -> str:
     """The key of the exchange's own account: the saved one, or a new one where that is not valid any more."""
     if saved is not None and (known := await store.key(digest(saved))) is not None and not known.revoked:
         return saved
+    return await new_admin_key(store, now)
+
+
+async def new_admin_key(store: Store, now: int) -> str:
+    """A key of the exchange's own account, the first one, which is made where there is none. Ms."""
     first = await store.accounts(after=0, limit=1)
     account = (
         first[0]

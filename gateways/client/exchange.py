@@ -42,6 +42,7 @@ from gateways.client.types import (
     OrderFill,
     Reference,
     Refusal,
+    Standing,
     Status,
     Ticker,
     Usage,
@@ -342,6 +343,15 @@ class Exchange:
         """What the account may have at most; 0 is no limit. For an admin."""
         body = {"open_orders": open_orders, "notional": notional, "quantity": quantity}
         return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/limits", Limits, body=body)
+
+    async def cancel_everybody(self, class_id: str | None = None) -> AllCancelled:
+        """Ends what is unsold of all open orders of every account, in one class or in all. For an admin."""
+        return await self._call("DELETE", "/v1/orders/of-everybody", AllCancelled, query={"class": class_id})
+
+    async def standing(self, account_id: str | None = None) -> Standing:
+        """The account's kill switch, limits and dead man's switch; of another one for an admin."""
+        path = "/v1/standing" if account_id is None else f"/v1/accounts/{_part(account_id)}/standing"
+        return await self._call("GET", path, Standing)
 
     async def book(self, class_id: str, *, start: str = "now", duration: str = "1h", levels: int = 10) -> Book:
         """A class's book for one delivery window."""

@@ -106,6 +106,18 @@ class Limits(Resource):
     quantity: int
 
 
+class Standing(Resource):
+    """What holds for an account: `killed`, all that it sends is refused; its limits, of which 0 is none; and when its
+    dead man's switch acts, if it is on."""
+
+    account_id: str
+    killed: bool
+    open_orders: int
+    notional: str
+    quantity: int
+    dead_man_until: str | None
+
+
 class BookLevel(Resource):
     """All orders of one side at one price."""
 

@@ -1,11 +1,12 @@
 """A read-only replica of the engine: the same fold over the same commands, so that gateways can ask for books."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from matching_engine.engine import Engine
-from schemas.book import BookLevel, BookView
+from schemas.book import BookLevel, BookView, Standing
 from schemas.codec import decode_command
+from schemas.commands import SetLimits
 from schemas.log import Log
 from schemas.topics import COMMANDS
 from schemas.units import ceil_grid
@@ -21,7 +22,8 @@ _View = tuple[str, int, int, int]
 
 
 class Replica:
-    """`schemas.book.Books` over all partitions. `run` ends only by being cancelled, or with the error that ended it."""
+    """`schemas.book.Books` and `Standings` over all partitions. `run` ends only by being cancelled, or with the error
+    that ended it."""
 
     def __init__(self, log: Log) -> None:
         self.ready = asyncio.Event()
@@ -29,6 +31,8 @@ class Replica:
         self._log = log
         self._engines = [Engine(partition) for partition in range(log.partitions(COMMANDS))]
         self._views: dict[_View, BookView] = {}
+        self._folded = asyncio.Condition()
+        """Who waits for commands to be folded."""
 
     async def run(self) -> None:
         """Folds the commands of all partitions as they come."""
@@ -53,6 +57,24 @@ class Replica:
                 self._views[key] = view
         return view
 
+    async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
+        """As `schemas.book.Standings` says."""
+        async with asyncio.timeout(timeout_s):
+            async with self._folded:
+                await self._folded.wait_for(
+                    lambda: all(engine.position >= at for engine, at in zip(self._engines, positions, strict=True))
+                )
+        # What concerns all classes is said to every partition, so that all know the same of an account.
+        known = [party for engine in self._engines if (party := engine.party(account)) is not None]
+        limits = next((party.limits for party in known if party.limits is not None), SetLimits(account))
+        return Standing(
+            killed=any(party.killed for party in known),
+            open_orders=limits.open_orders,
+            notional=limits.notional,
+            quantity=limits.quantity,
+            dead_man=max((party.dead_man for party in known), default=0),
+        )
+
     async def _fold(self, partition: int, engine: Engine, caught_up: asyncio.Event) -> None:
         end = await self._log.end(COMMANDS, partition)
         offset = 0
@@ -65,6 +87,8 @@ class Replica:
                     engine.apply(record.offset, record.time, decode_command(record.value))
                     offset = record.offset + 1
                     self._views.clear()
+                async with self._folded:
+                    self._folded.notify_all()
                 # Rests, so that what comes meanwhile is one poll; behind, it only lets others run.
                 await asyncio.sleep(PACE_S if caught_up.is_set() else 0)
         finally:

@@ -88,6 +88,7 @@ async def serving(log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5
         log=log,
         store=store,
         books=replica,
+        standings=replica,
         tape=tape,
         checks=checks,
         registry=CollectorRegistry(),

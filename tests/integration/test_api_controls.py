@@ -241,6 +241,8 @@ async def test_the_kill_switch_ends_an_account_s_orders_and_refuses_what_it_send
         assert await open_orders(other) == {("bid", CLASS)}
         assert await refused(developer, "POST", "/v1/bids", BID) == (403, "killed", "account")
         assert (await developer.send("GET", "/v1/balance"))[1]["held"] == "0.00"
+        assert (await developer.send("GET", "/v1/standing"))[1]["killed"] is True
+        assert (await other.send("GET", "/v1/standing"))[1]["killed"] is False
         assert await admin.send("PUT", path, {"on": False}) == (200, {"account_id": account_id, "on": False})
         assert (await developer.send("POST", "/v1/bids", BID))[0] == 201
         assert await refused(admin, "PUT", "/v1/accounts/acc_zzz/kill", {"on": True}) == (
@@ -274,6 +276,46 @@ async def test_an_account_s_limits_refuse_what_goes_beyond_and_hold_nothing_for_
         assert (await admin.send("PUT", path, {}))[1]["notional"] == "0.00"
         assert (await developer.send("POST", "/v1/bids", nine))[0] == 201
         assert await refused(admin, "PUT", "/v1/accounts/acc_zzz/limits", {}) == (404, "unknown_account", "account")
+
+
+async def test_what_holds_for_an_account_is_shown_as_it_was_just_set(exchange: Venue) -> None:
+    async with with_admin(exchange, "developer") as (admin, developer):
+        account_id = await id_of(developer)
+        nothing = {
+            "account_id": account_id,
+            "killed": False,
+            "open_orders": 0,
+            "notional": "0.00",
+            "quantity": 0,
+            "dead_man_until": None,
+        }
+        path = f"/v1/accounts/{account_id}"
+        assert await developer.send("GET", "/v1/standing") == (200, nothing)
+        _, armed = await developer.send("PUT", "/v1/dead-man", {"seconds": 3600})
+        assert await developer.send("GET", "/v1/standing") == (200, nothing | {"dead_man_until": armed["until"]})
+        limits = {"open_orders": 2, "notional": "600.00", "quantity": 8}
+        await admin.send("PUT", f"{path}/limits", limits)
+        await admin.send("PUT", f"{path}/kill", {"on": True})
+        all_of_it = nothing | limits | {"killed": True, "dead_man_until": armed["until"]}
+        assert await admin.send("GET", f"{path}/standing") == (200, all_of_it)
+        await developer.send("DELETE", "/v1/dead-man")
+        assert (await developer.send("GET", "/v1/standing"))[1]["dead_man_until"] is None
+        assert await refused(admin, "GET", "/v1/accounts/acc_zzz/standing") == (404, "unknown_account", "account")
+
+
+async def test_the_exchange_cancels_the_orders_of_everybody_whatever_is_halted(exchange: Venue) -> None:
+    async with with_admin(exchange, "developer", "other") as (admin, developer, other):
+        for trader in (developer, other):
+            await trader.send("POST", "/v1/bids", STANDING)
+        await admin.send("PUT", "/v1/halt", {"mode": "full", "class": CLASS})
+        path = "/v1/orders/of-everybody"
+        assert await refused(admin, "DELETE", f"{path}?class=H200") == (404, "unknown_class", "class")
+        assert await admin.send("DELETE", f"{path}?class={CLASS}") == (200, {"class": CLASS, "orders": 2})
+        assert await open_orders(developer) == await open_orders(other) == set()
+        assert (await other.send("GET", "/v1/balance"))[1]["held"] == "0.00"
+        await admin.send("PUT", "/v1/halt", {"mode": "none"})
+        await other.send("POST", "/v1/bids", STANDING)
+        assert await admin.send("DELETE", path) == (200, {"class": None, "orders": 1})
 
 
 async def test_a_class_gets_new_terms_a_band_round_a_reference_and_an_end(exchange: Venue) -> None:

@@ -36,7 +36,11 @@ def app_of(exchange: Venue) -> Litestar:
     books = Replica(exchange.log)
     registry = CollectorRegistry()
     log, tape = exchange.log, Tape(exchange.log)
-    return create_app(Exchange(log=log, store=exchange.store, books=books, tape=tape, checks=checks, registry=registry))
+    return create_app(
+        Exchange(
+            log=log, store=exchange.store, books=books, standings=books, tape=tape, checks=checks, registry=registry
+        )
+    )
 
 
 def routes(app: Litestar) -> list[tuple[str, str, HTTPRouteHandler]]:
@@ -118,6 +122,7 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
         log=exchange.log,
         store=exchange.store,
         books=Replica(exchange.log),
+        standings=Replica(exchange.log),
         tape=Tape(exchange.log),
         checks=checks,
         registry=CollectorRegistry(),

@@ -1,12 +1,19 @@
 """`cx` as people and scripts call it: a process of its own against a running exchange."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
+from gateways.client import Exchange as Client
 from gateways.log.broker import Broker
 from tests.exchange_process import ExchangeProcess
 from tests.integration.conftest import CLASS, Venue
@@ -170,3 +177,72 @@ async def test_an_exchange_on_kafka_keeps_snapshots_in_its_folder(tmp_path: Path
     made.write_bytes(b"")
     async with ExchangeProcess.running(folder, log=log):
         assert f"{made} is no snapshot" in (folder / "output").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def process(output: Path, *words: str) -> AsyncIterator[None]:
+    """`cx` with these words, until the body is left; then it ends well, at Ctrl-C."""
+    with output.open("ab") as file:
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateways.cli.main", *words, stdout=file, stderr=file
+        )
+    try:
+        yield
+        assert started.returncode is None, f"it ended: see {output}"
+        started.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(started.wait(), 20) == 0, f"it did not end well: see {output}"
+    finally:
+        if started.returncode is None:
+            started.kill()
+            await started.wait()
+
+
+async def eventually(url: str, wanted: str) -> None:
+    """Returns once a GET there is answered with that in its text."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.get(url) as answer:
+                    if wanted in await answer.text():
+                        return
+            await asyncio.sleep(0.1)
+
+
+async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, broker: Broker, dsn: str) -> None:
+    """As the README says: an engine and its standby, settlement, market data and two gateways, on one log."""
+    log, database = ("--log", f"kafka://{broker.address}"), ("--dsn", dsn)
+    metrics, *ports = (free_port() for _ in range(3))
+    one, other = (f"http://127.0.0.1:{port}" for port in ports)
+    async with contextlib.AsyncExitStack() as stack:
+        for number, words in enumerate(
+            (
+                ("engine", *log, "--metrics-port", str(metrics)),
+                ("engine", *log),
+                ("settlement", *log, *database),
+                ("marketdata", *log),
+                *(("gateway", *log, *database, "--port", str(port)) for port in ports),
+            )
+        ):
+            await stack.enter_async_context(process(tmp_path / f"output-{number}", *words))
+        code, key, err = await cx("admin-key", *database)
+        assert code == 0, err
+        for url in (one, other):
+            await eventually(f"{url}/v1/health", "ok")
+        async with Client(one, key.strip()) as admin:
+            await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+            buyer = await admin.create_account("buyer", scopes=["read", "trade"])
+            await admin.deposit(buyer.account_id, "100", reference="first")
+            await admin.sell(CLASS, gpus=8, price="2.50", hours=2)
+        async with Client(other, buyer.key) as client:
+            assert (await client.buy(CLASS, gpus=8, hours=1, max_price="2.60")).status == "filled"
+            (lease,) = await client.leases()
+            assert (lease.quantity, lease.price) == (8, "2.50")
+        await eventually(f"{other}/v1/fills?after=start", '"quantity":8')
+        await eventually(f"http://127.0.0.1:{metrics}/metrics", 'engine_commands_total{partition="0"}')

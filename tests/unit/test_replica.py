@@ -9,9 +9,9 @@ import pytest
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.replica import Replica
 from schemas.attributes import Accepts, Attributes, ClassSpec
-from schemas.book import BookLevel, BookView
+from schemas.book import BookLevel, BookView, Standing
 from schemas.codec import encode
-from schemas.commands import Cancel, CreateClass, PlaceAsk, PlaceBid
+from schemas.commands import Cancel, CreateClass, Kill, PlaceAsk, PlaceBid, RenewDeadMan, SetLimits
 from schemas.ids import position
 from schemas.topics import COMMANDS
 from schemas.units import HOUR_MS, MAX_TIME_MS, ceil_grid
@@ -138,3 +138,17 @@ async def test_ready_only_when_all_that_was_there_is_folded(market: Market, tmp_
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     await log.close()
+
+
+async def test_what_holds_for_an_account_is_told_once_its_commands_are_folded(market: Market) -> None:
+    standing, nothing = market.replica.standing, Standing(False, 0, 0, 0, 0)
+    assert await standing(7, [-1, -1], 5) == nothing
+    until = market.log.now() + HOUR_MS
+    for partition in range(2):
+        for command in (Kill(7, True), SetLimits(7, 5, 1_000_000, 8), RenewDeadMan(7, until)):
+            (offset,) = await market.log.append(COMMANDS, partition, [encode(command)])
+    last = [position(partition, offset if partition else 2) for partition in range(2)]
+    assert await standing(7, last, 5) == Standing(True, 5, 1_000_000, 8, until)
+    assert await standing(8, last, 5) == nothing
+    with pytest.raises(TimeoutError):
+        await standing(7, [last[0], last[1] + 1], 0.01)
