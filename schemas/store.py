@@ -41,6 +41,59 @@ class Account(Struct, frozen=True):
     created_at: int
 
 
+class SpenderKind(StrEnum):
+    """Who within an account spends, and has caps."""
+
+    TEAM = "team"
+    USER = "user"
+    POOL = "pool"
+    """Machine users, apart from teams and users."""
+
+
+class Spender(Struct, frozen=True):
+    """Who within an account a key is for, and what it orders: '' is none. A pool stands alone."""
+
+    team: str = ""
+    user: str = ""
+    pool: str = ""
+
+
+NOBODY = Spender()
+
+
+class Caps(Struct, frozen=True):
+    """What a team, user or pool may spend at most, and does: µ$, by UTC day and month."""
+
+    day_cap: int | None
+    """None: no cap."""
+    month_cap: int | None
+    committed: int
+    """What its open orders and leases can still cost."""
+    spent_today: int
+    spent_this_month: int
+
+
+class Spent(Struct, frozen=True):
+    """What one name was charged, over some days, and has committed now, in µ$. Of teams, users and pools '' is all
+    that nobody of the kind ordered; a class has nothing committed here."""
+
+    name: str
+    charged: int
+    committed: int
+
+
+class CapReached(Struct, frozen=True):
+    """The cap that an order would pass: all in µ$."""
+
+    kind: SpenderKind
+    name: str
+    period: str
+    """day or month."""
+    cap: int
+    spent: int
+    committed: int
+
+
 class ApiKey(Struct, frozen=True):
     """A key without its secret: of that only a digest is kept."""
 
@@ -51,6 +104,8 @@ class ApiKey(Struct, frozen=True):
     scopes: frozenset[Scope]
     created_at: int
     revoked: bool
+    spender: Spender = NOBODY
+    """To whom all that it orders counts."""
 
 
 class Balance(Struct, frozen=True):
@@ -95,6 +150,7 @@ class Intent(Struct, frozen=True):
     hold: int
     """µ$; 0 for an ask."""
     not_after: int
+    spender: Spender = NOBODY
 
 
 class Order(Struct, frozen=True):
@@ -123,6 +179,7 @@ class Order(Struct, frozen=True):
     refusal_args: Args
     created_at: int
     """ms; log time of the answer, or the gateway's while on its way."""
+    spender: Spender = NOBODY
 
 
 class AmendStatus(StrEnum):
@@ -154,6 +211,8 @@ class Amendment(Struct, frozen=True):
     status: AmendStatus = AmendStatus.SENT
     refusal: Refusal | None = None
     refusal_args: Args = ()
+    spender: Spender = NOBODY
+    """Its order's."""
 
 
 class PlaceStatus(StrEnum):
@@ -167,6 +226,8 @@ class PlaceStatus(StrEnum):
     """Another order has this client_order_id."""
     NO_FUNDS = "no_funds"
     """The cash does not cover the hold; nothing was written."""
+    OVER_CAP = "over_cap"
+    """The hold would take the team, user or pool over a cap; nothing was written."""
     BUSY = "busy"
     """Of an amend: the order has other terms by now, is not open, or has an amend on its way; nothing was written."""
 
@@ -176,9 +237,10 @@ class Placed(Struct, frozen=True):
 
     status: PlaceStatus
     order: Order | None
-    """The order that has the client_order_id; None where there are no funds."""
+    """The order that has the client_order_id; None where there are no funds, or it is over a cap."""
     cash: int = 0
     """Where there are no funds: µ$ that are free."""
+    cap: CapReached | None = None
 
 
 class PlacedAmend(Struct, frozen=True):
@@ -189,6 +251,7 @@ class PlacedAmend(Struct, frozen=True):
     """The one that has the client_order_id; None where nothing was written."""
     cash: int
     """µ$ free before the hold."""
+    cap: CapReached | None = None
 
 
 class LeaseState(StrEnum):
@@ -336,7 +399,15 @@ class Store(Protocol):
         ...
 
     async def create_key(
-        self, account: int, *, digest: bytes, prefix: str, label: str, scopes: frozenset[Scope], now: int
+        self,
+        account: int,
+        *,
+        digest: bytes,
+        prefix: str,
+        label: str,
+        scopes: frozenset[Scope],
+        now: int,
+        spender: Spender = NOBODY,
     ) -> ApiKey: ...
 
     async def key(self, digest: bytes) -> ApiKey | None:
@@ -350,6 +421,22 @@ class Store(Protocol):
         ...
 
     async def balance(self, account: int) -> Balance: ...
+
+    async def set_caps(
+        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None
+    ) -> None:
+        """For orders and amends to come, in µ$; None is no cap. Both are set at once."""
+        ...
+
+    async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:
+        """None where no key and no cap ever named it."""
+        ...
+
+    async def spent_by(
+        self, account: int, by: str, *, days: tuple[int, int], after: str | None, limit: int
+    ) -> list[Spent]:
+        """What each team, user, pool or class was charged on the days from, until; by name, from the one after."""
+        ...
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
         """Writes the intent and reserves its hold of the cash, once per (account, client_order_id) for ever.

@@ -24,6 +24,8 @@ CHECKS = (
     "audit_charges",
     "audit_usage",
     "audit_earnings",
+    "audit_committed",
+    "audit_spend",
 )
 """Of the database alone, by the names of their queries."""
 POLL_TIMEOUT_S = 10.0

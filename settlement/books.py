@@ -59,6 +59,7 @@ from settlement import leases, ledger, outbox
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
 from settlement.outbox import OutboxRow
+from settlement.spend import Spend
 
 MAX_DEPOSIT = 10**9 * units.MICRO
 """µ$ in one deposit: sums of them stay far below what a balance can hold."""
@@ -96,10 +97,21 @@ class OrderRow(Struct):
     refusal: str | None
     refusal_args: str
     created_at: int
+    team: str = ""
+    user: str = ""
+    pool: str = ""
 
     @property
     def key(self) -> OrderKey:
         return self.account, self.client_order_id
+
+    @property
+    def payer(self) -> int:
+        return self.account
+
+    @property
+    def committed(self) -> int:
+        return self.held
 
     @property
     def may_cost(self) -> int:
@@ -124,10 +136,21 @@ class AmendRow(Struct):
     refusal: str | None
     refusal_args: str
     created_at: int
+    team: str = ""
+    user: str = ""
+    pool: str = ""
 
     @property
     def key(self) -> OrderKey:
         return self.account, self.client_order_id
+
+    @property
+    def payer(self) -> int:
+        return self.account
+
+    @property
+    def committed(self) -> int:
+        return self.held
 
 
 class ClassState(Struct):
@@ -248,6 +271,7 @@ class Books:
         """Account -> µ$ of its cash that are reserved no longer."""
         self.new_usage: list[UsageRow] = []
         self.outbox: list[OutboxRow] = []
+        self.spend = Spend()
 
         self._times: dict[int, int] = {}
         self._due: defaultdict[int, list[Due]] = defaultdict(list)
@@ -258,6 +282,8 @@ class Books:
         """Rows as they are in the database; one that is here already is left alone."""
         for row in rows:
             known = self.orders.setdefault(row.key, row)
+            if known is row:
+                self.spend.watch(row)
             if known.order_id is not None:
                 self.answered[known.order_id] = known
             if row.status == OrderStatus.SENT:
@@ -267,13 +293,15 @@ class Books:
         """Likewise."""
         for row in rows:
             if self.amends.setdefault(row.key, row) is row and row.status == AmendStatus.SENT:
+                self.spend.watch(row)
                 self.amending[row.order_id] = row
                 self._expect(row.partition, Due(row.not_after, (-1, 0), row.key, is_amend=True))
 
     def add_leases(self, rows: Iterable[LeaseRow]) -> None:
         """Likewise."""
         for row in rows:
-            self.leases.setdefault(row.id, row)
+            if self.leases.setdefault(row.id, row) is row:
+                self.spend.watch(row)
             self._watch(row)
 
     def add_usage(self, row: UsageRow) -> None:
@@ -459,8 +487,10 @@ class Books:
             spec=self.classes[fill.class_id],
             now=now,
         )
+        lease.team, lease.user, lease.pool = bid.team, bid.user, bid.pool
         self.leases[lease.id] = self.new_leases[lease.id] = lease
         self._watch(lease)
+        self.spend.watch_new(lease)
         price = units.escrow(fill.price, fill.quantity, fill.end - fill.start, fill.buyer_fee_bps)
         from_hold = min(bid.held, price)
         if price - from_hold > self.cash.get(fill.buyer, 0):
@@ -594,6 +624,8 @@ class Books:
         owed = lease.owed
         charged, earned = owed.charged - lease.charged, owed.earned - lease.earned
         lease.charged, lease.earned = owed.charged, owed.earned
+        if charged:
+            self.spend.charge(lease, lease.class_id, charged, at)
         rest = lease.in_escrow
         entries = {
             ledger.escrow(lease.number): rest - escrow,

@@ -24,8 +24,9 @@ MAX_BATCH = 500
 MAX_WAITING = 20_000
 MAX_ATTEMPTS = 5
 
-Answer = tuple[str, int, Any]
-"""As the function `place_intents` has it: `new`, `known` or `no_funds`; free cash; the order that is there."""
+Answer = tuple[str, int, Any, Any]
+"""As the function `place_intents` has it: `new`, `known`, `no_funds` or `over_cap`; free cash; the order that is there;
+the cap."""
 
 
 class Waiting(NamedTuple):

@@ -107,10 +107,22 @@ class LeaseRow(Struct):
     forfeited_gpu_ms: int = 0
     degradations: str = "[]"
     """JSON of Degradation: only the last can be open, and is while the lease is degraded."""
+    team: str = ""
+    """Who ordered it, like the next two; '' where its bid says nobody."""
+    user: str = ""
+    pool: str = ""
 
     @property
     def id(self) -> LeaseId:
         return self.position, self.fill_index
+
+    @property
+    def payer(self) -> int:
+        return self.buyer
+
+    @property
+    def committed(self) -> int:
+        return self.in_escrow
 
     @property
     def until(self) -> int:

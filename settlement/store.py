@@ -17,11 +17,14 @@ from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
+    NOBODY,
     Account,
     Amendment,
     AmendStatus,
     ApiKey,
     Balance,
+    CapReached,
+    Caps,
     CloseReason,
     Degradation,
     Intent,
@@ -35,10 +38,14 @@ from schemas.store import (
     PlacedAmend,
     PlaceStatus,
     Scope,
+    Spender,
+    SpenderKind,
+    Spent,
     StoreError,
     Totals,
     Usage,
 )
+from schemas.units import DAY_MS
 from settlement import database
 from settlement.books import AmendRow, OrderRow
 from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
@@ -123,13 +130,22 @@ class Store:
         return [Account(**row) for row in await self._rows(self._sql.accounts, after, limit)]
 
     async def create_key(
-        self, account: int, *, digest: bytes, prefix: str, label: str, scopes: frozenset[Scope], now: int
+        self,
+        account: int,
+        *,
+        digest: bytes,
+        prefix: str,
+        label: str,
+        scopes: frozenset[Scope],
+        now: int,
+        spender: Spender = NOBODY,
     ) -> ApiKey:
         owner = await self.account(account)
         if owner is None:
             raise ValueError(f"there is no account {account}")
-        row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now)
-        return ApiKey(row["id"], owner, prefix, label, scopes, now, revoked=False)
+        labels = msgspec.structs.astuple(spender)
+        row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now, *labels)
+        return ApiKey(row["id"], owner, prefix, label, scopes, now, revoked=False, spender=spender)
 
     async def key(self, digest: bytes) -> ApiKey | None:
         row = await self._row(self._sql.key, digest)
@@ -144,14 +160,30 @@ class Store:
     async def balance(self, account: int) -> Balance:
         return Balance(**await self._row(self._sql.balance, account))
 
+    async def set_caps(
+        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None
+    ) -> None:
+        await self._row(self._sql.save_caps, account, kind, name, day_cap, month_cap)
+
+    async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:
+        row = await self._row(self._sql.caps, account, kind, name, now // DAY_MS)
+        return Caps(**row) if row is not None else None
+
+    async def spent_by(
+        self, account: int, by: str, *, days: tuple[int, int], after: str | None, limit: int
+    ) -> list[Spent]:
+        return [Spent(**row) for row in await self._rows(self._sql.spent_by, account, by, *days, after, limit)]
+
     async def place(self, intent: Intent, *, now: int) -> Placed:
         row = _sent(intent, now)
-        answer, cash, known = await self._intents.place(row)
+        answer, cash, known, reached = await self._intents.place(row)
         match answer:
             case "new":
                 return Placed(PlaceStatus.NEW, _order(row))
             case "no_funds":
                 return Placed(PlaceStatus.NO_FUNDS, None, cash)
+            case "over_cap":
+                return Placed(PlaceStatus.OVER_CAP, None, cap=_cap(reached))
         status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
         return Placed(status, _order(OrderRow(*known)))
 
@@ -169,9 +201,12 @@ class Store:
             refusal=None,
             refusal_args="[]",
             created_at=now,
+            **msgspec.structs.asdict(amendment.spender),
         )
-        answer, cash, known = await self._row(self._sql.place_amend, msgspec.structs.astuple(row), terms)
+        answer, cash, known, reached = await self._row(self._sql.place_amend, msgspec.structs.astuple(row), terms)
         match answer:
+            case "over_cap":
+                return PlacedAmend(PlaceStatus.OVER_CAP, None, cash, _cap(reached))
             case "new":
                 return PlacedAmend(PlaceStatus.NEW, amendment, cash)
             case "known":
@@ -366,6 +401,7 @@ def _sent(intent: Intent, now: int) -> OrderRow:
         refusal=None,
         refusal_args="[]",
         created_at=now,
+        **msgspec.structs.asdict(intent.spender),
     )
 
 
@@ -387,6 +423,7 @@ def _order(row: OrderRow) -> Order:
         refusal=None if row.refusal is None else Refusal(row.refusal),
         refusal_args=_args(row.refusal_args),
         created_at=row.created_at,
+        spender=Spender(row.team, row.user, row.pool),
     )
 
 
@@ -403,7 +440,13 @@ def _amendment(row: AmendRow) -> Amendment:
         status=AmendStatus(row.status),
         refusal=None if row.refusal is None else Refusal(row.refusal),
         refusal_args=_args(row.refusal_args),
+        spender=Spender(row.team, row.user, row.pool),
     )
+
+
+def _cap(reached: Any) -> CapReached:
+    kind, *figures = reached
+    return CapReached(SpenderKind(kind), *figures)
 
 
 def _key(row: Any) -> ApiKey:
@@ -415,6 +458,7 @@ def _key(row: Any) -> ApiKey:
         scopes=frozenset(map(Scope, row["scopes"])),
         created_at=row["created_at"],
         revoked=row["revoked"],
+        spender=Spender(row["team"], row["user_name"], row["pool"]),
     )
 
 

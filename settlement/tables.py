@@ -12,6 +12,7 @@ from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, UsageRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
+from settlement.spend import SpenderKey
 
 _pack = msgspec.msgpack.Encoder().encode
 _columns = msgspec.structs.astuple
@@ -122,6 +123,11 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_outbox, books.outbox)
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
+    if spent := books.spend.charged:
+        charges = [(*key, charged) for key, charged in spent.items()]
+        await connection.execute(sql.save_spend, *zip(*charges, strict=True))
+    if moved := books.spend.moved():
+        await _save_committed(connection, sql, books, moved)
     if books.transactions or books.released:
         await _save_money(connection, sql, books)
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
@@ -143,6 +149,15 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         await connection.execute(
             sql.post, [one.reference for one in made], [one.time for one in made], *zip(*entries, strict=True)
         )
+
+
+async def _save_committed(connection: Connection, sql: Queries, books: Books, moved: dict[SpenderKey, int]) -> None:
+    """Locks cash first, all that the batch needs and in the order in which everybody locks it: it guards spenders."""
+    accounts = {ledger.cash(account) for account, _, _ in moved} | {ledger.cash(account) for account in books.released}
+    accounts.update(*(one.entries for one in books.transactions))
+    await connection.execute(sql.lock_ledger, sorted(accounts))
+    rows = [(*spender, amount) for spender, amount in sorted(moved.items())]
+    await connection.execute(sql.save_committed, *zip(*rows, strict=True))
 
 
 async def advance(

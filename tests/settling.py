@@ -14,7 +14,7 @@ from schemas.events import Accepted, Amended, ClassChanged, Event, Execution, Fi
 from schemas.ids import LeaseId
 from schemas.instructions import Deposit, Instruction, UsageReport
 from schemas.log import Reader, Record
-from schemas.store import Account, Amendment, Intent, Order, Outcome, Placed, PlacedAmend
+from schemas.store import NOBODY, Account, Amendment, Intent, Order, Outcome, Placed, PlacedAmend, Spender
 from schemas.units import HOUR_MS
 from settlement.service import SettlementService
 from settlement.store import Store
@@ -115,7 +115,7 @@ class Market:
     async def open(self, spec: ClassSpec = SPEC) -> None:
         await self.execute(ClassChanged(spec))
 
-    async def intend(self, order: PlaceBid | PlaceAsk, *, digest: bytes = b"") -> Placed:
+    async def intend(self, order: PlaceBid | PlaceAsk, *, digest: bytes = b"", spender: Spender = NOBODY) -> Placed:
         """Writes an order's intent, as a gateway does."""
         hold = 0
         if bid := isinstance(order, PlaceBid):
@@ -130,6 +130,7 @@ class Market:
             digest=digest or codec.encode(order),
             hold=hold,
             not_after=order.not_after,
+            spender=spender,
         )
         return await self.store.place(intent, now=self.log.time)
 
@@ -146,6 +147,7 @@ class Market:
             digest=codec.encode(terms),
             not_after=terms.not_after,
             hold=further_hold(order, terms),
+            spender=order.spender,
         )
         return await self.store.place_amend(amendment, terms=order.command, now=self.log.time)
 
@@ -200,13 +202,15 @@ class Market:
         quantity: int = 3,
         hours: int = 2,
         attributes: Attributes | None = None,
+        name: str = "bid",
+        spender: Spender = NOBODY,
     ) -> LeaseId:
         """One fill at `price` µ$ of a bid limited to `limit`, from the log's next full hour on; its lease."""
         start = -(-self.log.time // HOUR_MS) * HOUR_MS
-        bid, ask = bid_of(buyer, limit, quantity, hours, start), ask_of(seller, price, quantity, start)
+        bid, ask = bid_of(buyer, limit, quantity, hours, start, name), ask_of(seller, price, quantity, start)
         assert (await self.intend(ask)).order is not None
         ask_id = await self.accept(ask)
-        assert (await self.intend(bid)).order is not None
+        assert (await self.intend(bid, spender=spender)).order is not None
         place = self.next_place
         fill = fill_of(place, ask_id, buyer, seller, price=price, quantity=quantity, start=start, hours=hours)
         if attributes is not None:

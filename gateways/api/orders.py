@@ -37,6 +37,7 @@ from schemas.store import (
     Amendment,
     AmendStatus,
     ApiKey,
+    CapReached,
     Intent,
     Order,
     OrderStatus,
@@ -70,8 +71,9 @@ class Desk:
         self._under_way: dict[tuple[int, str], asyncio.Task[Execution]] = {}
         """Orders that this process has sent and that are not answered: equal ones wait for the same answer."""
 
-    async def place(self, account: Account, body: resources.NewBid | resources.NewAsk) -> tuple[resources.Order, bool]:
+    async def place(self, key: ApiKey, body: resources.NewBid | resources.NewAsk) -> tuple[resources.Order, bool]:
         """The order, and whether it was there before. Raises ApiError."""
+        account = key.account
         client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
         if not _is_client_order_id(client_order_id):
             raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
@@ -101,11 +103,14 @@ class Desk:
             digest=digest,
             hold=_hold(command, command.quantity) if isinstance(command, PlaceBid) else 0,
             not_after=command.not_after,
+            spender=key.spender,
         )
         placed = await self._store.place(intent, now=now)
         if placed.status is PlaceStatus.NO_FUNDS:
             raise _no_funds("the order", "held", intent.hold, placed.cash)
-        assert placed.order is not None, "only an order without funds is not there"
+        if placed.cap is not None:
+            raise _over_cap("the order can cost", intent.hold, placed.cap, now)
+        assert placed.order is not None, "only an order without funds, or over a cap, is not there"
         if placed.status is PlaceStatus.NEW:
             return await self._send(placed.order), False
         return await self._repeat(placed.order, digest), True
@@ -141,6 +146,7 @@ class Desk:
             digest=digest,
             not_after=terms.not_after,
             hold=0 if only_less else further_hold(order, terms),
+            spender=order.spender,
         )
         placed = await self._store.place_amend(amendment, terms=order.command, now=now)
         match placed.status:
@@ -148,6 +154,8 @@ class Desk:
                 return await self._send_amend(amendment), False
             case PlaceStatus.NO_FUNDS:
                 raise _no_funds("the amend", "further held", amendment.hold, placed.cash)
+            case PlaceStatus.OVER_CAP if placed.cap is not None:
+                raise _over_cap("the amend can cost further", amendment.hold, placed.cap, now)
             case PlaceStatus.BUSY:
                 raise ApiError(
                     409,
@@ -484,6 +492,18 @@ def _no_funds(what: str, held: str, hold: int, cash: int) -> ApiError:
         "insufficient_funds",
         f"{what} needs {format_usd(hold)} {held}, but {format_usd(cash)} is free: deposit "
         f"{format_usd(hold - cash)} more, or order less",
+    )
+
+
+def _over_cap(what: str, hold: int, reached: CapReached, now: int) -> ApiError:
+    free = max(0, reached.cap - reached.spent - reached.committed)
+    period = format_time(now)[: len("2026-11-26" if reached.period == "day" else "2026-11")]
+    return ApiError(
+        422,
+        "over_cap",
+        f"{what} {format_usd(hold)}, and of its cap of {format_usd(reached.cap)} for {period} the {reached.kind} "
+        f"{reached.name} has spent {format_usd(reached.spent)} and committed {format_usd(reached.committed)}: "
+        f"order for {format_usd(free)} at most, or have the cap raised",
     )
 
 

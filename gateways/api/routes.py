@@ -350,12 +350,12 @@ def order_routes(
 
         The same client_order_id again gets the first order, with 200 and `Idempotent-Replayed: true`.
         """
-        return _placed(*await desk.place(request.user.account, data))
+        return _placed(*await desk.place(request.user, data))
 
     @post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
-        return _placed(*await desk.place(request.user.account, data))
+        return _placed(*await desk.place(request.user, data))
 
     @get("/v1/orders", **keys.door(Scope.READ))
     async def list_orders(

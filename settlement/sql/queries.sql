@@ -37,7 +37,13 @@ SELECT * FROM accounts WHERE id = $1;
 SELECT * FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
 
 -- name: create_key
-INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+WITH spends AS (
+    INSERT INTO spenders (account, kind, name)
+    SELECT $1, kind, name FROM (VALUES ('team', $7), ('user', $8), ('pool', $9)) AS label (kind, name) WHERE name <> ''
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING id;
 
 -- name: key
@@ -62,13 +68,46 @@ SELECT
     coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable
 FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
 
+-- Who spends, and what.
+
+-- name: save_caps
+INSERT INTO spenders (account, kind, name, day_cap, month_cap) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (account, kind, name) DO UPDATE SET day_cap = excluded.day_cap, month_cap = excluded.month_cap;
+
+-- name: caps
+SELECT spender.day_cap, spender.month_cap, spender.committed,
+    coalesce(sum(charged) FILTER (WHERE day = $4), 0)::bigint AS spent_today,
+    coalesce(sum(charged), 0)::bigint AS spent_this_month
+FROM spenders AS spender LEFT JOIN spend
+    ON (spend.account, spend.kind, spend.name) = (spender.account, spender.kind, spender.name)
+    AND day BETWEEN first_of_month($4) AND $4
+WHERE (spender.account, spender.kind, spender.name) = ($1, $2, $3)
+GROUP BY spender.account, spender.kind, spender.name;
+
+-- By name; first, as '', what nobody of the kind has spent.
+-- name: spent_by
+WITH charged AS (
+    SELECT kind, name, sum(charged)::bigint AS charged FROM spend
+    WHERE account = $1 AND kind IN ($2, 'class') AND day >= $3 AND day < $4 GROUP BY kind, name
+), named AS (
+    SELECT name, coalesce(charged, 0) AS charged, coalesce(committed, 0) AS committed
+    FROM (SELECT name, charged FROM charged WHERE kind = $2) AS spent
+    FULL JOIN (SELECT name, committed FROM spenders WHERE account = $1 AND kind = $2) AS spenders USING (name)
+)
+SELECT * FROM (
+    SELECT '' AS name, (coalesce(sum(charged) FILTER (WHERE kind = 'class'), 0)
+        - coalesce(sum(charged) FILTER (WHERE kind = $2), 0))::bigint AS charged, 0 AS committed FROM charged
+    UNION ALL SELECT * FROM named
+) AS spent
+WHERE (name <> '' OR charged <> 0) AND ($5::text IS NULL OR name > $5) ORDER BY name LIMIT $6;
+
 -- Orders, as gateways write and read them.
 
 -- name: place
-SELECT answer, cash, known FROM place_intents($1::orders[]);
+SELECT answer, cash, known, reached FROM place_intents($1::orders[]);
 
 -- name: place_amend
-SELECT answer, cash, known FROM place_amend($1::amends, $2);
+SELECT answer, cash, known, reached FROM place_amend($1::amends, $2);
 
 -- name: amendment
 SELECT * FROM amends WHERE account = $1 AND client_order_id = $2;
@@ -251,6 +290,18 @@ WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 INSERT INTO ledger_accounts (id, kind, account) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
 ON CONFLICT DO NOTHING;
 
+-- name: save_spend
+INSERT INTO spend SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
+ON CONFLICT (account, kind, name, day) DO UPDATE SET charged = spend.charged + excluded.charged;
+
+-- name: lock_ledger
+SELECT FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: save_committed
+UPDATE spenders SET committed = committed + moved.amount
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS moved (account, kind, name, amount)
+WHERE (spenders.account, spenders.kind, spenders.name) = (moved.account, moved.kind, moved.name);
+
 -- Gives up reserves ($1, $2), once all that the batch moves ($1 and $3) is locked, in the order in which everybody locks.
 -- name: release
 WITH locked AS MATERIALIZED (
@@ -400,6 +451,38 @@ UNION ALL
 SELECT 'the revenue', balance::text, (SELECT coalesce(sum(charged - earned), 0) FROM leases)::text
 FROM ledger_accounts WHERE kind = 'revenue' AND balance <> (SELECT coalesce(sum(charged - earned), 0) FROM leases)
 LIMIT $1;
+
+-- name: audit_committed
+WITH labelled AS (
+    SELECT account, team, user_name, pool, held AS committed FROM orders WHERE held > 0
+    UNION ALL SELECT account, team, user_name, pool, held FROM amends WHERE held > 0
+    UNION ALL SELECT buyer, team, user_name, pool, escrow.balance
+        FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number WHERE escrow.balance <> 0
+), counted AS (
+    SELECT account, kind, name, sum(committed) AS committed
+    FROM labelled, LATERAL (VALUES ('team', team), ('user', user_name), ('pool', pool)) AS label (kind, name)
+    WHERE name <> '' GROUP BY account, kind, name
+)
+SELECT 'what ' || kind || ' ' || name || ' of account ' || account || ' has committed' AS what,
+    coalesce(spenders.committed, 0)::text AS found, coalesce(counted.committed, 0)::text AS expected
+FROM spenders FULL JOIN counted USING (account, kind, name)
+WHERE coalesce(spenders.committed, 0) <> coalesce(counted.committed, 0)
+ORDER BY 1 LIMIT $1;
+
+-- name: audit_spend
+WITH counted AS (
+    SELECT buyer AS account, kind, name, sum(charged) AS charged
+    FROM leases,
+        LATERAL (VALUES ('class', class_id), ('team', team), ('user', user_name), ('pool', pool)) AS label (kind, name)
+    WHERE name <> '' AND charged <> 0 GROUP BY buyer, kind, name
+), spent AS (
+    SELECT account, kind, name, sum(charged) AS charged FROM spend GROUP BY account, kind, name
+)
+SELECT 'what ' || kind || ' ' || name || ' of account ' || account || ' has spent' AS what,
+    coalesce(spent.charged, 0)::text AS found, coalesce(counted.charged, 0)::text AS expected
+FROM spent FULL JOIN counted USING (account, kind, name)
+WHERE coalesce(spent.charged, 0) <> coalesce(counted.charged, 0)
+ORDER BY 1 LIMIT $1;
 
 -- name: audit_figures
 SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS leases,
