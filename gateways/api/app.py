@@ -28,6 +28,7 @@ from gateways.api.routes import (
 )
 from gateways.api.socket import stream_routes
 from gateways.api.stream import Stream
+from gateways.web.routes import page_routes
 from schemas.book import Books, Standings
 from schemas.log import Log
 from schemas.store import Store
@@ -100,6 +101,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *lease_routes(store, keys, exchange.clerk, replies),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
+            *page_routes(),
         ],
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
