@@ -111,3 +111,12 @@ def format_account_id(account: int) -> str:
 def parse_account_id(text: str) -> int:
     """Raises ValueError with what such an id looks like."""
     return _parse(text, "acc", indexed=False)[0]
+
+
+def format_invoice_id(account: int, number: int, *, sales: bool) -> str:
+    """An account's invoices are numbered from 1, and so are its statements of sales.
+
+    >>> format_invoice_id(7, 3, sales=False), format_invoice_id(7, 3, sales=True)
+    ('inv_7-3', 'stm_7-3')
+    """
+    return f"{'stm' if sales else 'inv'}_{_base32(account)}-{number}"

@@ -13,6 +13,7 @@ from msgspec import Struct
 from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
+from schemas.invoices import Head, Invoice, LineId
 from schemas.refusals import Args, Refusal
 
 
@@ -506,3 +507,13 @@ class Store(Protocol):
         ...
 
     async def totals(self) -> Totals: ...
+
+    async def invoices(self, account: Account, *, role: Side, before: int | None, limit: int) -> list[Head]:
+        """The account's months as buyer (Side.BID) or supplier (Side.ASK), newest first, those before `before`."""
+        ...
+
+    async def invoice(
+        self, account: Account, month: int, *, role: Side, after: LineId | None, limit: int | None
+    ) -> Invoice | None:
+        """A month and its lines after one, all of them where `limit` is None; None where it has none of this month."""
+        ...

@@ -129,6 +129,46 @@ def format_time(time_ms: int) -> str:
     return f"{(_EPOCH + timedelta(milliseconds=time_ms)).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
+def month_of(time_ms: int) -> int:
+    """The UTC month of a moment, counted from January 1970.
+
+    >>> month_of(86_400_500), month_of(31 * DAY_MS)
+    (0, 1)
+    """
+    moment = _EPOCH + timedelta(milliseconds=time_ms)
+    return (moment.year - 1970) * 12 + moment.month - 1
+
+
+def month_start(month: int) -> int:
+    """Its first moment, in ms. A month ends where the next begins."""
+    year, before = divmod(month, 12)
+    return (datetime(1970 + year, 1 + before, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+
+
+def parse_month(text: str) -> int:
+    """A month like 2026-11. Raises ValueError with what to do.
+
+    >>> parse_month("1971-02")
+    13
+    """
+    match = _MONTH.fullmatch(text)
+    if match is None or not 1970 <= int(match[1]) < 9999:
+        raise ValueError(f"{text!r} is not a month: write it like 2026-11")
+    return (int(match[1]) - 1970) * 12 + int(match[2]) - 1
+
+
+def format_month(month: int) -> str:
+    """
+    >>> format_month(13)
+    '1971-02'
+    """
+    year, before = divmod(month, 12)
+    return f"{1970 + year:04d}-{before + 1:02d}"
+
+
 _DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?", re.ASCII)
 
 

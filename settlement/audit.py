@@ -26,6 +26,8 @@ CHECKS = (
     "audit_earnings",
     "audit_committed",
     "audit_spend",
+    "audit_months",
+    "audit_invoices",
 )
 """Of the database alone, by the names of their queries."""
 POLL_TIMEOUT_S = 10.0

@@ -55,7 +55,8 @@ from schemas.instructions import (
 )
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus
-from settlement import leases, ledger, outbox
+from settlement import invoices, leases, ledger, outbox
+from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
 from settlement.outbox import OutboxRow
@@ -257,6 +258,8 @@ class Books:
         self.known_accounts: set[int] = set()
         self.cash: dict[int, int] = {}
         """Free µ$ of accounts with bids that are not held for in full."""
+        self.clock: dict[int, int] = {}
+        """Partition -> the time of its executions so far."""
 
         self.changed_classes: dict[str, int] = {}
         """Class -> its partition."""
@@ -272,7 +275,10 @@ class Books:
         self.new_usage: list[UsageRow] = []
         self.outbox: list[OutboxRow] = []
         self.spend = Spend()
+        self.charges: dict[ChargeKey, Charge] = {}
+        """What the batch charges for."""
 
+        self._billed: dict[LeaseId, Billed] = {}
         self._times: dict[int, int] = {}
         self._due: defaultdict[int, list[Due]] = defaultdict(list)
 
@@ -302,6 +308,7 @@ class Books:
         for row in rows:
             if self.leases.setdefault(row.id, row) is row:
                 self.spend.watch(row)
+                self._billed[row.id] = invoices.billed(row)
             self._watch(row)
 
     def add_usage(self, row: UsageRow) -> None:
@@ -333,6 +340,7 @@ class Books:
     def execution(self, execution: Execution) -> None:
         """Time first: what has passed by then. Then the events, in order."""
         partition, now = partition_of(execution.position), execution.time
+        self.clock[partition] = now
         self.expire(partition, now)
         for event in execution.events:
             match event:
@@ -541,7 +549,7 @@ class Books:
                 is_buyers = isinstance(instruction, Accept | End)
                 if lease is None or instruction.account != (lease.buyer if is_buyers else lease.seller):
                     return _unknown(instruction.lease)
-                refusal = self._step(lease, instruction, now)
+                refusal = self._step(lease, instruction, self._not_too_late(lease, now))
                 if refusal is None:
                     self._change_lease(lease)
                 return refusal
@@ -579,6 +587,7 @@ class Books:
             return _unknown(report.lease)
         if not 1 <= report.sequence <= MAX_SEQUENCE:
             return Refusal.SEQUENCE_OUT_OF_RANGE, (report.sequence, MAX_SEQUENCE)
+        now = self._not_too_late(lease, now)
         known = self.usage[lease.id]
         same = known.get(report.sequence)
         if same is not None:
@@ -633,9 +642,21 @@ class Books:
             ledger.REVENUE: charged - earned,
             ledger.cash(lease.buyer): escrow - charged - rest,
         }
-        self._post(reference, at, entries)
+        month = invoices.month_of_charge(at, lease.until)
+        self._charge(lease, month)
+        self._post(reference, at, entries, month)
+
+    def _charge(self, lease: LeaseRow, month: int) -> None:
+        before = self._billed.get(lease.id, Billed())
+        if invoices.billed(lease) != before:
+            key = lease.id, month
+            self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, month))
+            self._billed[lease.id] = invoices.billed(lease)
 
     # Bookkeeping of the batch.
+
+    def _not_too_late(self, lease: LeaseRow, now: int) -> int:
+        return max(now, self.clock.get(lease.partition, 0) - invoices.LATE_MS)
 
     def _release(self, intent: OrderRow | AmendRow) -> int:
         """What was on its way is answered: what was reserved for it is free; how much, in µ$."""
@@ -646,8 +667,8 @@ class Books:
                 self.cash[intent.account] += reserved
         return reserved
 
-    def _post(self, reference: str, time: int, entries: Entries) -> None:
-        made = ledger.transaction(reference, time, entries)
+    def _post(self, reference: str, time: int, entries: Entries, month: int | None = None) -> None:
+        made = ledger.transaction(reference, time, entries, month)
         if made is not None:
             self.transactions.append(made)
             for account in self.cash:

@@ -7,6 +7,8 @@ therefore minus all that the exchange holds for others.
 
 from msgspec import Struct
 
+from schemas.units import month_of
+
 OUTSIDE = 6
 REVENUE = 7
 
@@ -44,13 +46,17 @@ class Transaction(Struct, frozen=True):
     time: int
     """ms, of the log."""
     entries: Entries
+    month: int | None = None
+    """In which month's invoices it is, where that is not the month of its time."""
 
     def __post_init__(self) -> None:
         if sum(self.entries.values()) or not all(self.entries.values()):
             raise ValueError(f"the entries of {self.reference} are not balanced, or 0: {self.entries}")
 
 
-def transaction(reference: str, time: int, entries: Entries) -> Transaction | None:
+def transaction(reference: str, time: int, entries: Entries, month: int | None = None) -> Transaction | None:
     """A transaction of the entries that are not 0; None where nothing moves."""
     moving = {account: amount for account, amount in entries.items() if amount}
-    return Transaction(reference, time, moving) if moving else None
+    if month is not None and month == month_of(time):
+        month = None
+    return Transaction(reference, time, moving, month) if moving else None

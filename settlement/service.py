@@ -228,6 +228,7 @@ class SettlementService:
         books, wanted = Books(dict(self._classes), self._leases), Wanted()
         for item in batch:
             _want(wanted, item)
+        books.clock = {each.key[1]: each.standing.time for each in self._streams if each.key[0] == EXECUTIONS}
         complete_to = await tables.load(connection, self._sql, books, wanted, MAX_DUE)
         within = _within(batch, complete_to)
         executions = [item.message for item in within if isinstance(item.message, Execution)]

@@ -15,6 +15,7 @@ from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
+from schemas.invoices import Head, Invoice, LineId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
     NOBODY,
@@ -46,7 +47,7 @@ from schemas.store import (
     Usage,
 )
 from schemas.units import DAY_MS
-from settlement import database
+from settlement import billing, database
 from settlement.books import AmendRow, OrderRow
 from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 from settlement.intents import Intents
@@ -294,6 +295,16 @@ class Store:
 
     async def totals(self) -> Totals:
         return Totals(**await self._row(self._sql.totals))
+
+    async def invoices(self, account: Account, *, role: Side, before: int | None, limit: int) -> list[Head]:
+        async with self.snapshot() as connection:
+            return await billing.heads(connection, self._sql, account, role, before, limit)
+
+    async def invoice(
+        self, account: Account, month: int, *, role: Side, after: LineId | None, limit: int | None
+    ) -> Invoice | None:
+        async with self.snapshot() as connection:
+            return await billing.invoice(connection, self._sql, account, month, role, after, limit)
 
     async def _row(self, query: str, *args: object) -> Any:
         with as_store_error():

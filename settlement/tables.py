@@ -121,6 +121,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_leases, [_columns(lease) for lease in books.changed_leases.values()])
     if books.outbox:
         await connection.execute(sql.save_outbox, books.outbox)
+    if books.charges:
+        await connection.execute(sql.save_charges, list(books.charges.values()))
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
     if spent := books.spend.charged:
@@ -146,9 +148,8 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         moved = list({account for _, account, _ in entries})
         await connection.execute(sql.release, accounts, list(books.released.values()), moved)
     if made:
-        await connection.execute(
-            sql.post, [one.reference for one in made], [one.time for one in made], *zip(*entries, strict=True)
-        )
+        heads = [(one.reference, one.time, one.month) for one in made]
+        await connection.execute(sql.post, *zip(*heads, strict=True), *zip(*entries, strict=True))
 
 
 async def _save_committed(connection: Connection, sql: Queries, books: Books, moved: dict[SpenderKey, int]) -> None:

@@ -152,6 +152,31 @@ ORDER BY position DESC, fill_index DESC LIMIT $6;
 -- name: usage
 SELECT * FROM usage WHERE position = $1 AND fill_index = $2 AND sequence > $3 ORDER BY sequence LIMIT $4;
 
+-- Invoices, as gateways read them: $2 is false of what the account bought, true of what it sold.
+
+-- name: invoice_totals
+SELECT month, count(*) AS lines, sum(gpu_ms)::bigint AS gpu_ms, sum(cost)::bigint AS cost, sum(fee)::bigint AS fees,
+    sum(amount)::bigint AS amount
+FROM invoiced WHERE account = $1 AND sold = $2 AND month BETWEEN $3 AND $4 GROUP BY month;
+
+-- name: invoice_lines
+SELECT line.*, class_id, seller, accounts.name AS seller_name, buyer, attributes, quantity, price,
+    CASE WHEN sold THEN leases.seller_fee_bps ELSE leases.buyer_fee_bps END AS fee_bps, start_at,
+    coalesce(ends_at, end_at) AS until
+FROM (
+    SELECT * FROM invoiced WHERE account = $1 AND sold = $2 AND month = $3
+        AND ($4::bigint IS NULL OR (position, fill_index, ordinal) > ($4, $5::integer, $6::integer))
+    ORDER BY position, fill_index, ordinal LIMIT $7
+) AS line
+JOIN leases USING (position, fill_index) LEFT JOIN accounts ON accounts.id = seller
+ORDER BY position, fill_index, ordinal;
+
+-- name: invoice_finality
+SELECT (SELECT min(time) FROM positions WHERE topic = $3) AS settled_to,
+    (SELECT max(time) FROM positions) AS now,
+    (SELECT min(coalesce(ends_at, end_at)) FROM leases
+        WHERE state <> 'closed' AND ((NOT $2::boolean AND buyer = $1) OR ($2 AND seller = $1))) AS open_until;
+
 -- name: refusal
 SELECT code, args FROM refusals WHERE topic = $1 AND partition = $2 AND record_offset = $3;
 
@@ -313,11 +338,20 @@ WHERE ledger_accounts.id = released.id;
 
 -- name: post
 WITH made AS (
-    INSERT INTO transactions (reference, time) SELECT * FROM unnest($1::text[], $2::bigint[]) RETURNING id, reference
+    INSERT INTO transactions (reference, time, month) SELECT * FROM unnest($1::text[], $2::bigint[], $3::integer[])
+    RETURNING id, reference
 )
 INSERT INTO entries SELECT made.id, entry.ledger_account, entry.amount
-FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS entry (reference, ledger_account, amount)
+FROM unnest($4::text[], $5::bigint[], $6::bigint[]) AS entry (reference, ledger_account, amount)
 JOIN made USING (reference);
+
+-- name: save_charges
+INSERT INTO charges SELECT * FROM unnest($1::charges[])
+ON CONFLICT (position, fill_index, month) DO UPDATE SET
+    used_gpu_ms = charges.used_gpu_ms + excluded.used_gpu_ms,
+    forfeited_gpu_ms = charges.forfeited_gpu_ms + excluded.forfeited_gpu_ms,
+    cost = charges.cost + excluded.cost, buyer_fee = charges.buyer_fee + excluded.buyer_fee,
+    seller_fee = charges.seller_fee + excluded.seller_fee;
 
 -- name: save_usage
 INSERT INTO usage SELECT * FROM unnest($1::usage[]);
@@ -483,6 +517,38 @@ SELECT 'what ' || kind || ' ' || name || ' of account ' || account || ' has spen
 FROM spent FULL JOIN counted USING (account, kind, name)
 WHERE coalesce(spent.charged, 0) <> coalesce(counted.charged, 0)
 ORDER BY 1 LIMIT $1;
+
+-- What invoices and statements say of each lease, all months together, is what it was charged.
+-- name: audit_months
+SELECT 'the months of lease number ' || number AS what,
+    concat_ws(' ', used, forfeited, paid, received) AS found,
+    concat_ws(' ', used_gpu_ms, forfeited_gpu_ms, charged, earned) AS expected
+FROM leases LEFT JOIN (
+    SELECT position, fill_index, sum(used_gpu_ms) AS used, sum(forfeited_gpu_ms) AS forfeited,
+        sum(cost + buyer_fee) AS paid, sum(cost - seller_fee) AS received
+    FROM charges GROUP BY position, fill_index
+) AS months USING (position, fill_index)
+WHERE (coalesce(used, 0), coalesce(forfeited, 0), coalesce(paid, 0), coalesce(received, 0))
+    <> (used_gpu_ms, forfeited_gpu_ms, charged, earned)
+ORDER BY number LIMIT $1;
+
+-- What they say of an account and a month is what the ledger moved for it: all but what came from outside or went there.
+-- name: audit_invoices
+WITH moved AS (
+    SELECT account, kind = 'payable' AS sold, coalesce(month, month_of(time)) AS month,
+        sum(CASE kind WHEN 'payable' THEN amount ELSE -amount END) AS amount
+    FROM entries JOIN transactions ON transactions.id = transaction JOIN ledger_accounts ON ledger_accounts.id = ledger_account
+    WHERE kind IN ('cash', 'hold', 'escrow', 'payable') AND NOT EXISTS (
+        SELECT FROM entries AS other WHERE other.transaction = entries.transaction AND other.ledger_account = 6)
+    GROUP BY 1, 2, 3
+), lines AS (
+    SELECT account, sold, month, sum(amount) AS amount FROM invoiced GROUP BY 1, 2, 3
+)
+SELECT 'the ' || CASE WHEN sold THEN 'statement' ELSE 'invoice' END || ' of account ' || account || ' for month ' || month
+    AS what, coalesce(lines.amount, 0)::text AS found, coalesce(moved.amount, 0)::text AS expected
+FROM moved FULL JOIN lines USING (account, sold, month)
+WHERE coalesce(moved.amount, 0) <> coalesce(lines.amount, 0)
+ORDER BY account, month LIMIT $1;
 
 -- name: audit_figures
 SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS leases,

@@ -1,0 +1,232 @@
+"""Months of accounts: what is on an invoice, when it is final, and that all of them together are the ledger.
+
+With records written by hand, where months pass; through the real exchange at the end."""
+
+import random
+from collections.abc import AsyncIterator
+
+import asyncpg
+import msgspec
+import pytest
+
+from schemas import units
+from schemas.commands import Side
+from schemas.events import Ticked
+from schemas.ids import LeaseId
+from schemas.instructions import Accept, Deliver, Deposit, End, UsageReport
+from schemas.invoices import Head, Invoice, Line
+from schemas.store import Account
+from schemas.units import DAY_MS, HOUR_MS, month_of, month_start, parse_time
+from settlement.audit import audit
+from settlement.invoices import LATE_MS
+from settlement.metering import bill
+from settlement.store import Store
+from tests.settling import SPEC, Market, ScriptedLog, settling
+
+PRICE, FEE_BPS, MONEY = 2_499_997, 133, 100_000 * units.MICRO
+QUANTITY, HOURS = 3, 6
+EVENING = parse_time("2026-11-30T20:30:00Z")
+MIDNIGHT = parse_time("2026-12-01T00:00:00Z")
+NOVEMBER, DECEMBER = month_of(EVENING), month_of(MIDNIGHT)
+
+
+@pytest.fixture
+async def log() -> ScriptedLog:
+    log = ScriptedLog()
+    log.time = EVENING
+    return log
+
+
+@pytest.fixture
+async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
+    async with settling(log, store):
+        market = Market(log, store)
+        await market.open()
+        yield market
+        assert (await audit(store, log)).findings == []
+
+
+@pytest.fixture
+async def buyer(market: Market) -> Account:
+    return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
+
+
+@pytest.fixture
+async def seller(market: Market) -> Account:
+    return await market.account("seller", fee_bps=FEE_BPS)
+
+
+async def active(market: Market, buyer: Account, seller: Account, hours: int = HOURS) -> LeaseId:
+    """Runs from the next full hour on."""
+    lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, quantity=QUANTITY, hours=hours)
+    assert (await market.instruct(Deliver(lease, seller.id, "ssh there"))).refusal is None
+    assert (await market.instruct(Accept(lease, buyer.id))).refusal is None
+    return lease
+
+
+async def report(market: Market, lease: LeaseId, seller: Account, sequence: int, gpu_ms: int, at: int) -> None:
+    market.log.time = at
+    assert (await market.report(UsageReport(lease, seller.id, sequence, gpu_ms))).refusal is None
+
+
+async def tick(market: Market, at: int) -> None:
+    market.log.time = at
+    await market.execute(Ticked())
+
+
+async def month_for(market: Market, account: Account, month: int, role: Side = Side.BID) -> Invoice:
+    found = await market.store.invoice(account, month, role=role, after=None, limit=None)
+    assert found is not None
+    return found
+
+
+def money(line: Line) -> tuple[int, int, int, int]:
+    return line.gpu_ms, line.cost, line.fee, line.amount
+
+
+async def test_a_lease_over_midnight_is_on_both_invoices_and_what_comes_late_on_that_of_its_end(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    lease = await active(market, buyer, seller)
+    await report(market, lease, seller, 1, QUANTITY * 3 * HOUR_MS - 77_777, MIDNIGHT - 1)
+    await report(market, lease, seller, 2, QUANTITY * 4 * HOUR_MS, MIDNIGHT + HOUR_MS)
+    await report(market, lease, seller, 3, QUANTITY * 6 * HOUR_MS - 1, MIDNIGHT + 2 * DAY_MS)
+    first = bill(PRICE, QUANTITY * 3 * HOUR_MS - 77_777, FEE_BPS, FEE_BPS)
+    whole = bill(PRICE, QUANTITY * 6 * HOUR_MS - 1, FEE_BPS, FEE_BPS)
+    before, after = [await month_for(market, buyer, month) for month in (NOVEMBER, DECEMBER)]
+    (line,) = before.lines
+    assert money(line) == (QUANTITY * 3 * HOUR_MS - 77_777, first.cost, first.buyer_fee, first.charged)
+    (line,) = after.lines
+    assert line.amount == whole.charged - first.charged
+    assert [each.head.totals.amount for each in (before, after)] == [first.charged, whole.charged - first.charged]
+    sales = [await month_for(market, seller, month, Side.ASK) for month in (NOVEMBER, DECEMBER)]
+    assert [each.head.totals.amount for each in sales] == [first.earned, whole.earned - first.earned]
+    assert [line.fee for each in sales for line in each.lines] == [
+        first.seller_fee,
+        whole.seller_fee - first.seller_fee,
+    ]
+
+
+async def test_a_month_is_final_once_no_report_can_change_it(market: Market, buyer: Account, seller: Account) -> None:
+    lease = await active(market, buyer, seller, hours=3)
+    await report(market, lease, seller, 1, HOUR_MS, MIDNIGHT - 1)
+    assert not (await month_for(market, buyer, NOVEMBER)).head.final
+    grace_over = MIDNIGHT + SPEC.grace_ms
+    await tick(market, grace_over)
+    assert not (await month_for(market, buyer, NOVEMBER)).head.final, "its lease takes reports until the grace is over"
+    await report(market, lease, seller, 2, 3 * HOUR_MS, grace_over)
+    await tick(market, grace_over + 1)
+    final = await month_for(market, buyer, NOVEMBER)
+    assert (final.head.final, [line.gpu_ms for line in final.lines]) == (True, [3 * HOUR_MS])
+    assert (await month_for(market, seller, NOVEMBER, Side.ASK)).head.final
+    assert not (await month_for(market, buyer, DECEMBER)).head.final
+
+
+async def test_months_are_numbered_without_gaps_from_the_one_in_which_the_account_was_opened(
+    market: Market, buyer: Account
+) -> None:
+    await tick(market, month_start(NOVEMBER + 3) + 1)
+    found = await market.store.invoices(buyer, role=Side.BID, before=None, limit=100)
+    assert [(each.month - NOVEMBER, each.number, each.final) for each in found] == [
+        (3, 4, False),
+        (2, 3, False),
+        (1, 2, True),
+        (0, 1, True),
+    ]
+    assert await market.store.invoices(buyer, role=Side.BID, before=NOVEMBER + 3, limit=2) == found[1:3]
+    for month in (NOVEMBER - 1, NOVEMBER + 4):
+        assert await market.store.invoice(buyer, month, role=Side.BID, after=None, limit=None) is None
+
+
+async def test_a_report_that_settlement_reads_days_late_changes_no_final_month(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    """As when the topic of usage was away, while executions went on."""
+    lease = await active(market, buyer, seller, hours=12)
+    await tick(market, MIDNIGHT + LATE_MS + 1)
+    final = await month_for(market, buyer, NOVEMBER)
+    assert (final.head.final, final.lines) == (True, [])
+    await report(market, lease, seller, 1, HOUR_MS, MIDNIGHT - 1)
+    assert await month_for(market, buyer, NOVEMBER) == final
+    assert [line.gpu_ms for line in (await month_for(market, buyer, DECEMBER)).lines] == [HOUR_MS]
+
+
+async def test_what_a_buyer_forfeits_is_shown_beside_what_was_used(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    await market.open(msgspec.structs.replace(SPEC, refund_bps=5_000))
+    lease = await active(market, buyer, seller, hours=2)
+    await report(market, lease, seller, 1, QUANTITY * HOUR_MS, EVENING + 90 * units.MINUTE_MS)
+    assert (await market.instruct(End(lease, buyer.id))).refusal is None
+    (line,) = (await month_for(market, buyer, NOVEMBER)).lines
+    assert (line.gpu_ms, line.forfeited_gpu_ms) == (QUANTITY * HOUR_MS * 3 // 2, QUANTITY * HOUR_MS // 2)
+
+
+async def test_lines_come_in_parts_that_make_the_whole(market: Market, buyer: Account, seller: Account) -> None:
+    leases = [await active(market, buyer, seller, hours=1) for _ in range(3)]
+    for lease in leases:
+        await report(market, lease, seller, 1, HOUR_MS, EVENING + 2 * HOUR_MS)
+    whole = await month_for(market, buyer, NOVEMBER)
+    first = await market.store.invoice(buyer, NOVEMBER, role=Side.BID, after=None, limit=2)
+    assert first is not None
+    rest = await market.store.invoice(buyer, NOVEMBER, role=Side.BID, after=first.lines[-1].id, limit=2)
+    assert rest is not None
+    assert [len(first.lines), len(rest.lines)] == [2, 1]
+    assert first.lines + rest.lines == whole.lines
+    assert first.head == rest.head == whole.head
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
+    market: Market, seller: Account, dsn: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    buyers = [await market.account(f"buyer {n}", fee_bps=rng.choice([0, FEE_BPS]), money=MONEY) for n in range(3)]
+    buyers.append(await market.account("both", money=MONEY))
+    parties = [*buyers, seller]
+    running: dict[LeaseId, tuple[int, int, int]] = {}
+    final: dict[tuple[int, Side, int], Head] = {}
+    for step in range(40):
+        market.log.time += rng.randrange(1, 2 * DAY_MS)
+        await market.execute(Ticked())
+        sells = rng.choice([seller, buyers[-1]])
+        lease = await active(market, rng.choice(buyers[:3]), sells, hours=rng.choice([1, 24, 200]))
+        running[lease] = (sells.id, 0, 0)
+        for lease in rng.sample(list(running), min(4, len(running))):
+            supplier, sequence, used = running[lease]
+            used += rng.randrange(1, 10**8)
+            outcome = await market.report(UsageReport(lease, supplier, sequence + 1, used))
+            if outcome.refusal is None:
+                running[lease] = (supplier, sequence + 1, used)
+        if step % 7 == 0:
+            ended = rng.choice(list(running))
+            for each in buyers:
+                await market.instruct(End(ended, each.id))
+            await market.instruct(Deposit(rng.choice(buyers).id, rng.randrange(1, 10**6), f"more {step}"))
+        for account in parties:
+            for role in Side:
+                for head in await market.store.invoices(account, role=role, before=None, limit=100):
+                    key = (account.id, role, head.month)
+                    assert final.get(key, head) == head
+                    if head.final:
+                        final[key] = head
+    assert len([head for head in final.values() if head.totals.lines]) >= 4
+    db = await asyncpg.connect(dsn)
+    moved = {
+        (row["account"], Side(int(row["sold"])), row["month"]): row["amount"]
+        for row in await db.fetch(
+            """SELECT account, kind = 'payable' AS sold, coalesce(month, month_of(time)) AS month,
+                sum(CASE kind WHEN 'payable' THEN amount ELSE -amount END)::bigint AS amount
+            FROM entries JOIN transactions ON transactions.id = transaction
+            JOIN ledger_accounts AS ledger ON ledger.id = ledger_account
+            WHERE account > 0 AND reference NOT LIKE 'deposit:%' GROUP BY 1, 2, 3 HAVING sum(amount) <> 0"""
+        )
+    }
+    await db.close()
+    for account in parties:
+        for role in Side:
+            for head in await market.store.invoices(account, role=role, before=None, limit=100):
+                lines = (await month_for(market, account, head.month, role)).lines
+                assert head.totals.amount == sum(line.amount for line in lines)
+                assert head.totals.amount == moved.pop((account.id, role, head.month), 0)
+    assert moved == {}
