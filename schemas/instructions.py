@@ -1,5 +1,7 @@
 """What enters the log for settlement: money and deliveries on `instructions`, metered use on `usage`."""
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from schemas.ids import LeaseId
@@ -66,7 +68,56 @@ class End(Struct, frozen=True, array_like=True, tag="end"):
     """Who says so: must be the lease's buyer."""
 
 
-Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End
+WITHDRAWAL_REFERENCE = "^[A-Za-z0-9._:-]{1,64}$"
+"""What an account may call a withdrawal: it is a part of a path."""
+
+
+class Source(StrEnum):
+    """Out of which of its money an account withdraws."""
+
+    CASH = "cash"
+    RECEIVABLE = "receivable"
+    """What it earned as a supplier: then the withdrawal is its payout."""
+
+
+class Withdrawal(Struct, frozen=True, array_like=True, tag="withdrawal"):
+    """An account wants money out; `reference` is its own, once for ever."""
+
+    account: int
+    reference: str
+    source: Source
+    amount: int
+    """µ$, above 0."""
+    destination: str
+    """Where to, for who pays it out."""
+
+
+class WithdrawalState(StrEnum):
+    """How far a withdrawal is."""
+
+    REQUESTED = "requested"
+    SENT = "sent"
+    """Given to the payment provider."""
+    SETTLED = "settled"
+    """The money is out."""
+    FAILED = "failed"
+    """It could not be paid out: the money is back."""
+
+
+class WithdrawalNews(Struct, frozen=True, array_like=True, tag="withdrawal_news"):
+    """What became of a withdrawal, as the exchange's own people or the payment provider say."""
+
+    account: int
+    reference: str
+    state: WithdrawalState
+    """Any but requested."""
+    provider_reference: str
+    """The payment's, at the provider."""
+    reason: str
+    """Why it failed, and else ''."""
+
+
+Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews
 
 
 class UsageReport(Struct, frozen=True, array_like=True, tag="usage"):

@@ -76,6 +76,9 @@ class Refusal(StrEnum):
     RECLAIM_TOO_LATE = "reclaim_too_late"
     GPUS_OUT_OF_RANGE = "gpus_out_of_range"
     TOO_MANY_DEGRADATIONS = "too_many_degradations"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    UNKNOWN_WITHDRAWAL = "unknown_withdrawal"
+    WITHDRAWAL_STATE = "withdrawal_state"
 
 
 class Wording(NamedTuple):
@@ -181,6 +184,13 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.GPUS_OUT_OF_RANGE: Wording("gpus", "{0} GPUs are out of range: the lease {2} has 1 to {1}"),
     Refusal.TOO_MANY_DEGRADATIONS: Wording(
         "lease_id", "the lease {0} was degraded {1} times, which is the most that is kept: agree on its end"
+    ),
+    Refusal.INSUFFICIENT_FUNDS: Wording(
+        "amount", "the withdrawal {0} needs {1:usd}, but of the account's {3} {2:usd} is free: withdraw less"
+    ),
+    Refusal.UNKNOWN_WITHDRAWAL: Wording("reference", "there is no withdrawal {0} of this account"),
+    Refusal.WITHDRAWAL_STATE: Wording(
+        "state", "the withdrawal {0} is {1} for good: what came of it since is a deposit, or a new withdrawal"
     ),
 }
 

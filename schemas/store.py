@@ -13,6 +13,7 @@ from msgspec import Struct
 from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
+from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, LineId
 from schemas.refusals import Args, Refusal
 
@@ -28,6 +29,7 @@ class Scope(StrEnum):
     TRADE = "trade"
     SUPPLY = "supply"
     METER = "meter"
+    WITHDRAW = "withdraw"
     ADMIN = "admin"
 
 
@@ -120,6 +122,57 @@ class Balance(Struct, frozen=True):
     """For leases it bought and has not used up."""
     receivable: int
     """Earned as a supplier."""
+    outgoing: int
+    """Withdrawn, and not out yet."""
+
+
+class Deposited(Struct, frozen=True):
+    """A deposit that was made."""
+
+    reference: str
+    account: int
+    amount: int
+    made_at: int
+
+
+class Withdrawn(Struct, frozen=True):
+    """A withdrawal, and how far it is. Times in ms, money in µ$."""
+
+    account: int
+    reference: str
+    source: Source
+    amount: int
+    destination: str
+    state: WithdrawalState
+    provider_reference: str
+    reason: str
+    """Why it failed, and else ''."""
+    requested_at: int
+    sent_at: int | None
+    ended_at: int | None
+
+
+class LedgerKind(StrEnum):
+    """The ledger accounts of a party, as a Balance names them."""
+
+    CASH = "cash"
+    HELD = "held"
+    RECEIVABLE = "receivable"
+    OUTGOING = "outgoing"
+    ESCROW = "escrow"
+
+
+class Entry(Struct, frozen=True):
+    """What a transaction did to one ledger account of a party."""
+
+    time: int
+    reference: str
+    """The transaction's, such as `fill:lse_…`."""
+    kind: LedgerKind
+    amount: int
+    """µ$; above 0 it adds."""
+    balance: int
+    """µ$ of the ledger account after it."""
 
 
 class OrderStatus(StrEnum):
@@ -437,6 +490,31 @@ class Store(Protocol):
         self, account: int, by: str, *, days: tuple[int, int], after: str | None, limit: int
     ) -> list[Spent]:
         """What each team, user, pool or class was charged on the days from, until; by name, from the one after."""
+        ...
+
+    async def deposits(self, account: int, *, after: str | None, limit: int) -> list[Deposited]:
+        """Newest first, from the one after that reference."""
+        ...
+
+    async def withdrawal(self, account: int, reference: str) -> Withdrawn | None: ...
+
+    async def withdrawals(
+        self, account: int, *, state: WithdrawalState | None, after: str | None, limit: int
+    ) -> list[Withdrawn]:
+        """Newest first, from the one after that reference."""
+        ...
+
+    async def withdrawals_under_way(self, *, after: tuple[int, str] | None, limit: int) -> list[Withdrawn]:
+        """Of all accounts, the oldest first, from the one after (account, reference)."""
+        ...
+
+    async def entries(
+        self, account: int, *, lease: LeaseId | None, after: str | None, limit: int
+    ) -> tuple[list[Entry], str | None]:
+        """The account's own entries, or those of a lease's escrow; newest first, and the cursor of those after them.
+
+        Raises ValueError for a cursor of another list.
+        """
         ...
 
     async def place(self, intent: Intent, *, now: int) -> Placed:

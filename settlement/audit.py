@@ -28,6 +28,8 @@ CHECKS = (
     "audit_spend",
     "audit_months",
     "audit_invoices",
+    "audit_outgoing",
+    "audit_payments",
 )
 """Of the database alone, by the names of their queries."""
 POLL_TIMEOUT_S = 10.0

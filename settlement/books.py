@@ -51,22 +51,23 @@ from schemas.instructions import (
     Instruction,
     Reclaim,
     Restore,
+    Source,
     UsageReport,
+    Withdrawal,
+    WithdrawalNews,
 )
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus
-from settlement import invoices, leases, ledger, outbox
+from settlement import invoices, leases, ledger, outbox, payments
 from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
 from settlement.outbox import OutboxRow
+from settlement.payments import DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
 
-MAX_DEPOSIT = 10**9 * units.MICRO
-"""µ$ in one deposit: sums of them stay far below what a balance can hold."""
 UNFUNDED = CloseReason.UNFUNDED.value
 """The reason that an open bid shows whose account had not the money for its whole hold."""
-MAX_REFERENCE = 128
 MAX_SEQUENCE = (1 << 31) - 1
 
 OrderKey = tuple[int, str]
@@ -197,6 +198,8 @@ class Wanted(Struct):
     reports: set[tuple[int, int, int]] = msgspec.field(default_factory=set)
     references: set[str] = msgspec.field(default_factory=set)
     depositors: set[int] = msgspec.field(default_factory=set)
+    withdrawals: set[WithdrawalKey] = msgspec.field(default_factory=set)
+    withdrawers: set[int] = msgspec.field(default_factory=set)
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -221,9 +224,16 @@ class Wanted(Struct):
     def add_instruction(self, instruction: Instruction) -> None:
         match instruction:
             case Deposit():
-                if not _wrong_deposit(instruction):
+                if not payments.wrong_deposit(instruction):
                     self.references.add(_deposit_reference(instruction))
                     self.depositors.add(instruction.account)
+            case Withdrawal():
+                if not payments.wrong_withdrawal(instruction):
+                    self.withdrawals.add((instruction.account, instruction.reference))
+                    self.withdrawers.add(instruction.account)
+            case WithdrawalNews():
+                if payments.is_possible(instruction.account, instruction.reference):
+                    self.withdrawals.add((instruction.account, instruction.reference))
             case _:
                 self._add_lease(instruction.lease)
 
@@ -256,8 +266,11 @@ class Books:
         self.deposits: dict[str, tuple[int, int]] = {}
         """Reference -> (account, µ$) of those that were made before."""
         self.known_accounts: set[int] = set()
+        self.withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
+        self.receivables: dict[int, int] = {}
+        """µ$ earned by accounts that withdraw."""
         self.cash: dict[int, int] = {}
-        """Free µ$ of accounts with bids that are not held for in full."""
+        """Free µ$ of accounts that withdraw, or have bids that are not held for in full."""
         self.clock: dict[int, int] = {}
         """Partition -> the time of its executions so far."""
 
@@ -272,6 +285,8 @@ class Books:
         self.transactions: list[Transaction] = []
         self.released: defaultdict[int, int] = defaultdict(int)
         """Account -> µ$ of its cash that are reserved no longer."""
+        self.new_deposits: list[DepositRow] = []
+        self.changed_withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
         self.new_usage: list[UsageRow] = []
         self.outbox: list[OutboxRow] = []
         self.spend = Spend()
@@ -544,6 +559,10 @@ class Books:
         match instruction:
             case Deposit():
                 return self._deposit(instruction, now)
+            case Withdrawal():
+                return self._withdraw(instruction, now)
+            case WithdrawalNews():
+                return self._hear(instruction, now)
             case _:
                 lease = self.leases.get(instruction.lease)
                 is_buyers = isinstance(instruction, Accept | End)
@@ -610,7 +629,7 @@ class Books:
         return None
 
     def _deposit(self, deposit: Deposit, now: int) -> Refused | None:
-        if (wrong := _wrong_deposit(deposit)) is not None:
+        if (wrong := payments.wrong_deposit(deposit)) is not None:
             return wrong
         if deposit.account not in self.known_accounts:
             return Refusal.UNKNOWN_ACCOUNT, (deposit.account,)
@@ -618,7 +637,35 @@ class Books:
         if (made := self.deposits.get(reference)) is not None:
             return None if made == content else (Refusal.REFERENCE_REUSED, (deposit.reference,))
         self.deposits[reference] = content
+        self.new_deposits.append(DepositRow(deposit.reference, *content, now))
         self._post(reference, now, {ledger.OUTSIDE: -deposit.amount, ledger.cash(deposit.account): deposit.amount})
+        return None
+
+    def _withdraw(self, asked: Withdrawal, now: int) -> Refused | None:
+        if (wrong := payments.wrong_withdrawal(asked)) is not None:
+            return wrong
+        if asked.account not in self.known_accounts:
+            return Refusal.UNKNOWN_ACCOUNT, (asked.account,)
+        row = payments.requested(asked, now)
+        if (known := self.withdrawals.get(row.key)) is not None:
+            return None if payments.is_same(known, asked) else (Refusal.REFERENCE_REUSED, (asked.reference,))
+        free = (self.cash if asked.source is Source.CASH else self.receivables)[asked.account]
+        if asked.amount > free:
+            return Refusal.INSUFFICIENT_FUNDS, (asked.reference, asked.amount, free, asked.source)
+        self.withdrawals[row.key] = self.changed_withdrawals[row.key] = row
+        self._post(f"withdrawal:{row.account}:{row.reference}", now, payments.request_entries(row))
+        return None
+
+    def _hear(self, news: WithdrawalNews, now: int) -> Refused | None:
+        row = self.withdrawals.get((news.account, news.reference))
+        if row is None:
+            return Refusal.UNKNOWN_WITHDRAWAL, (news.reference,)
+        had_ended = row.ended_at is not None
+        if (refusal := payments.hear(row, news, now)) is not None:
+            return refusal
+        self.changed_withdrawals[row.key] = row
+        if row.ended_at is not None and not had_ended:
+            self._post(f"{row.state}:{row.account}:{row.reference}", now, payments.end_entries(row))
         return None
 
     def _close(self, lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
@@ -673,6 +720,8 @@ class Books:
             self.transactions.append(made)
             for account in self.cash:
                 self.cash[account] += made.entries.get(ledger.cash(account), 0)
+            for account in self.receivables:
+                self.receivables[account] += made.entries.get(ledger.payable(account), 0)
 
     def _change(self, order: OrderRow) -> None:
         if order.key not in self.new_orders:
@@ -728,13 +777,3 @@ def _unknown(lease: LeaseId) -> Refused:
 
 def _deposit_reference(deposit: Deposit) -> str:
     return f"deposit:{deposit.reference}"
-
-
-def _wrong_deposit(deposit: Deposit) -> Refused | None:
-    if not (1 <= len(deposit.reference) <= MAX_REFERENCE and deposit.reference.isprintable()):
-        return Refusal.UNREADABLE, (f"its reference must have 1 to {MAX_REFERENCE} printable characters",)
-    if not 1 <= deposit.amount <= MAX_DEPOSIT:
-        return Refusal.AMOUNT_OUT_OF_RANGE, (deposit.amount, MAX_DEPOSIT)
-    if not 1 <= deposit.account <= MAX_ACCOUNT:
-        return Refusal.UNKNOWN_ACCOUNT, (deposit.account,)
-    return None

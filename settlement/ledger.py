@@ -31,6 +31,11 @@ def payable(account: int) -> int:
     return 8 * account + 3
 
 
+def outgoing(account: int) -> int:
+    """What it withdrew and is not out yet."""
+    return 8 * account + 4
+
+
 def escrow(lease_number: int) -> int:
     """What a lease may still cost. Leases are numbered from 1 in the order in which they were settled."""
     return -lease_number

@@ -15,6 +15,7 @@ from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
+from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, LineId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
@@ -28,9 +29,12 @@ from schemas.store import (
     Caps,
     CloseReason,
     Degradation,
+    Deposited,
+    Entry,
     Intent,
     Lease,
     LeaseState,
+    LedgerKind,
     Listing,
     Order,
     OrderStatus,
@@ -45,9 +49,10 @@ from schemas.store import (
     StoreError,
     Totals,
     Usage,
+    Withdrawn,
 )
 from schemas.units import DAY_MS
-from settlement import billing, database
+from settlement import billing, database, entries
 from settlement.books import AmendRow, OrderRow
 from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 from settlement.intents import Intents
@@ -174,6 +179,34 @@ class Store:
         self, account: int, by: str, *, days: tuple[int, int], after: str | None, limit: int
     ) -> list[Spent]:
         return [Spent(**row) for row in await self._rows(self._sql.spent_by, account, by, *days, after, limit)]
+
+    async def deposits(self, account: int, *, after: str | None, limit: int) -> list[Deposited]:
+        return [Deposited(**row) for row in await self._rows(self._sql.deposits, account, after, limit)]
+
+    async def withdrawal(self, account: int, reference: str) -> Withdrawn | None:
+        row = await self._row(self._sql.withdrawal, account, reference)
+        return _withdrawn(row) if row is not None else None
+
+    async def withdrawals(
+        self, account: int, *, state: WithdrawalState | None, after: str | None, limit: int
+    ) -> list[Withdrawn]:
+        return [_withdrawn(row) for row in await self._rows(self._sql.withdrawals, account, state, after, limit)]
+
+    async def withdrawals_under_way(self, *, after: tuple[int, str] | None, limit: int) -> list[Withdrawn]:
+        rows = await self._rows(self._sql.withdrawals_under_way, *(after or (None, None)), limit)
+        return [_withdrawn(row) for row in rows]
+
+    async def entries(
+        self, account: int, *, lease: LeaseId | None, after: str | None, limit: int
+    ) -> tuple[list[Entry], str | None]:
+        if lease is None:
+            kinds = {made(account): kind for kind, made in entries.IDS.items()}
+        else:
+            kinds = {row[0]: LedgerKind.ESCROW for row in await self._rows(self._sql.escrow_of, *lease)}
+        before = None if after is None else entries.parse(after, len(kinds))
+        place = (None, None) if before is None else (before.transaction, before.ledger_account)
+        rows = await self._rows(self._sql.entries, list(kinds), *place, limit)
+        return entries.listed(rows, kinds, before, limit)
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
         row = _sent(intent, now)
@@ -471,6 +504,10 @@ def _key(row: Any) -> ApiKey:
         revoked=row["revoked"],
         spender=Spender(row["team"], row["user_name"], row["pool"]),
     )
+
+
+def _withdrawn(row: Any) -> Withdrawn:
+    return Withdrawn(**{**row, "source": Source(row["source"]), "state": WithdrawalState(row["state"])})
 
 
 def _lease(row: Any) -> Lease:

@@ -12,6 +12,7 @@ from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, UsageRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
+from settlement.payments import WithdrawalRow
 from settlement.spend import SpenderKey
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -78,8 +79,14 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     if wanted.references:
         for reference, account, amount in await connection.fetch(sql.deposits_made, list(wanted.references)):
             books.deposits[reference] = (account, amount)
-        known = await connection.fetch(sql.accounts_known, list(wanted.depositors))
-        books.known_accounts.update(row["id"] for row in known)
+    if wanted.withdrawals:
+        rows = await connection.fetch(sql.withdrawals_named, *zip(*wanted.withdrawals, strict=True))
+        books.withdrawals.update(((row[0], row[1]), WithdrawalRow(*row)) for row in rows)
+        books.receivables = dict.fromkeys(wanted.withdrawers, 0)
+        payables = [ledger.payable(account) for account in wanted.withdrawers]
+        books.receivables.update(await connection.fetch(sql.balances_of, payables))
+    if parties := wanted.depositors | wanted.withdrawers:
+        books.known_accounts.update(row["id"] for row in await connection.fetch(sql.accounts_known, list(parties)))
     complete_to = {}
     for partition, time in wanted.times.items():
         intents = [OrderRow(*row) for row in await connection.fetch(sql.intents_due, partition, time, max_due)]
@@ -97,8 +104,9 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
 
 
 async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
-    """Locks and reads the cash of those whose bids came past the gateways: cash before orders, as `place` does."""
-    if short := books.short_of_hold(executions):
+    """Locks and reads the cash of who withdraws, and of those whose bids came past the gateways: cash before orders, as
+    `place` does."""
+    if short := books.short_of_hold(executions) | books.receivables.keys():
         books.cash = dict.fromkeys(short, 0)
         books.cash.update(await connection.fetch(sql.cash_of, [ledger.cash(account) for account in short]))
 
@@ -130,6 +138,10 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_spend, *zip(*charges, strict=True))
     if moved := books.spend.moved():
         await _save_committed(connection, sql, books, moved)
+    if books.new_deposits:
+        await connection.execute(sql.save_deposits, books.new_deposits)
+    if books.changed_withdrawals:
+        await connection.execute(sql.save_withdrawals, [_columns(row) for row in books.changed_withdrawals.values()])
     if books.transactions or books.released:
         await _save_money(connection, sql, books)
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
@@ -140,6 +152,9 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
     if leases := list(books.new_leases.values()):
         opened = [(ledger.escrow(lease.number), "escrow", lease.buyer) for lease in leases]
         opened += {(ledger.payable(lease.seller), "payable", lease.seller) for lease in leases}
+        await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
+    if withdrawing := {account for account, _ in books.changed_withdrawals}:
+        opened = [(ledger.outgoing(account), "outgoing", account) for account in withdrawing]
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     made = books.transactions
     entries = [(one.reference, *entry) for one in made for entry in one.entries.items()]

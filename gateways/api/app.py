@@ -17,6 +17,7 @@ from gateways.api.keys import Keys
 from gateways.api.leases import lease_routes
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
+from gateways.api.payments import payment_routes
 from gateways.api.replies import Replies
 from gateways.api.routes import (
     ApiRequest,
@@ -99,6 +100,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
+            *payment_routes(store, keys, exchange.clerk, replies),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

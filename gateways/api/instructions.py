@@ -19,6 +19,8 @@ from schemas.instructions import (
     Reclaim,
     Restore,
     UsageReport,
+    Withdrawal,
+    WithdrawalNews,
 )
 from schemas.log import Log
 from schemas.refusals import Refusal, field, sentence
@@ -26,6 +28,7 @@ from schemas.store import CloseReason, Lease, LeaseState, Outcome, Store
 from schemas.topics import INSTRUCTIONS, USAGE
 
 DEPOSITS_PARTITION = 0
+"""Of what concerns no lease. Withdrawals are there too, so that they come after the deposits that they need."""
 MAX_KNOWN_SUPPLIERS = 10_000
 MAX_GPU_MS = (1 << 63) - 1
 
@@ -49,6 +52,14 @@ class Clerk:
             Deposit(account=account, amount=amount, reference=reference),
             "send it again with the same reference",
         )
+
+    async def withdraw(self, asked: Withdrawal) -> None:
+        """Raises ApiError. The same reference again changes nothing."""
+        await self._instruct(DEPOSITS_PARTITION, asked, "send it again with the same reference")
+
+    async def hear(self, news: WithdrawalNews) -> None:
+        """What became of a withdrawal. Raises ApiError. The same again changes nothing."""
+        await self._instruct(DEPOSITS_PARTITION, news, "say it again")
 
     async def deliver(self, account: int, lease: Lease, connection: str) -> None:
         """Raises ApiError. The same connection again changes nothing."""

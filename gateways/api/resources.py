@@ -4,8 +4,9 @@ from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct, field
 
+from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
-from schemas.store import CloseReason, LeaseState, OrderStatus, Scope
+from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope
 
 Usd = Annotated[str, Meta(description="dollars as a decimal string, at most 6 decimals", examples=["2.60"])]
 Price = Annotated[str, Meta(description="dollars per GPU-hour as a decimal string", examples=["2.60"])]
@@ -122,6 +123,66 @@ class Balance(Answer):
     """For leases bought and not used up."""
     receivable: Usd
     """Earned as a supplier."""
+    outgoing: Usd
+    """Withdrawn, and not out yet."""
+
+
+class MadeDeposit(Deposit):
+    """Money that came in."""
+
+    made_at: Time
+
+
+class NewWithdrawal(Request):
+    """Money that is to go out. The same `reference` again changes nothing."""
+
+    reference: Annotated[str, Meta(pattern=WITHDRAWAL_REFERENCE, description="your own, once for ever")]
+    amount: Usd
+    destination: Annotated[str, Meta(min_length=1, max_length=256, examples=["DE02 1203 0000 0000 2020 51"])]
+    """Where to, as agreed with the exchange."""
+    source: Source = Source.CASH
+    """`cash`, or `receivable`: what was earned as a supplier."""
+
+
+class Withdrawal(Answer):
+    """Money on its way out, or out, or back."""
+
+    account_id: str
+    reference: str
+    amount: Usd
+    destination: str
+    source: Source
+    state: WithdrawalState
+    provider_reference: str
+    """The payment's, at the provider."""
+    reason: str
+    """Why it failed, and else ''."""
+    requested_at: Time
+    sent_at: Time | None
+    ended_at: Time | None
+    """When it settled or failed."""
+
+
+class NewWithdrawalState(Request):
+    """What became of a withdrawal. To say the same again changes nothing."""
+
+    state: WithdrawalState
+    provider_reference: Annotated[str, Meta(max_length=128)] = ""
+    reason: Annotated[str, Meta(max_length=128)] = ""
+    """Of a failure."""
+
+
+class Entry(Answer):
+    """What one transaction did to one of the account's ledger accounts."""
+
+    time: Time
+    reference: str
+    """The transaction's; all entries of one sum to 0 over all accounts."""
+    ledger_account: LedgerKind
+    amount: Usd
+    """Above 0 it adds."""
+    balance: Usd
+    """Of the ledger account after it. Of cash, that which orders on their way reserve is still in it."""
 
 
 # The market

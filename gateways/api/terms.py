@@ -30,7 +30,19 @@ from schemas.ids import (
     parse_account_id,
 )
 from schemas.refusals import field, sentence
-from schemas.store import Account, ApiKey, Balance, Degradation, Lease, Listing, Order, Usage
+from schemas.store import (
+    Account,
+    ApiKey,
+    Balance,
+    Degradation,
+    Deposited,
+    Entry,
+    Lease,
+    Listing,
+    Order,
+    Usage,
+    Withdrawn,
+)
 from schemas.tape import Candle, Ticker
 from schemas.units import (
     HOUR_MS,
@@ -484,4 +496,40 @@ def shown_balance(account: int, balance: Balance) -> resources.Balance:
         held=format_usd(balance.held),
         escrow=format_usd(balance.escrow),
         receivable=format_usd(balance.receivable),
+        outgoing=format_usd(balance.outgoing),
+    )
+
+
+def shown_deposit(made: Deposited) -> resources.MadeDeposit:
+    return resources.MadeDeposit(
+        account_id=format_account_id(made.account),
+        amount=format_usd(made.amount),
+        reference=made.reference,
+        made_at=format_time(made.made_at),
+    )
+
+
+def shown_withdrawal(found: Withdrawn) -> resources.Withdrawal:
+    return resources.Withdrawal(
+        account_id=format_account_id(found.account),
+        reference=found.reference,
+        amount=format_usd(found.amount),
+        destination=found.destination,
+        source=found.source,
+        state=found.state,
+        provider_reference=found.provider_reference,
+        reason=found.reason,
+        requested_at=format_time(found.requested_at),
+        sent_at=_time_or_none(found.sent_at),
+        ended_at=_time_or_none(found.ended_at),
+    )
+
+
+def shown_entry(entry: Entry) -> resources.Entry:
+    return resources.Entry(
+        time=format_time(entry.time),
+        reference=entry.reference,
+        ledger_account=entry.kind,
+        amount=format_usd(entry.amount),
+        balance=format_usd(entry.balance),
     )

@@ -1,10 +1,11 @@
 """`cx admin`: what the exchange's own people do to it while it runs. Each can be said again without harm."""
 
-from typing import Any
+from typing import Any, Literal
 
 import cyclopts
 
 from gateways.cli.commands import HERE, USAGE, Access, fail, run, show, show_one
+from gateways.cli.payments import show_withdrawals
 from gateways.client import Exchange
 
 app = cyclopts.App(name="admin", help="Halts, limits and classes: for the exchange's own people.")
@@ -195,5 +196,45 @@ def retire(class_: str, /, *, access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         show_one(await exchange.retire_class(class_), access)
+
+    run(call, access)
+
+
+@app.command
+def outgoing(*, limit: int = 50, access: Access = HERE) -> None:
+    """List what is on its way out, of all accounts, the oldest first."""
+
+    async def call(exchange: Exchange) -> None:
+        show_withdrawals(await exchange.outgoing(limit=limit), access)
+
+    run(call, access)
+
+
+@app.command
+def paid(
+    account_id: str,
+    reference: str,
+    state: Literal["sent", "settled", "failed"],
+    /,
+    *,
+    provider_reference: str = "",
+    reason: str = "",
+    access: Access = HERE,
+) -> None:
+    """Say what became of a withdrawal: sent to the provider, settled, or failed, and then its money is back.
+
+    Parameters
+    ----------
+    reference
+        the account's own, as `cx admin outgoing` shows it
+    provider_reference
+        the payment's, at the provider
+    reason
+        why it failed, for the account
+    """
+
+    async def call(exchange: Exchange) -> None:
+        said = {"provider_reference": provider_reference, "reason": reason}
+        show_one(await exchange.set_withdrawal(account_id, reference, state, **said), access)
 
     run(call, access)

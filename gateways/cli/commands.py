@@ -601,7 +601,7 @@ def create_account(name: str, /, *, scopes: str = "read,trade", access: Access =
     Parameters
     ----------
     scopes
-        of the key, with commas: read, trade, supply, meter, admin
+        of the key, with commas: read, trade, supply, meter, withdraw, admin
     """
 
     async def call(exchange: Exchange) -> None:
@@ -628,7 +628,7 @@ def create_key(*, scopes: str, label: str = "", account: str = "me", access: Acc
     Parameters
     ----------
     scopes
-        with commas: read, trade, supply, meter, admin; no more than your own key has
+        with commas: read, trade, supply, meter, withdraw, admin; no more than your own key has
     """
 
     async def call(exchange: Exchange) -> None:

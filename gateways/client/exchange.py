@@ -33,6 +33,7 @@ from gateways.client.types import (
     DeadMan,
     Deposit,
     Depth,
+    Entry,
     Fill,
     Key,
     Kill,
@@ -48,6 +49,7 @@ from gateways.client.types import (
     Usage,
     UsageAnswer,
     UsageReport,
+    Withdrawal,
 )
 
 Terms = Any
@@ -297,6 +299,39 @@ class Exchange:
         """Books money that came in from outside; the same reference again changes nothing. For an admin."""
         body = {"account_id": account_id, "amount": amount, "reference": reference}
         return await self._call("POST", "/v1/deposits", Deposit, body=body)
+
+    async def deposits(self, *, limit: int = 100) -> list[Deposit]:
+        """The account's deposits, newest first."""
+        return await self._list("/v1/deposits", Deposit, limit, {})
+
+    async def withdraw(self, amount: str, destination: str, *, reference: str, source: str = "cash") -> Withdrawal:
+        """Asks for money to be paid out of the `cash` or the `receivable`; the same reference again changes nothing."""
+        body = {"amount": amount, "destination": destination, "reference": reference, "source": source}
+        return await self._call("POST", "/v1/withdrawals", Withdrawal, body=body)
+
+    async def withdrawal(self, reference: str) -> Withdrawal:
+        """An own withdrawal."""
+        return await self._call("GET", f"/v1/withdrawals/{_part(reference)}", Withdrawal)
+
+    async def withdrawals(self, *, state: str | None = None, limit: int = 100) -> list[Withdrawal]:
+        """Own withdrawals, newest first."""
+        return await self._list("/v1/withdrawals", Withdrawal, limit, {"state": state})
+
+    async def outgoing(self, *, limit: int = 100) -> list[Withdrawal]:
+        """What is on its way out, of all accounts, the oldest first. For an admin."""
+        return await self._list("/v1/outgoing", Withdrawal, limit, {})
+
+    async def set_withdrawal(
+        self, account_id: str, reference: str, state: str, *, provider_reference: str = "", reason: str = ""
+    ) -> Withdrawal:
+        """Says what became of a withdrawal: `sent`, `settled` or `failed`. For an admin."""
+        path = f"/v1/accounts/{_part(account_id)}/withdrawals/{_part(reference)}"
+        body = {"state": state, "provider_reference": provider_reference, "reason": reason}
+        return await self._call("PUT", path, Withdrawal, body=body)
+
+    async def entries(self, *, lease_id: str | None = None, limit: int = 100) -> list[Entry]:
+        """The account's own entries, newest first; with `lease_id` those of that lease's escrow."""
+        return await self._list("/v1/entries", Entry, limit, {"lease_id": lease_id})
 
     # The market
 

@@ -40,16 +40,45 @@ class Deposit(Resource):
     account_id: str
     amount: str
     reference: str
+    made_at: str | None = None
+    """In lists alone."""
+
+
+class Withdrawal(Resource):
+    """Money that goes out: requested, sent, settled, or failed for a `reason` and back."""
+
+    account_id: str
+    reference: str
+    amount: str
+    destination: str
+    source: str
+    state: str
+    provider_reference: str
+    reason: str
+    requested_at: str
+    sent_at: str | None
+    ended_at: str | None
+
+
+class Entry(Resource):
+    """What one transaction did to one of the account's ledger accounts, and the balance of that after it."""
+
+    time: str
+    reference: str
+    ledger_account: str
+    amount: str
+    balance: str
 
 
 class Balance(Resource):
-    """An account's money: free, held for bids, in escrow for leases, earned."""
+    """An account's money: free, held for bids, in escrow for leases, earned, withdrawn and not out yet."""
 
     account_id: str
     cash: str
     held: str
     escrow: str
     receivable: str
+    outgoing: str = "0.00"
 
 
 class Class(Resource):

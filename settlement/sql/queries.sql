@@ -65,8 +65,51 @@ SELECT
         SELECT sum(escrow.balance) FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
         WHERE leases.buyer = $1 AND leases.state <> 'closed'
     ), 0)::bigint AS escrow,
-    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable
-FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 3;
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable,
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 4), 0)::bigint AS outgoing
+FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 4;
+
+-- Money in and out, and an account's own entries, newest first.
+
+-- name: deposits
+SELECT * FROM deposits
+WHERE account = $1 AND ($2::text IS NULL
+    OR (made_at, reference) < (SELECT made_at, reference FROM deposits WHERE account = $1 AND reference = $2))
+ORDER BY made_at DESC, reference DESC LIMIT $3;
+
+-- name: withdrawal
+SELECT * FROM withdrawals WHERE account = $1 AND reference = $2;
+
+-- name: withdrawals
+SELECT * FROM withdrawals
+WHERE account = $1 AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR (requested_at, reference)
+    < (SELECT requested_at, reference FROM withdrawals WHERE account = $1 AND reference = $3))
+ORDER BY requested_at DESC, reference DESC LIMIT $4;
+
+-- Of all accounts, the oldest first.
+-- name: withdrawals_under_way
+SELECT * FROM withdrawals
+WHERE ended_at IS NULL AND ($1::bigint IS NULL OR (requested_at, account, reference)
+    > (SELECT requested_at, account, reference FROM withdrawals WHERE account = $1 AND reference = $2))
+ORDER BY requested_at, account, reference LIMIT $3;
+
+-- Of some ledger accounts ($1), those before an entry ($2, $3); each with the balances of all of them as they are now.
+-- name: entries
+SELECT entry.transaction, transactions.time, transactions.reference, entry.ledger_account, entry.amount, ARRAY(
+    SELECT coalesce(ledger.balance, 0) FROM unnest($1::bigint[]) WITH ORDINALITY AS mine (id, place)
+    LEFT JOIN ledger_accounts AS ledger USING (id) ORDER BY place
+) AS balances
+FROM unnest($1::bigint[]) AS mine (id), LATERAL (
+    SELECT * FROM entries
+    WHERE ledger_account = mine.id AND transaction <= coalesce($2::bigint, 9223372036854775807)
+        AND ($2 IS NULL OR transaction <> $2 OR ledger_account < $3::bigint)
+    ORDER BY transaction DESC LIMIT $4
+) AS entry
+JOIN transactions ON transactions.id = entry.transaction
+ORDER BY entry.transaction DESC, entry.ledger_account DESC LIMIT $4;
+
+-- name: escrow_of
+SELECT -number FROM leases WHERE position = $1 AND fill_index = $2;
 
 -- Who spends, and what.
 
@@ -265,6 +308,13 @@ WHERE reference = ANY ($1::text[]);
 -- name: accounts_known
 SELECT id FROM accounts WHERE id = ANY ($1::bigint[]);
 
+-- name: withdrawals_named
+SELECT withdrawals.* FROM withdrawals JOIN unnest($1::bigint[], $2::text[]) AS named (account, reference)
+    USING (account, reference);
+
+-- name: balances_of
+SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]);
+
 -- name: cash_of
 SELECT account, balance - reserved FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
 
@@ -352,6 +402,15 @@ ON CONFLICT (position, fill_index, month) DO UPDATE SET
     forfeited_gpu_ms = charges.forfeited_gpu_ms + excluded.forfeited_gpu_ms,
     cost = charges.cost + excluded.cost, buyer_fee = charges.buyer_fee + excluded.buyer_fee,
     seller_fee = charges.seller_fee + excluded.seller_fee;
+
+-- name: save_deposits
+INSERT INTO deposits SELECT * FROM unnest($1::deposits[]);
+
+-- name: save_withdrawals
+INSERT INTO withdrawals SELECT * FROM unnest($1::withdrawals[])
+ON CONFLICT (account, reference) DO UPDATE SET
+    state = excluded.state, provider_reference = excluded.provider_reference, reason = excluded.reason,
+    sent_at = excluded.sent_at, ended_at = excluded.ended_at;
 
 -- name: save_usage
 INSERT INTO usage SELECT * FROM unnest($1::usage[]);
@@ -476,10 +535,16 @@ FROM (
 WHERE used_gpu_ms <> coalesce(reported, 0) ORDER BY number LIMIT $1;
 
 -- name: audit_earnings
-SELECT 'what account ' || coalesce(seller, account) || ' earned' AS what, coalesce(balance, 0)::text AS found,
-    coalesce(earned, 0)::text AS expected
-FROM (SELECT seller, sum(earned) AS earned FROM leases GROUP BY seller) AS sold
-FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'payable') AS ledger ON account = seller
+SELECT 'what account ' || coalesce(earnings.account, ledger.account) || ' earned' AS what,
+    coalesce(balance, 0)::text AS found, coalesce(earned, 0)::text AS expected
+FROM (
+    SELECT account, sum(earned) AS earned FROM (
+        SELECT seller AS account, earned FROM leases
+        UNION ALL SELECT account, -amount FROM withdrawals WHERE source = 'receivable' AND state <> 'failed'
+    ) AS kept GROUP BY account
+) AS earnings
+FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'payable') AS ledger
+    ON ledger.account = earnings.account
 WHERE coalesce(balance, 0) <> coalesce(earned, 0)
 UNION ALL
 SELECT 'the revenue', balance::text, (SELECT coalesce(sum(charged - earned), 0) FROM leases)::text
@@ -532,14 +597,15 @@ WHERE (coalesce(used, 0), coalesce(forfeited, 0), coalesce(paid, 0), coalesce(re
     <> (used_gpu_ms, forfeited_gpu_ms, charged, earned)
 ORDER BY number LIMIT $1;
 
--- What they say of an account and a month is what the ledger moved for it: all but what came from outside or went there.
+-- What they say of an account and a month is what the ledger moved for it: all but what came from outside or is on its way there.
 -- name: audit_invoices
 WITH moved AS (
     SELECT account, kind = 'payable' AS sold, coalesce(month, month_of(time)) AS month,
         sum(CASE kind WHEN 'payable' THEN amount ELSE -amount END) AS amount
     FROM entries JOIN transactions ON transactions.id = transaction JOIN ledger_accounts ON ledger_accounts.id = ledger_account
     WHERE kind IN ('cash', 'hold', 'escrow', 'payable') AND NOT EXISTS (
-        SELECT FROM entries AS other WHERE other.transaction = entries.transaction AND other.ledger_account = 6)
+        SELECT FROM entries AS other WHERE other.transaction = entries.transaction
+            AND (other.ledger_account = 6 OR (other.ledger_account > 0 AND other.ledger_account % 8 = 4)))
     GROUP BY 1, 2, 3
 ), lines AS (
     SELECT account, sold, month, sum(amount) AS amount FROM invoiced GROUP BY 1, 2, 3
@@ -549,6 +615,29 @@ SELECT 'the ' || CASE WHEN sold THEN 'statement' ELSE 'invoice' END || ' of acco
 FROM moved FULL JOIN lines USING (account, sold, month)
 WHERE coalesce(moved.amount, 0) <> coalesce(lines.amount, 0)
 ORDER BY account, month LIMIT $1;
+
+-- name: audit_outgoing
+SELECT 'what of account ' || coalesce(withdrawn.account, ledger.account) || ' is on its way out' AS what,
+    coalesce(balance, 0)::text AS found, coalesce(amount, 0)::text AS expected
+FROM (SELECT account, sum(amount) AS amount FROM withdrawals WHERE ended_at IS NULL GROUP BY account) AS withdrawn
+FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'outgoing') AS ledger
+    ON ledger.account = withdrawn.account
+WHERE coalesce(balance, 0) <> coalesce(amount, 0)
+ORDER BY 1 LIMIT $1;
+
+-- What crossed the border is what the payments say: each deposit came in once, and what is settled went out.
+-- name: audit_payments
+WITH payments AS (
+    SELECT 'deposit:' || reference AS reference, -amount AS outside FROM deposits
+    UNION ALL SELECT format('settled:%s:%s', account, reference), amount FROM withdrawals WHERE state = 'settled'
+), crossed AS (
+    SELECT reference, amount FROM entries JOIN transactions ON transactions.id = transaction WHERE ledger_account = 6
+)
+SELECT 'the payment ' || coalesce(payments.reference, crossed.reference) AS what,
+    coalesce(-amount, 0)::text AS found, coalesce(-outside, 0)::text AS expected
+FROM payments FULL JOIN crossed ON crossed.reference = payments.reference
+WHERE coalesce(outside, 0) <> coalesce(amount, 0)
+ORDER BY 1 LIMIT $1;
 
 -- name: audit_figures
 SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS leases,

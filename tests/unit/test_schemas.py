@@ -79,7 +79,11 @@ from schemas.instructions import (
     Instruction,
     Reclaim,
     Restore,
+    Source,
     UsageReport,
+    Withdrawal,
+    WithdrawalNews,
+    WithdrawalState,
 )
 from schemas.refusals import Refusal
 
@@ -138,6 +142,8 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Restore": Restore((41, 0), 3),
     "Reclaim": Reclaim((41, 0), 3),
     "End": End((41, 0), 2),
+    "Withdrawal": Withdrawal(2, "rent-11", Source.RECEIVABLE, 5_000_000, "DE02 1203"),
+    "WithdrawalNews": WithdrawalNews(2, "rent-11", WithdrawalState.FAILED, "po_7", "account closed"),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
     "Accepted": Execution(41, 40, T, (Accepted(2, "b-1", "H100-SXM-80GB", Side.BID, 12, 2_600_000, 100, T, HOUR),)),
     "Rejected": Execution(42, 41, T, (Rejected(2, "b-2", Refusal.PRICE_OFF_TICK, (2_499_950, 100, "H100-SXM-80GB")),)),
