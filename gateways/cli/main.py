@@ -13,6 +13,7 @@ dev = cyclopts.App(name="dev", help="For developing on this machine.")
 dev.command("gateways.cli.operate:kafka", help="Run a Kafka broker of one's own.")
 app.command(dev)
 app.command(admin.app)
+app.command("gateways.cli.supply:app", name="supply", help="Sell from a price list: the book is made equal to it.")
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim):
     app.command(command)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries):

@@ -1,0 +1,143 @@
+"""The list and the book brought together: what the exchange has is read, and a plan is carried out.
+
+Nothing is half done: each row is one request, safe to send again, and a plan is made anew from what the exchange says.
+So after an error, a crash or a lost answer the next run does what is left. An ask's name is its row's with the number
+of its life, so a row whose answer was lost finds the ask that it placed, and never places another beside it.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+
+from gateways.client import Exchange, ExchangeError
+from gateways.client.types import Ask
+from gateways.supply.plan import Change, Market, Plan, Post, Withdrawal, client_order_id, named
+from schemas.units import parse_time, parse_usd
+
+AT_ONCE = 8
+"""Requests under way at the same time."""
+MAX_ASKS = MAX_LEASES = 50_000
+RUNNING = "pending_delivery,delivered,active,degraded,reclaiming"
+LIST_NAME = re.compile(r"[A-Za-z0-9._-]{1,24}", re.ASCII)
+_LIVES = ("open", "sent")
+
+_NO_USE_TO_GO_ON = {None, 401, 403}
+"""Statuses that every further step would meet, too."""
+
+Step = Withdrawal | Change | Post
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Done(Struct, frozen=True):
+    """What became of one step: `refused` says why it was not taken, and is empty where it was."""
+
+    step: Step
+    refused: str = ""
+
+
+class Outcome(Struct, frozen=True):
+    """What became of a plan."""
+
+    done: Sequence[Done]
+    unsent: Sequence[Step] = ()
+    """What was not tried, after what `stopped` says."""
+    stopped: str = ""
+
+    @property
+    def went_well(self) -> bool:
+        return not self.stopped and not any(done.refused for done in self.done)
+
+
+async def ticks(exchange: Exchange) -> dict[str, int]:
+    """Of each class that takes orders, its tick in µ$."""
+    return {found.class_id: parse_usd(found.tick) for found in await exchange.classes() if not found.retired}
+
+
+async def market(exchange: Exchange, list_name: str) -> Market:
+    """What the exchange has of the list."""
+    now = parse_time((await exchange.status()).time)
+    orders = await exchange.orders(status="open", side="ask", limit=MAX_ASKS)
+    asks = [order for order in orders if isinstance(order, Ask) and named(list_name, order.client_order_id)]
+    running: Counter[str] = Counter()
+    for lease in await exchange.leases(role="supplier", state=RUNNING, limit=MAX_LEASES):
+        if lease.role == "supplier":  # of what one sold to oneself one is shown as the buyer
+            running[lease.order_id] += lease.quantity
+    gone = sorted(running.keys() - {order.order_id for order in orders})
+    leased: Counter[str] = Counter()
+    for order in await _each(gone, exchange.order):
+        if (row := named(list_name, order.client_order_id)) is not None:
+            leased[row.key] += running[order.order_id or ""]
+    return Market(now=now, asks=asks, leased=leased, leased_live=running)
+
+
+async def carry_out(exchange: Exchange, plan: Plan, list_name: str) -> Outcome:
+    """Sends a plan, what takes off the market first; what replaces an ask is left to the plan after this one."""
+    steps: list[Step] = [*plan.withdrawals, *plan.changes, *(post for post in plan.posts if not post.replaces)]
+    done: list[Done] = []
+    for kind in (Withdrawal, Change, Post):
+        of_kind = [step for step in steps if isinstance(step, kind)]
+        for first in range(0, len(of_kind), AT_ONCE):
+            batch = of_kind[first : first + AT_ONCE]
+            answers = await asyncio.gather(*(_send(exchange, step, list_name) for step in batch))
+            done += [Done(step, str(error) if error else "") for step, error in zip(batch, answers, strict=True)]
+            stopped = next((error for error in answers if error and error.status in _NO_USE_TO_GO_ON), None)
+            if stopped is not None:
+                tried = {id(each.step) for each in done}
+                return Outcome(done, [step for step in steps if id(step) not in tried], str(stopped))
+    return Outcome(done)
+
+
+async def _send(exchange: Exchange, step: Step, list_name: str) -> ExchangeError | None:
+    """One step; why it was not taken, if it was not."""
+    try:
+        match step:
+            case Withdrawal(ask):
+                await exchange.cancel(ask.order_id or "")
+            case Change(_, ask, terms):
+                await exchange.amend(ask.order_id or "", **terms)
+            case Post(offer, _, terms):
+                number = await _next_life(exchange, list_name, offer.key)
+                await exchange.ask(**terms, client_order_id=client_order_id(list_name, offer.key, number))
+    except ExchangeError as error:
+        return error
+    return None
+
+
+async def _next_life(exchange: Exchange, list_name: str, key: str) -> int:
+    """The number of the row's next ask: lives are numbered from 1 without gaps, so the last is found by halving.
+
+    An ask that lives already, or whose answer is not known, keeps its number: placing it again places nothing.
+    """
+    used, free = 0, 1
+    while await _life(exchange, list_name, key, free) is not None:
+        used, free = free, free * 2
+    while free - used > 1:
+        middle = (used + free) // 2
+        if await _life(exchange, list_name, key, middle) is None:
+            free = middle
+        else:
+            used = middle
+    return used if used and await _life(exchange, list_name, key, used) in _LIVES else free
+
+
+async def _life(exchange: Exchange, list_name: str, key: str, number: int) -> str | None:
+    """The status of the row's ask with that number; None where there was none."""
+    try:
+        return (await exchange.order_named(client_order_id(list_name, key, number))).status
+    except ExchangeError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+async def _each(items: Sequence[Item], call: Callable[[Item], Awaitable[Result]]) -> list[Result]:
+    """What each call gives, in order, a few at a time."""
+    found: list[Result] = []
+    for first in range(0, len(items), AT_ONCE):
+        found += await asyncio.gather(*(call(item) for item in items[first : first + AT_ONCE]))
+    return found
