@@ -21,8 +21,9 @@ export const session = {
   /** @type {any} */ account: null,
   /** @type {string[]} */ scopes: [],
 
-  /** Takes a key once the exchange knows it. Throws ApiError. @param {string} key */
+  /** Takes a key once the exchange knows it. Throws ApiError, RangeError. @param {string} key */
   async signIn(key) {
+    if (!/^[!-~]+$/.test(key)) throw new RangeError("a key is one word, like cx_…");
     this.account = await call("GET", "/v1/accounts/me", { key });
     const keys = await call("GET", "/v1/accounts/me/keys", { key });
     const mine = keys.items.filter((/** @type {any} */ each) => !each.revoked && key.startsWith(each.prefix));

@@ -200,7 +200,7 @@ function spread(ask, bid) {
 /** @param {any} candle */
 function readout(candle) {
   const figures = ["open", "high", "low", "close"].map((name) => `${name} ${price(candle[name])}`);
-  return `${minute(candle.start)} UTC  ${figures.join("  ")}  ${cut(candle.gpu_hours, 0)} GPU-h in ${count(candle.fills)} fills`;
+  return `${minute(candle.start)} UTC  ${figures.join("  ")}  ${cut(candle.gpu_hours, 0)} GPU-h in ${count(candle.fills)} ${candle.fills === 1 ? "fill" : "fills"}`;
 }
 
 /** @param {any} fill */

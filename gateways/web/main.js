@@ -1,29 +1,42 @@
 // Wires the page: the stream, the views, and which of them is shown.
 
+import { AccountView } from "./account.js";
+import { session } from "./api.js";
 import { ClassView } from "./class.js";
 import { byId, say } from "./dom.js";
 import { minute, second } from "./format.js";
 import { Market } from "./market.js";
 import { Stream } from "./stream.js";
+import { Ticket } from "./ticket.js";
 
 const WIDE = matchMedia("(min-width: 1000px)"); // as in style.css: the list stands beside the class
 
 const stream = new Stream(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`, showHealth, console.warn);
 const market = new Market(stream);
 const view = new ClassView(stream);
+const account = new AccountView(stream, show);
+const ticket = new Ticket(() => account.refresh());
+account.open();
 
 stream.read({ channel: "heartbeats" }, ({ time }) => say(byId("clock"), `${minute(time).slice(0, 5)} ${second(time)} UTC`));
 addEventListener("hashchange", show);
 WIDE.addEventListener("change", show);
 market.open().then(show, () => setTimeout(() => location.reload(), 3_000)); // the exchange is not there yet
 
-/** Shows what the address says: #/ the classes, #/class/NAME one of them. */
+/** Shows what the address says: #/ the classes, #/class/NAME one of them, #/account and #/supply what is one's own. */
 function show() {
   const [, name = "", part = ""] = location.hash.split("/");
-  const classId = name === "class" ? decodeURIComponent(part) : WIDE.matches ? (market.busiest() ?? "") : "";
-  document.body.dataset.view = classId ? "class" : "markets";
-  document.title = classId ? `${classId} · Compute exchange` : "Compute exchange";
+  const own = ["account", "supply"].includes(name) && session.key ? name : "";
+  const classId = name === "class" ? decodeURIComponent(part) : WIDE.matches && !own ? (market.busiest() ?? "") : "";
+  const shown = own || (classId ? "class" : "markets");
+  document.body.dataset.view = shown;
+  document.title = `${classId || { account: "Orders and leases", supply: "Supply" }[own] || "Markets"} · Compute exchange`;
+  for (const link of document.querySelectorAll("nav a"))
+    link.toggleAttribute("aria-current", /** @type {HTMLElement} */ (link).dataset.for?.split(" ").includes(shown));
   view.show(classId);
+  ticket.classId = classId;
+  ticket.show();
+  account.beside(classId);
   requestAnimationFrame(() => market.mark(classId));
 }
 

@@ -1,0 +1,159 @@
+// The account that is signed in: its money, orders and leases, read anew whenever something becomes of them.
+
+import { ApiError, call, sentence, session } from "./api.js";
+import { byId, h, say } from "./dom.js";
+import { cut, formatUsd, sum } from "./money.js";
+import { leaseRows } from "./leases.js";
+import { orderRows } from "./orders.js";
+
+const SHOWN = 200;
+const SOON_MS = 150; // what comes at once is read once
+const ANEW_MS = 5_000; // deliveries and use are not told by the stream
+
+export class AccountView {
+  #balance = /** @type {any} */ (null);
+  #orders = { items: /** @type {any[]} */ ([]), next: null };
+  #bought = { items: /** @type {any[]} */ ([]), next: null };
+  #sold = { items: /** @type {any[]} */ ([]), next: null };
+  /** @type {{end: () => void} | null} */ #reading = null;
+  #timer = 0;
+  classId = "";
+
+  /** @param {import("./stream.js").Stream} stream @param {() => void} changed is told when who is signed in changes */
+  constructor(stream, changed) {
+    this.stream = stream;
+    this.changed = changed;
+    byId("sign-in-open").addEventListener("click", () => this.#ask());
+    byId("sign-out").addEventListener("click", () => this.#signOut());
+    byId("sign-in-form").addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.#signIn(byId("sign-in-key").value.trim());
+    });
+    byId("sign-in-back").addEventListener("click", () => byId("sign-in").close());
+    for (const choice of document.querySelectorAll("input[name=orders]")) choice.addEventListener("change", () => this.refresh());
+    setInterval(() => session.account && !document.hidden && this.refresh(), ANEW_MS);
+  }
+
+  /** Goes on as who was signed in in this tab, if anybody. */
+  open() {
+    this.#show();
+    if (session.key) this.#signIn(session.key);
+  }
+
+  /** Reads all anew, soon. */
+  refresh() {
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      this.#load().catch((error) => this.#failed(error));
+    }, SOON_MS);
+  }
+
+  /** Own orders of this class are shown beside it. @param {string} classId */
+  beside(classId) {
+    this.classId = classId;
+    this.#showOrders();
+  }
+
+  #ask() {
+    byId("sign-in-key").value = "";
+    say(byId("sign-in-error"), "");
+    byId("sign-in").showModal();
+  }
+
+  /** @param {string} key */
+  async #signIn(key) {
+    try {
+      await session.signIn(key);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) session.signOut();
+      if (!byId("sign-in").open) this.#ask();
+      say(byId("sign-in-error"), sentence(error));
+      return;
+    }
+    byId("sign-in").close();
+    byId("sign-in-key").value = "";
+    this.stream.key = key;
+    this.#reading?.end();
+    this.#reading = this.stream.read({ channel: "orders" }, () => this.refresh());
+    this.refresh();
+    this.#show();
+  }
+
+  #signOut() {
+    this.#reading?.end();
+    this.#reading = null;
+    this.stream.key = "";
+    session.signOut();
+    [this.#balance, this.#orders, this.#bought, this.#sold] = [null, ...Array(3).fill({ items: [], next: null })];
+    this.#show();
+    this.#showAll();
+  }
+
+  async #load() {
+    const key = session.key;
+    if (!key) return;
+    const open = /** @type {HTMLInputElement} */ (document.querySelector("input[name=orders]:checked")).value;
+    const [balance, orders, bought, sold] = await Promise.all([
+      call("GET", "/v1/balance"),
+      call("GET", "/v1/orders", { query: { limit: SHOWN, ...(open === "open" ? { status: "open" } : {}) } }),
+      call("GET", "/v1/leases", { query: { limit: SHOWN, role: "buyer" } }),
+      call("GET", "/v1/leases", { query: { limit: SHOWN, role: "supplier" } }),
+    ]);
+    if (key !== session.key) return; // somebody else has signed in meanwhile
+    [this.#balance, this.#orders, this.#bought, this.#sold] = [balance, orders, bought, sold];
+    say(byId("account-error"), "");
+    this.#showAll();
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    if (error instanceof ApiError && error.status === 401) {
+      this.#signOut();
+      this.#ask();
+      say(byId("sign-in-error"), sentence(error));
+    } else say(byId("account-error"), sentence(error));
+  }
+
+  #show() {
+    const { account, scopes } = session;
+    document.body.dataset.signed = account ? "in" : "out";
+    say(byId("account-name"), account ? account.name : "");
+    byId("account-name").title = account ? `${account.account_id}, its key may ${scopes.join(", ")}` : "";
+    this.changed();
+  }
+
+  #showAll() {
+    const balance = this.#balance ?? { cash: "0.00", held: "0.00", escrow: "0.00", receivable: "0.00" };
+    for (const name of ["cash", "held", "escrow", "receivable"])
+      for (const shown of document.querySelectorAll(`[data-balance=${name}]`)) say(shown, `$${cut(balance[name], 2)}`);
+    say(byId("earned"), total(this.#sold.items, "earned"));
+    say(byId("spent"), total(this.#bought.items, "charged"));
+    this.#showOrders();
+    const done = () => this.refresh();
+    leaseRows("leases", this.#bought.items, done);
+    leaseRows("sold", this.#sold.items, done);
+    more("leases", this.#bought.next);
+    more("sold", this.#sold.next);
+  }
+
+  #showOrders() {
+    const done = () => this.refresh();
+    const all = this.#orders.items;
+    orderRows("orders", all, done);
+    orderRows("asks", all.filter((each) => each.side === "ask" && each.status === "open"), done);
+    orderRows("here", all.filter((each) => each.class === this.classId && each.status === "open"), done);
+    more("orders", this.#orders.next);
+    more("asks", this.#orders.next);
+  }
+}
+
+/** To the cent, as the balances are shown. @param {any[]} leases @param {string} what */
+function total(leases, what) {
+  const micro = sum(leases.map((each) => each[what] ?? "0"));
+  return `$${formatUsd(micro - (micro % 10_000n))}`;
+}
+
+/** Says that a list has more than is shown. @param {string} name @param {string | null} next */
+function more(name, next) {
+  byId(`${name}-more`).replaceChildren(...(next ? [h("span", {}, `The newest ${SHOWN} are looked at; cx lists them all.`)] : []));
+}
