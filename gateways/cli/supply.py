@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from gateways.cli.commands import HERE, REFUSED, USAGE, Access, fail, run, show
 from gateways.client import Exchange, ExchangeError
 from gateways.supply import sources
+from gateways.supply.catalogues import FORMATS, catalogue
 from gateways.supply.inventory import FIELDS, ListError, inventory, lines_of, mapped
 from gateways.supply.plan import plan, too_much
 from gateways.supply.report import Report, report
@@ -25,7 +26,7 @@ from gateways.supply.sync import LIST_NAME, Outcome, carry_out, market, ticks
 from schemas.attributes import REGIONS
 from schemas.units import MAX_WINDOW_MS, MINUTE_MS, parse_duration
 
-FORMS = ("csv", "json", "yaml")
+FORMS = ("csv", "json", "yaml", *FORMATS)
 COLUMNS = ("", "row", "name", "class", "GPUs", "$/GPU-h", "region", "what")
 _INTERVAL = re.compile(r"(\d{1,6})(s|m|h)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -84,7 +85,8 @@ def sync(
     mapping
         a file that says both: {columns: {COLUMN: FIELD}, set: {FIELD: VALUE}}, in YAML or JSON
     format
-        csv, json or yaml, where the name's ending does not tell
+        csv, json or yaml, where the name's ending does not tell; or what the ecosystem lists: skypilot, runpod, vast,
+        lambda, hyperbolic, and of the first three :spot for interruptible prices
     list
         the name of the list, which its asks carry: each list is in charge of its own asks alone
     for_
@@ -167,9 +169,9 @@ def fields(*, access: Access = HERE) -> None:
 
 async def _sync(exchange: Exchange, job: Job) -> Report:
     """Reads, compares, and with `apply` sends. Raises ListError and ExchangeError."""
-    lines, unused = mapped(
-        lines_of(await sources.read(job.source), job.form), sources.columns(job.mapping, job.mapped, job.same)
-    )
+    text = await sources.read(job.source)
+    rows = catalogue(text, job.form) if job.form in FORMATS else lines_of(text, job.form)
+    lines, unused = mapped(rows, sources.columns(job.mapping, job.mapped, job.same))
     found = inventory(lines, await ticks(exchange), sources.settled(job.names), unused)
     first = plan(found, await market(exchange, job.list_name), job.horizon_ms)
     if not job.apply:
