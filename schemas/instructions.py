@@ -131,3 +131,5 @@ class UsageReport(Struct, frozen=True, array_like=True, tag="usage"):
     gpu_ms: int
     final: bool = False
     """No more will come: the lease may close without waiting for the grace time. Only once its window has ended."""
+    measured_at: int = 0
+    """ms: up to when the figure counts, where that is before the record reaches the log; else 0."""

@@ -389,6 +389,8 @@ class Lease(Struct, frozen=True):
     forfeited_gpu_ms: int = 0
     """Of the unused rest, what the buyer pays all the same."""
     degradations: tuple[Degradation, ...] = ()
+    last_sequence: int = 0
+    """Of its usage reports, the highest accepted."""
 
 
 class Usage(Struct, frozen=True):
@@ -400,6 +402,8 @@ class Usage(Struct, frozen=True):
     final: bool
     reported_at: int
     """ms; log time."""
+    measured_at: int
+    """ms; up to when the figure counts: never after it was reported, nor before the lease's start."""
 
 
 class Listing(Struct, frozen=True):

@@ -172,6 +172,7 @@ class UsageRow(NamedTuple):
     gpu_ms: int
     final: bool
     reported_at: int
+    measured_at: int
 
 
 class Due(NamedTuple):
@@ -616,7 +617,8 @@ class Books:
         after = min((row.gpu_ms for row in known.values() if row.sequence > report.sequence), default=None)
         if (refusal := leases.meter(lease, report, before, after, now)) is not None:
             return refusal
-        row = UsageRow(*lease.id, report.sequence, report.gpu_ms, report.final, now)
+        measured_at = max(lease.start, leases.measured_at(report, now))
+        row = UsageRow(*lease.id, report.sequence, report.gpu_ms, report.final, now, measured_at)
         known[report.sequence] = row
         self.new_usage.append(row)
         if report.sequence > lease.last_sequence:

@@ -231,17 +231,23 @@ def meter(lease: LeaseRow, report: UsageReport, before: int, after: int | None, 
         return Refusal.USAGE_BACKWARDS, (report.sequence, report.gpu_ms, before, shown)
     if report.final and now < lease.until:
         return Refusal.USAGE_NOT_YET_FINAL, (lease.until,)
-    allocated = allocated_gpu_ms(lease.quantity, lease.usable_from, lease.until, now)
+    measured = measured_at(report, now)
+    allocated = allocated_gpu_ms(lease.quantity, lease.usable_from, lease.until, measured)
     if report.gpu_ms > allocated:
-        return Refusal.USAGE_ABOVE_ALLOCATED, (report.sequence, report.gpu_ms, allocated, min(now, lease.until))
+        return Refusal.USAGE_ABOVE_ALLOCATED, (report.sequence, report.gpu_ms, allocated, min(measured, lease.until))
     if lease.accepted_at is None and report.gpu_ms:
-        began = first_use(lease.quantity, report.gpu_ms, lease.until, now)
+        began = first_use(lease.quantity, report.gpu_ms, lease.until, measured)
         if lease.state == DELIVERED:
             accept(lease, began)
         else:  # its buyer used it, said nothing, and it is on its way to its end
             assert lease.delivered_at is not None
             lease.accepted_at = min(began, lease.delivered_at + lease.acceptance_ms)
     return None
+
+
+def measured_at(report: UsageReport, now: int) -> int:
+    """Up to when the report's figure counts: as its meter says, though a clock that is ahead says no more than now."""
+    return min(report.measured_at or now, now)
 
 
 def degrade(lease: LeaseRow, gpus: int, note: str, now: int) -> Refused | None:

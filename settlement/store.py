@@ -303,7 +303,10 @@ class Store:
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
         rows = await self._rows(self._sql.usage, *lease, after, limit)
-        return [Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"]) for row in rows]
+        return [
+            Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"], row["measured_at"])
+            for row in rows
+        ]
 
     async def applied(self, partition: int) -> int:
         row = await self._row(self._sql.applied, topics.EXECUTIONS, partition)
@@ -539,4 +542,5 @@ def _lease(row: Any) -> Lease:
         ends_at=row["ends_at"],
         forfeited_gpu_ms=row["forfeited_gpu_ms"],
         degradations=_degradations(row["degradations"]),
+        last_sequence=row["last_sequence"],
     )

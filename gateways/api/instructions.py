@@ -26,6 +26,7 @@ from schemas.log import Log
 from schemas.refusals import Refusal, field, sentence
 from schemas.store import CloseReason, Lease, LeaseState, Outcome, Store
 from schemas.topics import INSTRUCTIONS, USAGE
+from schemas.units import parse_time
 
 DEPOSITS_PARTITION = 0
 """Of what concerns no lease. Withdrawals are there too, so that they come after the deposits that they need."""
@@ -95,6 +96,7 @@ class Clerk:
     async def report(self, account: int, reports: Sequence[resources.UsageReport]) -> list[resources.UsageAnswer]:
         """Each report answered for itself, in order. Raises ApiError where one names no lease at all."""
         leases = [parsed(f"reports.{i}.lease_id", parse_lease_id, each.lease_id) for i, each in enumerate(reports)]
+        measured = [_measured_at(f"reports.{i}.measured_at", each.measured_at) for i, each in enumerate(reports)]
         suppliers = dict(zip(set(leases), await asyncio.gather(*map(self._supplier, set(leases))), strict=True))
         outcomes: list[Outcome | None] = [
             None if suppliers[lease] == account else Outcome(Refusal.UNKNOWN_LEASE, (format_lease_id(lease),))
@@ -116,6 +118,7 @@ class Clerk:
                         sequence=reports[place].sequence,
                         gpu_ms=reports[place].gpu_ms,
                         final=reports[place].final,
+                        measured_at=measured[place],
                     )
                 )
                 for place in places
@@ -150,6 +153,11 @@ class Clerk:
             if len(self._suppliers) > MAX_KNOWN_SUPPLIERS:
                 self._suppliers.popitem(last=False)
         return self._suppliers.get(lease_id)
+
+
+def _measured_at(name: str, text: str | None) -> int:
+    """ms; 0 where the report does not say."""
+    return 0 if text is None else max(1, parsed(name, parse_time, text))
 
 
 def _usage_answer(report: resources.UsageReport, outcome: Outcome | None) -> resources.UsageAnswer:

@@ -690,6 +690,8 @@ class Lease(Answer):
     """Of the unused rest, what is billed all the same."""
     degradations: list[Degradation] | None
     """Oldest first; null in lists."""
+    last_sequence: int
+    """Of its usage reports, the highest accepted; 0: none yet."""
 
 
 class NewDegradation(Request):
@@ -716,6 +718,8 @@ class UsageReport(Request):
     """GPUs × milliseconds, cumulative."""
     final: bool = False
     """No more will come; only after the lease's end."""
+    measured_at: Time | None = None
+    """Up to when the figure counts; where absent, or ahead of the exchange's clock, when it arrives."""
 
 
 class UsageReports(Request):
@@ -755,3 +759,5 @@ class Usage(Answer):
     gpu_ms: int
     final: bool
     reported_at: Time
+    measured_at: Time
+    """Up to when the figure counts."""

@@ -429,6 +429,7 @@ def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resourc
         ends_at=_time_or_none(lease.ends_at),
         forfeited_gpu_ms=lease.forfeited_gpu_ms,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
+        last_sequence=lease.last_sequence,
     )
 
 
@@ -448,6 +449,7 @@ def shown_usage(usage: Usage) -> resources.Usage:
         gpu_ms=usage.gpu_ms,
         final=usage.final,
         reported_at=format_time(usage.reported_at),
+        measured_at=format_time(usage.measured_at),
     )
 
 

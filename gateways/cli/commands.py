@@ -537,8 +537,8 @@ def accept(lease_id: str, /, *, access: Access = HERE) -> None:
 
 
 @app.command
-def meter(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, access: Access = HERE) -> None:
-    """As its supplier, report what a lease has used so far, in all: GPUs x milliseconds.
+def report(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, access: Access = HERE) -> None:
+    """As its supplier, report what a lease has used so far, in all: GPUs x milliseconds. `cx meter` does it by itself.
 
     Parameters
     ----------
@@ -547,10 +547,10 @@ def meter(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False, 
     final
         no more will come; only after the lease's end
     """
-    report = UsageReport(lease_id=lease_id, sequence=sequence, gpu_ms=gpu_ms, final=final)
+    said = UsageReport(lease_id=lease_id, sequence=sequence, gpu_ms=gpu_ms, final=final)
 
     async def call(exchange: Exchange) -> None:
-        (answer,) = await exchange.report_usage([report])
+        (answer,) = await exchange.report_usage([said])
         if answer.error is not None:
             fail(answer.error.message, REFUSED)
         show_one(answer, access)
@@ -664,7 +664,7 @@ def revoke_key(key_id: int, /, *, account: str = "me", access: Access = HERE) ->
 
 
 def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
-    url, key = _address(access)
+    url, key = address(access)
 
     async def calling() -> None:
         async with Exchange(url, key) as exchange:
@@ -677,7 +677,7 @@ def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
         fail(str(error), UNREACHABLE if error.status is None else REFUSED)
 
 
-def _address(access: Access) -> tuple[str, str]:
+def address(access: Access) -> tuple[str, str]:
     """URL and key: as said, else from the environment, else from the file."""
     url, key = access.url or os.environ.get("CX_URL"), access.key or os.environ.get("CX_KEY")
     file = Path(os.environ.get("CX_CONFIG") or CONFIG).expanduser()

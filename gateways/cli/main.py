@@ -18,6 +18,7 @@ for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases
     app.command(command)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries):
     app.command(of_money)
+app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")
 app.command("gateways.cli.operate:up", help="Run a whole exchange in one process.")
 app.command("gateways.cli.operate:play", help="Run an exchange and play a market on it.")
 app.command("gateways.cli.operate:audit", help="Prove that the money adds up and that all of it agrees.")

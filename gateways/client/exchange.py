@@ -258,10 +258,12 @@ class Exchange:
         answer = await self._call("POST", "/v1/usage", _UsageAnswers, body={"reports": reports})
         return answer.answers
 
-    async def usage(self, lease_id: str, *, limit: int = 100) -> list[Usage]:
-        """The newest accepted reports of a lease, oldest first."""
-        found = await self._list(f"/v1/leases/{_part(lease_id)}/usage", Usage, MAX_USAGE, {})
-        return found[-limit:]
+    async def usage(self, lease_id: str, *, after: int | None = None, limit: int = 100) -> list[Usage]:
+        """The newest accepted reports of a lease, or those after a number; oldest first."""
+        path = f"/v1/leases/{_part(lease_id)}/usage"
+        if after is not None:
+            return await self._list(path, Usage, limit, {}, after=str(after))
+        return (await self._list(path, Usage, MAX_USAGE, {}))[-limit:]
 
     # Money, accounts and keys
 
@@ -483,9 +485,10 @@ class Exchange:
     async def _order(self, method: str, path: str, query: Mapping[str, Any] | None = None) -> Order:
         return _orders.decode(await self._call(method, path, msgspec.Raw, query=query))
 
-    async def _list(self, path: str, kind: Any, limit: int, query: Mapping[str, Any]) -> list[Any]:
+    async def _list(
+        self, path: str, kind: Any, limit: int, query: Mapping[str, Any], *, after: str | None = None
+    ) -> list[Any]:
         found: list[Any] = []
-        after: str | None = None
         while True:
             paging = {"limit": min(PAGE, limit - len(found)), "after": after}
             page = await self._call("GET", path, _Page[kind], query={**query, **paging})

@@ -388,6 +388,8 @@ class Lease(Resource):
     """Of the unused rest, what is billed all the same."""
     degradations: list[Degradation] | None = None
     """Oldest first; None in lists."""
+    last_sequence: int = 0
+    """Of its usage reports, the highest accepted; 0: none yet."""
 
 
 class UsageReport(Resource):
@@ -397,6 +399,8 @@ class UsageReport(Resource):
     sequence: int
     gpu_ms: int
     final: bool = False
+    measured_at: str | None = None
+    """Up to when the figure counts; None: when it arrives."""
 
 
 class UsageAnswer(Resource):
@@ -415,3 +419,5 @@ class Usage(Resource):
     gpu_ms: int
     final: bool
     reported_at: str
+    measured_at: str = ""
+    """Up to when the figure counts."""

@@ -220,6 +220,26 @@ def test_use_that_ends_before_its_buyer_s_word_still_accepts_what_was_used() -> 
     assert (lease.state, lease.accepted_at) == (LeaseState.ENDED, START + 5 * MINUTE_MS)
 
 
+@pytest.mark.parametrize(
+    ("measured_at", "counts_to"),
+    [
+        (0, START + HOUR_MS),
+        (START + 30 * MINUTE_MS, START + 30 * MINUTE_MS),
+        (START + HOUR_MS + 1, START + HOUR_MS),
+        (START - HOUR_MS, START + MINUTE_MS),
+    ],
+)
+def test_use_is_judged_by_when_it_was_measured_and_a_clock_that_is_ahead_says_no_more_than_now(
+    measured_at: int, counts_to: int
+) -> None:
+    lease, now = in_state("active"), START + HOUR_MS
+    most = QUANTITY * (counts_to - START - MINUTE_MS)
+    over = leases.meter(lease, UsageReport(LEASE, SELLER, 1, most + 1, measured_at=measured_at), 0, None, now)
+    assert over is not None
+    assert over[0] is Refusal.USAGE_ABOVE_ALLOCATED
+    assert leases.meter(lease, UsageReport(LEASE, SELLER, 1, most, measured_at=measured_at), 0, None, now) is None
+
+
 # In any order. Each topic has a clock of its own, and they disagree: what is sure is that each only goes forward.
 
 

@@ -145,6 +145,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Withdrawal": Withdrawal(2, "rent-11", Source.RECEIVABLE, 5_000_000, "DE02 1203"),
     "WithdrawalNews": WithdrawalNews(2, "rent-11", WithdrawalState.FAILED, "po_7", "account closed"),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
+    "UsageReport@2": UsageReport((41, 0), 3, 1, 8 * HOUR, True, T),
     "Accepted": Execution(41, 40, T, (Accepted(2, "b-1", "H100-SXM-80GB", Side.BID, 12, 2_600_000, 100, T, HOUR),)),
     "Rejected": Execution(42, 41, T, (Rejected(2, "b-2", Refusal.PRICE_OFF_TICK, (2_499_950, 100, "H100-SXM-80GB")),)),
     "Duplicate": Execution(43, 42, T, (Duplicate(2, "b-1", 41),)),
@@ -207,7 +208,7 @@ def test_the_bytes_of_a_message_never_change(name: str) -> None:
     assert codec.encode(MESSAGES[name]) == golden()[name]
 
 
-@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ChangeClass", "ClassChanged"])
+@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ChangeClass", "ClassChanged", "UsageReport"])
 def test_old_bytes_lack_the_newest_field_and_are_read_with_its_default(name: str) -> None:
     assert len(golden()[name]) < len(golden()[NEWEST[name]])
     assert decode(name, golden()[name]) == MESSAGES[name]
@@ -237,8 +238,8 @@ def test_bytes_that_are_no_message_are_unreadable_and_say_so(value: bytes) -> No
 
 
 def test_an_old_record_without_the_newest_fields_is_read_with_their_defaults() -> None:
-    whole = msgspec.msgpack.decode(codec.encode(MESSAGES["UsageReport"]))
-    assert codec.decode_usage(msgspec.msgpack.encode(whole[:-1])) == UsageReport((41, 0), 3, 1, 8 * HOUR, False)
+    whole = msgspec.msgpack.decode(codec.encode(MESSAGES["UsageReport@2"]))
+    assert codec.decode_usage(msgspec.msgpack.encode(whole[:-2])) == UsageReport((41, 0), 3, 1, 8 * HOUR, False)
 
 
 def test_an_old_reader_skips_fields_it_does_not_know() -> None:

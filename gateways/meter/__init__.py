@@ -1,0 +1,1 @@
+"""Metered use on a supplier's node: what dcgm-exporter shows, on disk first, then to the exchange."""
