@@ -391,6 +391,8 @@ class Lease(Struct, frozen=True):
     degradations: tuple[Degradation, ...] = ()
     last_sequence: int = 0
     """Of its usage reports, the highest accepted."""
+    spender: Spender = NOBODY
+    """Its bid's."""
 
 
 class Usage(Struct, frozen=True):

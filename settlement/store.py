@@ -505,12 +505,16 @@ def _key(row: Any) -> ApiKey:
         scopes=frozenset(map(Scope, row["scopes"])),
         created_at=row["created_at"],
         revoked=row["revoked"],
-        spender=Spender(row["team"], row["user_name"], row["pool"]),
+        spender=_spender(row),
     )
 
 
 def _withdrawn(row: Any) -> Withdrawn:
     return Withdrawn(**{**row, "source": Source(row["source"]), "state": WithdrawalState(row["state"])})
+
+
+def _spender(row: Any) -> Spender:
+    return Spender(row["team"], row["user_name"], row["pool"])
 
 
 def _lease(row: Any) -> Lease:
@@ -543,4 +547,5 @@ def _lease(row: Any) -> Lease:
         forfeited_gpu_ms=row["forfeited_gpu_ms"],
         degradations=_degradations(row["degradations"]),
         last_sequence=row["last_sequence"],
+        spender=_spender(row),
     )

@@ -28,6 +28,7 @@ from gateways.api.routes import (
     tape_routes,
 )
 from gateways.api.socket import stream_routes
+from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.web.routes import page_routes
 from schemas.book import Books, Standings
@@ -101,6 +102,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
+            *spending_routes(log, store, keys, replies),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

@@ -1,16 +1,18 @@
-"""API keys: what a key's secret looks like, who holds it, and what it may do."""
+"""API keys: what a key's secret looks like, who holds it, what it may do, and who spends with it."""
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from gateways.api.errors import ANYWHERE, ApiError, documented
-from schemas.store import ApiKey, Scope, Store
+from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
+from schemas.store import NOBODY, ApiKey, Scope, Spender, Store
 
 SECRET_BYTES = 32
 PREFIX_LENGTH = 10
@@ -18,6 +20,7 @@ PREFIX_LENGTH = 10
 MAX_CACHED = 10_000
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
+_SPENDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 def new_secret() -> str:
@@ -81,13 +84,31 @@ class Keys:
 
 
 def shown(key: ApiKey) -> str:
-    """The key's scopes in words."""
-    return ", ".join(sorted(key.scopes)) or "none"
+    """The key's scopes in words, and who spends with it."""
+    spender = " ".join(f"for {kind} {name}" for kind, name in msgspec.structs.asdict(key.spender).items() if name)
+    return " ".join(part for part in (", ".join(sorted(key.scopes)) or "none", spender) if part)
 
 
-def may_rule(key: ApiKey, scopes: Iterable[Scope]) -> bool:
-    """Whether a holder of `key` may make or revoke keys with these scopes: those it has itself, or any as admin."""
-    return Scope.ADMIN in key.scopes or set(scopes) <= key.scopes
+def may_rule(key: ApiKey, scopes: Iterable[Scope], spender: Spender) -> bool:
+    """Whether a holder of `key` may make or revoke keys with these scopes, for this spender: scopes it has itself, and
+    for itself where it is bound; or any as admin."""
+    return Scope.ADMIN in key.scopes or (set(scopes) <= key.scopes and key.spender in (NOBODY, spender))
+
+
+def spender_name(field: str, name: str) -> str:
+    """The name of a team, user or pool. Raises ApiError 400."""
+    if not _SPENDER_NAME.fullmatch(name):
+        raise invalid(field, f"{name!r} is no name: 1 to 64 of A-Z a-z 0-9 . _ @ + -, the first a letter or digit")
+    return name
+
+
+def spender_of(team: str | None, user: str | None, pool: str | None) -> Spender:
+    """Who is to spend with a key. Raises ApiError 400."""
+    named = {"team": team, "user": user, "pool": pool}
+    labels = {field: spender_name(field, name) for field, name in named.items() if name is not None}
+    if pool is not None and len(labels) > 1:
+        raise invalid("pool", "a pool counts apart: bind a key to a pool, or to a team and a user")
+    return Spender(**labels)
 
 
 def _unauthorized(message: str) -> ApiError:

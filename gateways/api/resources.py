@@ -6,7 +6,7 @@ from msgspec import Meta, Struct, field
 
 from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
-from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope
+from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope, SpenderKind
 
 Usd = Annotated[str, Meta(description="dollars as a decimal string, at most 6 decimals", examples=["2.60"])]
 Price = Annotated[str, Meta(description="dollars per GPU-hour as a decimal string", examples=["2.60"])]
@@ -76,6 +76,11 @@ class NewKey(Request):
 
     scopes: list[Scope]
     label: str = ""
+    team: str | None = None
+    """Who spends with it: a team, a user or both, or a pool. Their caps are met by all that it orders."""
+    user: str | None = None
+    pool: str | None = None
+    """Of machine users: it counts apart from teams and users."""
 
 
 class Key(Answer):
@@ -87,6 +92,41 @@ class Key(Answer):
     scopes: list[Scope]
     created_at: Time
     revoked: bool
+    team: str | None
+    user: str | None
+    pool: str | None
+
+
+class NewCaps(Request):
+    """What a team, user or pool may cost at most. Both are set at once; absent or null is no cap."""
+
+    day: Usd | None = None
+    month: Usd | None = None
+
+
+class Caps(Answer):
+    """What a team, user or pool may cost at most, by UTC day and month, and does. An order is refused that would take
+    what was spent in the period and what is committed over a cap."""
+
+    kind: SpenderKind
+    name: str
+    day: Usd | None
+    """null: no cap."""
+    month: Usd | None
+    spent_today: Usd
+    spent_this_month: Usd
+    committed: Usd
+    """What its open orders and leases can still cost."""
+
+
+class Spend(Answer):
+    """What one team, user, pool or class was charged."""
+
+    name: str | None
+    """null: what no team, user or pool ordered."""
+    charged: Usd
+    committed: Usd | None
+    """What its open orders and leases can still cost, now; null for a class, and where there is no name."""
 
 
 class CreatedKey(Key):
@@ -576,6 +616,10 @@ class OrderState(Answer):
     self_trade: str
     not_after: Time
     fee_bps: int
+    team: str | None
+    """Who placed it, like the next two: of its key."""
+    user: str | None
+    pool: str | None
 
 
 class Bid(OrderState, tag_field="side", tag="bid"):
@@ -692,6 +736,10 @@ class Lease(Answer):
     """Oldest first; null in lists."""
     last_sequence: int
     """Of its usage reports, the highest accepted; 0: none yet."""
+    team: str | None
+    """Of the buyer, who ordered it, like the next two."""
+    user: str | None
+    pool: str | None
 
 
 class NewDegradation(Request):

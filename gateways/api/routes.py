@@ -15,7 +15,7 @@ from gateways.api.controls import Controls
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
-from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown
+from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown, spender_of
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
@@ -31,7 +31,7 @@ from schemas.ids import (
 )
 from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import ApiKey, OrderStatus, Scope, Store, Totals
+from schemas.store import NOBODY, ApiKey, OrderStatus, Scope, Spender, Store, Totals
 from schemas.tape import INTERVALS, Tape
 from schemas.units import (
     GRID_MS,
@@ -116,14 +116,18 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
     async def create_key(
         request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
     ) -> resources.CreatedKey:
-        """Make a key with scopes that this key has itself; an admin's key makes any, for any account."""
+        """Make a key with scopes that this key has itself; an admin's key makes any, for any account.
+
+        A key of a team, a user or a pool makes keys of the same alone.
+        """
         account = await ruled_account(request.user, account_id)
         if not data.scopes:
             raise invalid("scopes", "a key needs at least one scope")
-        if not may_rule(request.user, data.scopes):
+        spender = spender_of(data.team, data.user, data.pool)
+        if not may_rule(request.user, data.scopes, spender):
             raise ApiError(403, "missing_scope", f"a key can give only what it has: {shown(request.user)}", "scopes")
         label = _text("label", data.label) if data.label else ""
-        key, secret = await make_key(account, frozenset(data.scopes), label)
+        key, secret = await make_key(account, frozenset(data.scopes), label, spender)
         return terms.created_key(key, secret)
 
     @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
@@ -139,7 +143,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         key = next((key for key in await store.keys(account) if key.id == key_id), None)
         if key is None:
             raise ApiError(404, "not_found", f"this account has no key {key_id}", "key_id")
-        if not may_rule(request.user, key.scopes):
+        if not may_rule(request.user, key.scopes, key.spender):
             raise ApiError(403, "missing_scope", f"the key {key_id} may do more than yours: {shown(key)}")
         await store.revoke_key(account, key_id)
         keys.forget(key_id)
@@ -159,7 +163,9 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         account = request.user.account.id
         return terms.shown_balance(account, await store.balance(account))
 
-    async def make_key(account: int, scopes: frozenset[Scope], label: str) -> tuple[ApiKey, str]:
+    async def make_key(
+        account: int, scopes: frozenset[Scope], label: str, spender: Spender = NOBODY
+    ) -> tuple[ApiKey, str]:
         secret = new_secret()
         key = await store.create_key(
             account,
@@ -168,6 +174,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
             label=label,
             scopes=scopes,
             now=log.now(),
+            spender=spender,
         )
         return key, secret
 

@@ -31,6 +31,7 @@ from schemas.ids import (
 )
 from schemas.refusals import field, sentence
 from schemas.store import (
+    NOBODY,
     Account,
     ApiKey,
     Balance,
@@ -40,6 +41,7 @@ from schemas.store import (
     Lease,
     Listing,
     Order,
+    Spender,
     Usage,
     Withdrawn,
 )
@@ -306,6 +308,7 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
         "post_only": command.post_only,
         "self_trade": name_of(command.self_trade),
         "not_after": format_time(command.not_after),
+        **shown_spender(order.spender),
         "fee_bps": command.fee_bps,
     }
     if isinstance(command, PlaceBid):
@@ -427,6 +430,7 @@ def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resourc
         earned=None if buys else format_usd(lease.earned),
         refund_bps=lease.refund_bps,
         ends_at=_time_or_none(lease.ends_at),
+        **shown_spender(lease.spender if buys else NOBODY),
         forfeited_gpu_ms=lease.forfeited_gpu_ms,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
         last_sequence=lease.last_sequence,
@@ -488,7 +492,13 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "created_at": format_time(key.created_at),
         "revoked": key.revoked,
+        **shown_spender(key.spender),
     }
+
+
+def shown_spender(spender: Spender) -> dict[str, Any]:
+    """Null where there is none."""
+    return {kind: name or None for kind, name in msgspec.structs.asdict(spender).items()}
 
 
 def shown_balance(account: int, balance: Balance) -> resources.Balance:

@@ -622,17 +622,33 @@ def list_accounts(*, limit: int = 50, access: Access = HERE) -> None:
 
 
 @keys.command(name="create")
-def create_key(*, scopes: str, label: str = "", account: str = "me", access: Access = HERE) -> None:
+def create_key(
+    *,
+    scopes: str,
+    label: str = "",
+    team: str | None = None,
+    user: str | None = None,
+    pool: str | None = None,
+    account: str = "me",
+    access: Access = HERE,
+) -> None:
     """Make a key and print its secret, which is shown this once.
 
     Parameters
     ----------
     scopes
         with commas: read, trade, supply, meter, withdraw, admin; no more than your own key has
+    team
+        that spends with it; its caps are met by all that the key orders
+    user
+        likewise, alone or with a team
+    pool
+        of machine users, instead of team and user
     """
+    spender = {"team": team, "user": user, "pool": pool}
 
     async def call(exchange: Exchange) -> None:
-        show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account), access)
+        show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account, **spender), access)
 
     run(call, access)
 
@@ -643,8 +659,18 @@ def list_keys(*, account: str = "me", access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         found = await exchange.keys(account_id=account)
-        rows = ((str(k.key_id), k.prefix, k.label, ",".join(k.scopes), "revoked" if k.revoked else "") for k in found)
-        show(found, ("key", "prefix", "label", "scopes", ""), rows, access)
+        rows = (
+            (
+                str(k.key_id),
+                k.prefix,
+                k.label,
+                ",".join(k.scopes),
+                " ".join(name for name in (k.team, k.user, k.pool) if name),
+                "revoked" if k.revoked else "",
+            )
+            for k in found
+        )
+        show(found, ("key", "prefix", "label", "scopes", "for", ""), rows, access)
 
     run(call, access)
 

@@ -1,10 +1,10 @@
 """`cx`: the commands of who trades are in `commands.py`, of what happens to leases after their sale in `leases.py`, of
-money in and out in `payments.py`, of an exchange's admin in `admin.py`; those of who runs one in `operate.py`, which is
-loaded only when one of them is called, so that the others start at once."""
+money in and out in `payments.py`, of spend and caps in `spending.py`, of an exchange's admin in `admin.py`; those of
+who runs one in `operate.py`, which is loaded only when one of them is called, so that the others start at once."""
 
 import cyclopts
 
-from gateways.cli import admin, leases, payments
+from gateways.cli import admin, leases, payments, spending
 from gateways.cli.commands import app
 
 PROCESSES = "One process of an exchange on Kafka, each alone"
@@ -14,6 +14,8 @@ dev.command("gateways.cli.operate:kafka", help="Run a Kafka broker of one's own.
 app.command(dev)
 app.command(admin.app)
 app.command("gateways.cli.supply:app", name="supply", help="Sell from a price list: the book is made equal to it.")
+app.command(spending.app)
+app.command(spending.spend)
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim):
     app.command(command)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries):

@@ -28,6 +28,7 @@ from gateways.client.types import (
     Bid,
     Book,
     Candle,
+    Caps,
     Class,
     ClassHalt,
     DeadMan,
@@ -43,6 +44,7 @@ from gateways.client.types import (
     OrderFill,
     Reference,
     Refusal,
+    Spend,
     Standing,
     Status,
     Ticker,
@@ -66,6 +68,7 @@ HOURS_TO_WAIT = 23
 """A purchase that cannot start now may start at one of the next so many hours."""
 MAX_CLASSES = 10_000
 MAX_USAGE = 10_000
+MAX_SPENDERS = 10_000
 _TRY_AGAIN = {429, 502, 503, 504}
 _NOTHING_DONE = {429}
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
@@ -284,10 +287,15 @@ class Exchange:
         body = {"name": name, "scopes": scopes, **terms}
         return await self._call("POST", "/v1/accounts", Account, body=body, repeatable=False)
 
-    async def create_key(self, scopes: Sequence[str], *, label: str = "", account_id: str = "me") -> Key:
-        """Makes a key with scopes that this key has itself; its secret is in `key`."""
-        path = f"/v1/accounts/{_part(account_id)}/keys"
-        return await self._call("POST", path, Key, body={"scopes": scopes, "label": label}, repeatable=False)
+    async def create_key(
+        self, scopes: Sequence[str], *, label: str = "", account_id: str = "me", **spender: str | None
+    ) -> Key:
+        """Makes a key with scopes that this key has itself; its secret is in `key`.
+
+        `spender` says who spends with it: `team`, `user` or both, or `pool`.
+        """
+        body = {"scopes": scopes, "label": label, **spender}
+        return await self._call("POST", f"/v1/accounts/{_part(account_id)}/keys", Key, body=body, repeatable=False)
 
     async def keys(self, *, account_id: str = "me") -> list[Key]:
         """The account's keys, without their secrets."""
@@ -296,6 +304,21 @@ class Exchange:
     async def revoke_key(self, key_id: int, *, account_id: str = "me") -> None:
         """Revokes a key."""
         await self._call("DELETE", f"/v1/accounts/{_part(account_id)}/keys/{key_id}", type(None))
+
+    async def caps(self, kind: str, name: str) -> Caps:
+        """What a team, user or pool (the `kind`) may cost at most, and does."""
+        return await self._call("GET", f"/v1/{_part(kind)}s/{_part(name)}/caps", Caps)
+
+    async def set_caps(self, kind: str, name: str, *, day: str | None = None, month: str | None = None) -> Caps:
+        """Caps, in dollars, what a team, user or pool may cost in a UTC day and month, for orders to come. Both are set
+        at once; None is no cap."""
+        body = {"day": day, "month": month}
+        return await self._call("PUT", f"/v1/{_part(kind)}s/{_part(name)}/caps", Caps, body=body)
+
+    async def spend(self, by: str, *, start: str | None = None, until: str | None = None) -> list[Spend]:
+        """What each team, user, pool or class (`by`) was charged on the UTC days from `start` to before `until`, like
+        2026-11-26; this month so far where they are absent."""
+        return await self._list("/v1/spend", Spend, MAX_SPENDERS, {"by": by, "from": start, "until": until})
 
     async def deposit(self, account_id: str, amount: str, *, reference: str) -> Deposit:
         """Books money that came in from outside; the same reference again changes nothing. For an admin."""

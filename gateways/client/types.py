@@ -32,6 +32,31 @@ class Key(Resource):
     created_at: str
     revoked: bool
     key: str | None = None
+    team: str | None = None
+    """Who spends with it, like the next two."""
+    user: str | None = None
+    pool: str | None = None
+
+
+class Caps(Resource):
+    """What a team, user or pool may cost at most, by UTC day and month, and does; `kind` says which of the three."""
+
+    kind: str
+    name: str
+    day: str | None
+    """None: no cap."""
+    month: str | None
+    spent_today: str
+    spent_this_month: str
+    committed: str
+
+
+class Spend(Resource):
+    """What one team, user, pool or class was charged; name None is what none of them ordered."""
+
+    name: str | None
+    charged: str
+    committed: str | None
 
 
 class Deposit(Resource):
@@ -293,6 +318,10 @@ class OrderState(Resource):
     self_trade: str
     not_after: str
     fee_bps: int
+    team: str | None
+    """Who placed it, like the next two: of its key."""
+    user: str | None
+    pool: str | None
 
 
 class Bid(OrderState, tag_field="side", tag="bid"):
@@ -390,6 +419,10 @@ class Lease(Resource):
     """Oldest first; None in lists."""
     last_sequence: int = 0
     """Of its usage reports, the highest accepted; 0: none yet."""
+    team: str | None = None
+    """Who ordered it, like the next two; None for its supplier."""
+    user: str | None = None
+    pool: str | None = None
 
 
 class UsageReport(Resource):
