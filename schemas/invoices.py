@@ -45,6 +45,9 @@ class Line(Struct, frozen=True):
     fee: int
     amount: int
     """For a buyer to pay: cost and fee. For a supplier to receive: cost less fee."""
+    team: str = ""
+    """Of the buyer, like the next: for the buyer alone."""
+    user: str = ""
 
 
 class Totals(Struct, frozen=True):

@@ -83,6 +83,8 @@ def _lines(rows: Sequence[Any]) -> list[Line]:
             cost=row["cost"],
             fee=row["fee"],
             amount=row["amount"],
+            team="" if row["sold"] else row["team"],
+            user="" if row["sold"] else row["user_name"],
         )
         for row in rows
     ]

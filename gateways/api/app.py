@@ -13,6 +13,7 @@ from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
+from gateways.api.invoices import invoice_routes
 from gateways.api.keys import Keys
 from gateways.api.leases import lease_routes
 from gateways.api.market import Checks, Classes
@@ -103,6 +104,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *lease_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
             *spending_routes(log, store, keys, replies),
+            *invoice_routes(store, keys, replies),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

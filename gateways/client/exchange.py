@@ -36,6 +36,9 @@ from gateways.client.types import (
     Depth,
     Entry,
     Fill,
+    Invoice,
+    InvoiceLine,
+    InvoiceMonth,
     Key,
     Kill,
     Lease,
@@ -69,6 +72,7 @@ HOURS_TO_WAIT = 23
 MAX_CLASSES = 10_000
 MAX_USAGE = 10_000
 MAX_SPENDERS = 10_000
+MAX_LINES = 10_000
 _TRY_AGAIN = {429, 502, 503, 504}
 _NOTHING_DONE = {429}
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
@@ -358,6 +362,26 @@ class Exchange:
         """The account's own entries, newest first; with `lease_id` those of that lease's escrow."""
         return await self._list("/v1/entries", Entry, limit, {"lease_id": lease_id})
 
+    async def invoices(self, *, role: str = "buyer", limit: int = 12) -> list[InvoiceMonth]:
+        """The account's months, newest first: invoices or, as `supplier`, statements of what it sold."""
+        return await self._list("/v1/invoices", InvoiceMonth, limit, {"role": role})
+
+    async def invoice(self, month: str, *, role: str = "buyer", limit: int = MAX_LINES) -> Invoice:
+        """A month like 2026-11 with its first `limit` lines."""
+        path, after = f"/v1/invoices/{_part(month)}", None
+        lines: list[InvoiceLine] = []
+        while True:
+            query = {"role": role, "after": after, "limit": min(PAGE, limit - len(lines))}
+            found = await self._call("GET", path, Invoice, query=query)
+            lines += found.lines
+            after = found.next
+            if after is None or len(lines) >= limit:
+                return msgspec.structs.replace(found, lines=lines)
+
+    async def invoice_file(self, month: str, kind: str, *, role: str = "buyer") -> bytes:
+        """A month with all its lines as `csv`, or to read and print as `html`."""
+        return await self._bytes("GET", f"/v1/invoices/{_part(month)}/{_part(kind)}", {"role": role})
+
     # The market
 
     async def classes(self) -> list[Class]:
@@ -531,6 +555,18 @@ class Exchange:
         repeatable: bool = True,
     ) -> Result:
         """The answer as a `kind`; sent again where that is safe. Raises ExchangeError."""
+        value = await self._bytes(method, path, query, body, repeatable=repeatable)
+        return msgspec.json.decode(value or b"null", type=kind)
+
+    async def _bytes(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        *,
+        repeatable: bool = True,
+    ) -> bytes:
         attempt = 0
         while True:
             attempt += 1
@@ -542,7 +578,7 @@ class Exchange:
                     raise ExchangeError("unreachable", f"{self._url} cannot be reached: {_reason(error)}") from error
             else:
                 if status < 400:
-                    return msgspec.json.decode(value or b"null", type=kind)
+                    return value
                 if status not in (_TRY_AGAIN if repeatable else _NOTHING_DONE) or attempt == MAX_ATTEMPTS:
                     raise _error(status, value)
                 pause_s = max(pause_s, min(MAX_PAUSE_S, wait_s))

@@ -454,3 +454,58 @@ class Usage(Resource):
     reported_at: str
     measured_at: str = ""
     """Up to when the figure counts."""
+
+
+class InvoiceMonth(Resource):
+    """A month of the account: the invoice of what it bought or, as `role` supplier, the statement of what it sold.
+
+    `status`: preliminary, final. `total`: to pay, or to receive.
+    """
+
+    invoice_id: str
+    account_id: str
+    role: str
+    month: str
+    number: int
+    status: str
+    period_start: str
+    period_end: str
+    line_count: int
+    gpu_hours: str
+    cost: str
+    fees: str
+    total: str
+
+
+class InvoiceLine(Resource):
+    """What one lease came to in the month; `amount` is to pay, or to receive."""
+
+    line: str
+    kind: str
+    lease_id: str
+    class_id: str
+    supplier: str
+    supplier_name: str
+    buyer: str
+    region: str
+    tier: str
+    team: str
+    user: str
+    quantity: int
+    price: str
+    start: str
+    end: str
+    gpu_ms: int
+    forfeited_gpu_ms: int
+    gpu_hours: str
+    cost: str
+    fee_bps: int
+    fee: str
+    amount: str
+
+
+class Invoice(InvoiceMonth):
+    """A month with its lines."""
+
+    lines: list[InvoiceLine]
+    next: str | None = None

@@ -205,7 +205,7 @@ FROM invoiced WHERE account = $1 AND sold = $2 AND month BETWEEN $3 AND $4 GROUP
 -- name: invoice_lines
 SELECT line.*, class_id, seller, accounts.name AS seller_name, buyer, attributes, quantity, price,
     CASE WHEN sold THEN leases.seller_fee_bps ELSE leases.buyer_fee_bps END AS fee_bps, start_at,
-    coalesce(ends_at, end_at) AS until
+    coalesce(ends_at, end_at) AS until, team, user_name
 FROM (
     SELECT * FROM invoiced WHERE account = $1 AND sold = $2 AND month = $3
         AND ($4::bigint IS NULL OR (position, fill_index, ordinal) > ($4, $5::integer, $6::integer))

@@ -62,6 +62,7 @@ def example(path: str) -> str:
         ("order_id", "ord_1"),
         ("client_order_id", "x"),
         ("lease_id", "lse_1-0"),
+        ("month", "2026-11"),
     ):
         path = path.replace(f"{{{name}}}", value)
     return path

@@ -246,3 +246,18 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
             assert (lease.quantity, lease.price) == (8, "2.50")
         await eventually(f"{other}/v1/fills?after=start", '"quantity":8')
         await eventually(f"http://127.0.0.1:{metrics}/metrics", 'engine_commands_total{partition="0"}')
+
+
+async def test_the_months_of_an_account_by_hand(exchange: Venue, tmp_path: Path) -> None:
+    env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+    (month,) = await cx_json("invoice", env=env)
+    assert (month["number"], month["status"], month["total"]) == (1, "preliminary", "0.00")
+    shown = await cx_json("statement", month["month"], env=env)
+    assert (shown["role"], shown["invoice_id"], shown["lines"]) == ("supplier", "stm_1-1", [])
+    files = tmp_path / "invoice.csv", tmp_path / "invoice.html"
+    code, out, err = await cx("invoice", month["month"], "--csv", str(files[0]), "--html", str(files[1]), env=env)
+    assert (code, out) == (0, ""), err
+    assert files[0].read_text().startswith("invoice_id,month,status,line,kind,lease_id,class,")
+    assert "<title>Invoice inv_1-1</title>" in files[1].read_text()
+    assert (await cx("invoice", "--csv", "-", env=env))[0] == USAGE, "of which month?"
+    assert (await cx("invoice", "2026-13", env=env))[0] == REFUSED

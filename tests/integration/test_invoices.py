@@ -2,17 +2,24 @@
 
 With records written by hand, where months pass; through the real exchange at the end."""
 
+import csv
+import io
 import random
+import re
 from collections.abc import AsyncIterator
 
+import aiohttp
 import asyncpg
 import msgspec
 import pytest
 
+from gateways.api import statements
+from gateways.client import Exchange, ExchangeError
+from gateways.client.types import Lease
 from schemas import units
 from schemas.commands import Side
 from schemas.events import Ticked
-from schemas.ids import LeaseId
+from schemas.ids import LeaseId, parse_lease_id
 from schemas.instructions import Accept, Deliver, Deposit, End, UsageReport
 from schemas.invoices import Head, Invoice, Line
 from schemas.store import Account
@@ -21,6 +28,7 @@ from settlement.audit import audit
 from settlement.invoices import LATE_MS
 from settlement.metering import bill
 from settlement.store import Store
+from tests.integration.conftest import CLASS, Venue
 from tests.settling import SPEC, Market, ScriptedLog, settling
 
 PRICE, FEE_BPS, MONEY = 2_499_997, 133, 100_000 * units.MICRO
@@ -230,3 +238,104 @@ async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
                 assert head.totals.amount == sum(line.amount for line in lines)
                 assert head.totals.amount == moved.pop((account.id, role, head.month), 0)
     assert moved == {}
+
+
+# Through the real exchange.
+
+
+async def metered(exchange: Venue, cloud: Exchange, cx: Exchange) -> Lease:
+    """A lease of 8 GPUs from the next minute on, and ended at once: what is billed is forfeited."""
+    await exchange.admin.change_class(CLASS, refund_bps=5_000)
+    await cloud.sell(CLASS, gpus=8, price="2.50", hours=48)
+    order = await cx.buy(CLASS, gpus=8, hours=2, max_price="2.50", now_only=True)
+    (lease,) = await cx.leases(order_id=order.order_id)
+    await cloud.deliver(lease.lease_id, "ssh there")
+    await cx.accept(lease.lease_id)
+    return await cx.end(lease.lease_id)
+
+
+async def test_a_buyer_and_a_supplier_read_the_same_month_each_from_its_side(exchange: Venue) -> None:
+    async with exchange.trader("cloud", money="") as cloud, exchange.trader("developer") as cx:
+        lease = await metered(exchange, cloud, cx)
+        (month,) = await cx.invoices()
+        assert (month.role, month.number, month.status, month.total) == ("buyer", 1, "preliminary", lease.charged)
+        invoice = await cx.invoice(month.month)
+        (line,) = invoice.lines
+        assert (line.lease_id, line.supplier_name, line.cost, line.amount) == (
+            lease.lease_id,
+            "cloud",
+            lease.charged,
+            lease.charged,
+        )
+        assert line.forfeited_gpu_ms == line.gpu_ms == lease.forfeited_gpu_ms
+        assert invoice.total == lease.charged
+        assert (await cloud.invoice(month.month)).lines == [], "a supplier who bought nothing"
+        sales = await cloud.invoice(month.month, role="supplier")
+        assert (sales.invoice_id, sales.total) == (f"stm_{sales.account_id.removeprefix('acc_')}-1", lease.charged)
+        assert [each.lease_id for each in sales.lines] == [lease.lease_id]
+        assert (await cx.invoice(month.month, role="supplier")).lines == [], "another's sales are not there"
+        rows = list(csv.DictReader(io.StringIO((await cx.invoice_file(month.month, "csv")).decode())))
+        assert [{name: row[name] for name in ("invoice_id", "month", "status", "amount")} for row in rows] == [
+            {"invoice_id": month.invoice_id, "month": month.month, "status": "preliminary", "amount": lease.charged}
+        ]
+        assert set(rows[0]) == {"invoice_id", "month", "status", *msgspec.to_builtins(line)}
+
+
+async def test_a_page_escapes_all_that_others_wrote_and_runs_nothing(exchange: Venue) -> None:
+    async with exchange.trader("<script>alert(1)</script>\"'&", money="") as cloud, exchange.trader("=cmd|x") as cx:
+        await metered(exchange, cloud, cx)
+        (month,) = await cx.invoices()
+        page = (await cx.invoice_file(month.month, "html")).decode()
+        sales = await cloud.invoice_file(month.month, "html", role="supplier")
+        rows = list(csv.DictReader(io.StringIO((await cx.invoice_file(month.month, "csv")).decode())))
+    assert "<script" not in page + sales.decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;" in page
+    assert not re.search(r"https?://|\bsrc=|\bon\w+=|@import|url\(", page)
+    assert f"Invoice {month.invoice_id}" in page
+    assert rows[0]["supplier_name"] == "<script>alert(1)</script>\"'&"
+    assert statements.csv_rows([["=cmd|x", "-1.50", "+1", "@x", 7, None]]) == "'=cmd|x,-1.50,'+1,'@x,7,\r\n"
+
+
+async def test_a_page_says_by_its_headers_that_it_may_fetch_and_run_nothing(exchange: Venue) -> None:
+    headers = {"Authorization": f"Bearer {exchange.key}"}
+    (month,) = await exchange.admin.invoices()
+    async with (
+        aiohttp.ClientSession(exchange.url, headers=headers) as http,
+        http.get(f"/v1/invoices/{month.month}/html") as page,
+        http.get(f"/v1/invoices/{month.month}/csv") as file,
+    ):
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'none';")
+        assert page.content_type == "text/html"
+        assert (file.content_type, file.headers["Content-Disposition"]) == (
+            "text/csv",
+            f'attachment; filename="{month.invoice_id}.csv"',
+        )
+        assert len((await file.text()).splitlines()) == 1, "the names of the columns are there without a line"
+
+
+@pytest.mark.parametrize(
+    ("month", "status", "code"),
+    [("2026-13", 400, "invalid"), ("1999-01", 404, "not_found"), ("2999-01", 404, "not_found")],
+)
+async def test_a_month_that_is_none_or_not_there_is_said_so(
+    exchange: Venue, month: str, status: int, code: str
+) -> None:
+    for call in (exchange.admin.invoice(month), exchange.admin.invoice_file(month, "csv")):
+        with pytest.raises(ExchangeError) as refused:
+            await call
+        assert (refused.value.status, refused.value.code, refused.value.field) == (status, code, "month")
+
+
+async def test_a_line_has_a_name_by_which_the_next_are_asked_for(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    leases = [await active(market, buyer, seller, hours=1) for _ in range(5)]
+    for lease in leases:
+        await report(market, lease, seller, 1, HOUR_MS, EVENING + 2 * HOUR_MS)
+    whole = await month_for(market, buyer, NOVEMBER)
+    shown = statements.shown_invoice(whole, 5)
+    assert statements.parse_line(shown.next or "") == whole.lines[-1].id
+    assert statements.parse_line("lse_7k2-0.3") == (parse_lease_id("lse_7k2-0"), 3)
+    for wrong in ("lse_7k2", "lse_7k2-0.", "lse_7k2-0.x", "7"):
+        with pytest.raises(ValueError, match="looks like"):
+            statements.parse_line(wrong)

@@ -1,0 +1,97 @@
+"""Routes of an account's months: invoices of what it bought, statements of what it sold."""
+
+from collections.abc import AsyncIterator
+
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Stream
+
+from gateways.api import resources, statements, terms
+from gateways.api.errors import ApiError
+from gateways.api.keys import Keys
+from gateways.api.replies import Replies, settled
+from gateways.api.routes import ApiRequest, Limit
+from gateways.api.statements import ROLES, StatedInvoice, StatedMonth
+from schemas.commands import Side
+from schemas.invoices import Invoice, LineId
+from schemas.store import Account, Scope, Store
+from schemas.units import format_month, month_of, parse_month
+
+PAGE_LINES = 1_000
+"""Of a month as a page."""
+CHUNK_LINES = 1_000
+"""Of a file, read at once."""
+
+
+def invoice_routes(store: Store, keys: Keys, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """Months of the account that asks, as buyer or as supplier."""
+
+    @get("/v1/invoices", **keys.door(Scope.READ))
+    async def list_invoices(
+        request: ApiRequest, role: FromQuery[str] = "buyer", after: FromQuery[str | None] = None, limit: Limit = 12
+    ) -> resources.Page[StatedMonth]:
+        """The account's months, newest first: invoices as buyer, statements of sales as supplier.
+
+        A month is final a day after its end, once the grace time of every lease that ended in it is over.
+        """
+        side = terms.choice("role", ROLES, role)
+        before = None if after is None else terms.parsed("after", parse_month, after)
+        await settled(store, replies)
+        found = await store.invoices(request.user.account, role=side, before=before, limit=limit)
+        return resources.Page(
+            [statements.shown_month(head) for head in found],
+            format_month(found[-1].month) if len(found) == limit else None,
+        )
+
+    @get("/v1/invoices/{month:str}", **keys.door(Scope.READ, 404))
+    async def show_invoice(
+        request: ApiRequest,
+        month: FromPath[str],
+        role: FromQuery[str] = "buyer",
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> StatedInvoice:
+        """A month like 2026-11: its totals, and its lines by lease. Until it is final, what is known so far."""
+        side, number = terms.choice("role", ROLES, role), terms.parsed("month", parse_month, month)
+        line = None if after is None else terms.parsed("after", statements.parse_line, after)
+        await settled(store, replies)
+        return statements.shown_invoice(await found(request.user.account, number, side, line, limit), limit)
+
+    @get("/v1/invoices/{month:str}/csv", media_type="text/csv", **keys.door(Scope.READ, 404))
+    async def invoice_csv(request: ApiRequest, month: FromPath[str], role: FromQuery[str] = "buyer") -> Stream:
+        """All lines of a month as CSV, one row each, with the names of the columns first."""
+        side, number = terms.choice("role", ROLES, role), terms.parsed("month", parse_month, month)
+        account = request.user.account
+        await settled(store, replies)
+        first = await found(account, number, side, None, CHUNK_LINES)
+        headers = {"Content-Disposition": f'attachment; filename="{statements.invoice_id(first.head)}.csv"'}
+        return Stream(csv_of(account, first), media_type="text/csv", headers=headers)
+
+    @get("/v1/invoices/{month:str}/html", media_type="text/html", **keys.door(Scope.READ, 404))
+    async def invoice_page(request: ApiRequest, month: FromPath[str], role: FromQuery[str] = "buyer") -> Response[str]:
+        """A month as a page to read and print, which stands alone and runs nothing; its first 1,000 lines."""
+        side, number = terms.choice("role", ROLES, role), terms.parsed("month", parse_month, month)
+        account = request.user.account
+        await settled(store, replies)
+        shown = statements.page(await found(account, number, side, None, PAGE_LINES), account)
+        return Response(shown, media_type="text/html", headers=statements.PAGE_HEADERS)
+
+    async def found(account: Account, month: int, role: Side, after: LineId | None, limit: int) -> Invoice:
+        """Raises ApiError 404 for a month before the account's first, or to come."""
+        invoice = await store.invoice(account, month, role=role, after=after, limit=limit)
+        if invoice is None:
+            first = format_month(month_of(account.created_at))
+            raise ApiError(
+                404, "not_found", f"there is nothing of {format_month(month)}: ask for {first} to this month", "month"
+            )
+        return invoice
+
+    async def csv_of(account: Account, invoice: Invoice) -> AsyncIterator[str]:
+        head = invoice.head
+        yield statements.csv_header()
+        while invoice.lines:
+            yield statements.csv_lines(invoice)
+            invoice = await found(account, head.month, head.role, invoice.lines[-1].id, CHUNK_LINES)
+
+    return [list_invoices, show_invoice, invoice_csv, invoice_page]
