@@ -443,6 +443,47 @@ class Totals(Struct, frozen=True):
     """µ$; the sum of all entries plus the differences of balances from their entries. Always 0."""
 
 
+MAX_ROUND_AGE_MS = 60_000
+"""An audit without a round for so long has stopped."""
+
+
+class AuditFinding(Struct, frozen=True):
+    """What the audit found that must not be."""
+
+    rule: str
+    what: str
+    found: str
+    expected: str
+    age_ms: int
+    """Since it was found, by the database's clock."""
+
+
+class AuditStatus(Struct, frozen=True):
+    """Where the audit stands that goes on all the time. Ages by the database's clock."""
+
+    transaction: int
+    """The last that is counted."""
+    digest: bytes
+    """Of the ledger up to there: equal ledgers have equal ones."""
+    behind: int
+    """Transactions that are not counted yet, when the last round ended."""
+    round_age_ms: int | None
+    """Since the last round ended; None before the first."""
+    sweep: int
+    """The how manyth look at everything is under way."""
+    sweep_age_ms: int | None
+    """Since the last one was complete; None before the first."""
+    imbalance: int
+    """µ$."""
+    findings: list[AuditFinding]
+    """The oldest first."""
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether somebody should look: at what it found, or why it does not go on."""
+        return bool(self.findings) or self.round_age_ms is None or self.round_age_ms > MAX_ROUND_AGE_MS
+
+
 class Store(Protocol):
     """Postgres as gateways see it."""
 
@@ -600,4 +641,8 @@ class Store(Protocol):
         self, account: Account, month: int, *, role: Side, after: LineId | None, limit: int | None
     ) -> Invoice | None:
         """A month and its lines after one, all of them where `limit` is None; None where it has none of this month."""
+        ...
+
+    async def audit_status(self, *, limit: int) -> AuditStatus:
+        """With at most `limit` findings."""
         ...

@@ -20,7 +20,8 @@ ACQUIRE_S = 10.0
 
 LOCK_MIGRATIONS = 0x63780001
 LOCK_SETTLEMENT = 0x63780002
-"""Advisory locks: who migrates, and who settles."""
+LOCK_AUDIT = 0x63780003
+"""Advisory locks: who migrates, who settles, who audits."""
 
 UNAVAILABLE = (
     OSError,

@@ -41,6 +41,16 @@ def escrow(lease_number: int) -> int:
     return -lease_number
 
 
+def owner(ledger_account: int) -> int:
+    """Whose cash, hold or payable it is; 0 for any other."""
+    return max(0, ledger_account) // 8
+
+
+def is_payable(ledger_account: int) -> bool:
+    """Whether it is a supplier's."""
+    return ledger_account == payable(owner(ledger_account))
+
+
 class Transaction(Struct, frozen=True):
     """Entries that sum to 0, written once under a reference of their own.
 

@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
 import asyncpg
@@ -24,6 +25,8 @@ from schemas.store import (
     Amendment,
     AmendStatus,
     ApiKey,
+    AuditFinding,
+    AuditStatus,
     Balance,
     CapReached,
     Caps,
@@ -54,7 +57,7 @@ from schemas.store import (
 from schemas.units import DAY_MS
 from settlement import billing, database, entries
 from settlement.books import AmendRow, OrderRow
-from settlement.database import ACQUIRE_S, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
+from settlement.database import ACQUIRE_S, LOCK_AUDIT, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
 from settlement.intents import Intents
 from settlement.outbox import OutboxRow
 
@@ -94,13 +97,20 @@ class Store:
         await self._intents.close()
         await self._pool.close()
 
-    @contextlib.asynccontextmanager
-    async def settling(self) -> AsyncIterator[Connection]:
+    def settling(self) -> AbstractAsyncContextManager[Connection]:
         """The connection of the one settlement of this database; waits while another has it."""
+        return self._alone(LOCK_SETTLEMENT)
+
+    def auditing(self) -> AbstractAsyncContextManager[Connection]:
+        """The connection of its one auditor; waits while another has it."""
+        return self._alone(LOCK_AUDIT)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, lock: int) -> AsyncIterator[Connection]:
         with as_store_error():
             connection = await self._pool.acquire(timeout=ACQUIRE_S)
         try:
-            await connection.execute(self._sql.lock_settlement, LOCK_SETTLEMENT)
+            await connection.execute(self._sql.lock_alone, lock)
             yield connection
         finally:
             await connection.close()  # which gives the lock back too, whatever went wrong
@@ -341,6 +351,14 @@ class Store:
     ) -> Invoice | None:
         async with self.snapshot() as connection:
             return await billing.invoice(connection, self._sql, account, month, role, after, limit)
+
+    async def audit_status(self, *, limit: int) -> AuditStatus:
+        async with self.snapshot() as connection:
+            standing = await connection.fetchrow(self._sql.audit_status)
+            counts = await connection.fetch(self._sql.audit_counts)
+            found = await connection.fetch(self._sql.audit_findings, limit)
+        imbalance = sum(row["imbalance"] for row in counts)
+        return AuditStatus(**standing, imbalance=imbalance, findings=[AuditFinding(**row) for row in found])
 
     async def _row(self, query: str, *args: object) -> Any:
         with as_store_error():

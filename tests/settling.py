@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from gateways.api.orders import further_hold
 from schemas import codec, topics, units
@@ -14,8 +15,10 @@ from schemas.events import Accepted, Amended, ClassChanged, Event, Execution, Fi
 from schemas.ids import LeaseId
 from schemas.instructions import Deposit, Instruction, UsageReport
 from schemas.log import Reader, Record
-from schemas.store import NOBODY, Account, Amendment, Intent, Order, Outcome, Placed, PlacedAmend, Spender
+from schemas.store import NOBODY, Account, Amendment, AuditStatus, Intent, Order, Outcome, Placed, PlacedAmend, Spender
 from schemas.units import HOUR_MS
+from settlement.auditor import REPORTED, Auditor
+from settlement.metrics import AuditMetrics
 from settlement.service import SettlementService
 from settlement.store import Store
 
@@ -93,6 +96,16 @@ async def settling(log: ScriptedLog, store: Store) -> AsyncIterator[None]:
         running.cancel()
         ready.cancel()
         await asyncio.wait({running, ready})
+
+
+async def audited(log: ScriptedLog, store: Store) -> AuditStatus:
+    """Where the auditor stands once it has looked at everything anew."""
+    auditor = Auditor(log, store, metrics=AuditMetrics(CollectorRegistry(), REPORTED))
+    async with store.auditing() as connection:
+        first = (await auditor.round(connection)).standing.sweep
+        while (await auditor.round(connection)).standing.sweep < first + 1:
+            pass
+    return await store.audit_status(limit=100)
 
 
 class Market:

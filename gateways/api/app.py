@@ -8,6 +8,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CollectorRegistry
 
+from gateways.api.audit import audit_routes
 from gateways.api.controls import Controls
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
@@ -105,6 +106,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *payment_routes(store, keys, exchange.clerk, replies),
             *spending_routes(log, store, keys, replies),
             *invoice_routes(store, keys, replies),
+            *audit_routes(store, keys),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

@@ -809,3 +809,39 @@ class Usage(Answer):
     reported_at: Time
     measured_at: Time
     """Up to when the figure counts."""
+
+
+# The audit
+
+
+class AuditFinding(Answer):
+    """What must not be."""
+
+    rule: str
+    what: str
+    found: str
+    expected: str
+    age_s: int
+    """Since it was found."""
+
+
+class AuditStatus(Answer):
+    """Where the audit stands that goes on all the time."""
+
+    alarm: bool
+    """Somebody should look: at the findings, or why there was no round for a minute."""
+    transaction: int
+    """The last of the ledger that is counted."""
+    digest: str
+    """Of the ledger up to there, BLAKE2b-256 in hex: equal ledgers have equal ones."""
+    behind: int
+    """Transactions that are not counted yet."""
+    round_age_s: int | None
+    """Since the last round; null before the first."""
+    sweep: int
+    """The how manyth look at everything is under way."""
+    sweep_age_s: int | None
+    """Since everything was looked at; null before the first time."""
+    imbalance_microusd: int
+    findings: list[AuditFinding]
+    """The oldest first, at most 100."""

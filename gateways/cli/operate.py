@@ -17,6 +17,7 @@ import uvloop
 from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
+from gateways.cli.commands import HERE, Access, run, show_one
 from gateways.cli.play import play as play_market
 from gateways.cli.processes import (
     Settings,
@@ -30,6 +31,7 @@ from gateways.cli.processes import (
     told_to_prometheus,
 )
 from gateways.cli.view import View
+from gateways.client import Exchange
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
 from matching_engine.metrics import EngineMetrics
@@ -42,6 +44,8 @@ from schemas.store import StoreError
 from schemas.topics import COMMANDS
 from schemas.units import format_duration, format_time, format_usd
 from settlement.audit import audit as audit_books
+from settlement.auditor import REPORTED, Auditor
+from settlement.metrics import AuditMetrics
 from settlement.postgres import PostgresError
 from settlement.service import SettlementService
 
@@ -136,7 +140,14 @@ async def _play(settings: Settings, seed: int, duration_s: float | None) -> None
     print(msgspec.json.encode(summary).decode(), flush=True)
 
 
-def audit(*, data: Path = DATA / "exchange", log: Log = "embedded", dsn: Dsn = None, json: bool = False) -> None:
+def audit(
+    *,
+    data: Path = DATA / "exchange",
+    log: Log = "embedded",
+    dsn: Dsn = None,
+    status: bool = False,
+    access: Access = HERE,
+) -> None:
     """Prove that the money adds up and that fills, leases and entries agree. Exit code 1 where they do not.
 
     An exchange on embedded parts must be stopped; one on Kafka and a Postgres of its own may run.
@@ -145,8 +156,26 @@ def audit(*, data: Path = DATA / "exchange", log: Log = "embedded", dsn: Dsn = N
     ----------
     data
         the exchange's folder
+    status
+        ask a running exchange instead, as its admin, what the audit found that goes on all the time; also 1 where that
+        has stopped
     """
-    _supervise(_audit(Settings(data=data, log=log, dsn=dsn), json))
+    if status:
+        run(lambda exchange: _audit_status(exchange, access), access)
+    else:
+        _supervise(_audit(Settings(data=data, log=log, dsn=dsn), access.json))
+
+
+async def _audit_status(exchange: Exchange, access: Access) -> None:
+    found = await exchange.audit()
+    if access.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        show_one(msgspec.structs.replace(found, findings=[]), access)
+        for each in found.findings:
+            print(f"{each.what}: {each.found}, where it must be {each.expected} (since {each.age_s} s)")
+    if found.alarm:
+        raise SystemExit(1)
 
 
 async def _audit(settings: Settings, as_json: bool) -> None:
@@ -266,14 +295,19 @@ def _shown(book: BookState) -> str:
     return "\n".join(lines)
 
 
-def settlement(*, log: Log, dsn: str, partitions: Partitions = 1) -> None:
-    """Turn executions into leases and money. A second one waits until the first is gone."""
-    _supervise(_settlement(log, dsn, partitions))
+def settlement(
+    *, log: Log, dsn: str, partitions: Partitions = 1, host: str = "127.0.0.1", metrics_port: MetricsPort = None
+) -> None:
+    """Turn executions into leases and money, and audit both. A second one waits until the first is gone."""
+    _supervise(_settlement(log, dsn, partitions, host, metrics_port))
 
 
-async def _settlement(url: str, dsn: str, partitions: int) -> None:
+async def _settlement(url: str, dsn: str, partitions: int, host: str, metrics_port: int | None) -> None:
+    registry = CollectorRegistry()
     async with connected(url, partitions) as log, connected_store(dsn) as store:
-        await forever([SettlementService(log, store)])
+        with told_to_prometheus(registry, host, metrics_port):
+            auditor = Auditor(log, store, metrics=AuditMetrics(registry, REPORTED))
+            await forever([SettlementService(log, store), auditor])
 
 
 def marketdata(*, log: Log, partitions: Partitions = 1) -> None:

@@ -30,6 +30,8 @@ from matching_engine.service import EngineService
 from schemas.log import Log
 from schemas.store import Scope
 from schemas.topics import COMMANDS
+from settlement.auditor import REPORTED, Auditor
+from settlement.metrics import AuditMetrics
 from settlement.postgres import EmbeddedPostgres
 from settlement.service import SettlementService
 from settlement.store import Store
@@ -98,6 +100,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                 [
                     *engines,
                     SettlementService(log, store),
+                    Auditor(log, store, metrics=AuditMetrics(registry, REPORTED)),
                     *(FillsPublisher(log, partition) for partition in partitions),
                 ]
             )

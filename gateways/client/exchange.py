@@ -24,6 +24,7 @@ from gateways.client.types import (
     Account,
     AllCancelled,
     Ask,
+    AuditStatus,
     Balance,
     Bid,
     Book,
@@ -483,6 +484,10 @@ class Exchange:
     async def status(self) -> Status:
         """How the exchange is."""
         return await self._call("GET", "/v1/status", Status)
+
+    async def audit(self) -> AuditStatus:
+        """Where the audit stands that goes on all the time, and what it found; for an admin."""
+        return await self._call("GET", "/v1/audit", AuditStatus)
 
     @overload
     def fills(self, order: Order) -> AsyncIterator[OrderFill]: ...

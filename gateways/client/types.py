@@ -509,3 +509,29 @@ class Invoice(InvoiceMonth):
 
     lines: list[InvoiceLine]
     next: str | None = None
+
+
+class AuditFinding(Resource):
+    """What must not be."""
+
+    rule: str
+    what: str
+    found: str
+    expected: str
+    age_s: int
+
+
+class AuditStatus(Resource):
+    """Where the audit stands that goes on all the time. `alarm`: look at the findings, or why it has stopped."""
+
+    alarm: bool
+    transaction: int
+    digest: str
+    """Of the ledger up to that transaction: equal ledgers have equal ones."""
+    behind: int
+    round_age_s: int | None
+    sweep: int
+    """The how manyth look at everything is under way."""
+    sweep_age_s: int | None
+    imbalance_microusd: int
+    findings: list[AuditFinding]

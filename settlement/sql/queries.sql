@@ -249,7 +249,7 @@ FROM leases;
 
 -- Settlement: where it stands.
 
--- name: lock_settlement
+-- name: lock_alone
 SELECT pg_advisory_lock($1);
 
 -- name: begin_positions
@@ -442,11 +442,13 @@ WITH moved AS (
 )
 SELECT pg_notify('settled', format('%s %s %s %s', topic, partition, next_offset, position)) FROM moved;
 
--- The audit: each finds what should not be, at most $1 rows of (what, found, expected).
+-- The audit: each finds what should not be, at most $1 rows of (what, found, expected): among the keys $2, or where that
+-- is null, among all. Keys are ids of transactions, ledger accounts, accounts or orders, or numbers of leases.
 
 -- name: audit_transactions
 SELECT 'the entries of transaction ' || transactions.reference AS what, sum(amount)::text AS found, '0' AS expected
 FROM entries JOIN transactions ON transactions.id = entries.transaction
+WHERE $2::bigint[] IS NULL OR transactions.id = ANY ($2)
 GROUP BY transactions.id HAVING sum(amount) <> 0 ORDER BY transactions.id LIMIT $1;
 
 -- name: audit_balances
@@ -459,11 +461,23 @@ WHERE account.balance IS DISTINCT FROM coalesce(posted.amount, 0)
     OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue'))
 ORDER BY account.id LIMIT $1;
 
+-- The same by the auditor's own count of the entries.
+-- name: audit_balances_kept
+SELECT 'the balance of ledger account ' || coalesce(account.id, kept.ledger_account) AS what,
+    coalesce(account.balance, 0)::text AS found, coalesce(kept.posted, 0)::text AS expected
+FROM (SELECT * FROM ledger_accounts WHERE id = ANY ($2::bigint[])) AS account
+FULL JOIN (SELECT * FROM audit_sums WHERE ledger_account = ANY ($2::bigint[])) AS kept ON kept.ledger_account = account.id
+WHERE coalesce(account.balance, 0) <> coalesce(kept.posted, 0)
+    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue'))
+ORDER BY 1 LIMIT $1;
+
 -- name: audit_holds
 WITH held AS (
-    SELECT account, sum(held) AS held FROM orders WHERE held > 0 AND status <> 'sent' GROUP BY account
+    SELECT account, sum(held) AS held FROM orders
+    WHERE held > 0 AND status <> 'sent' AND ($2::bigint[] IS NULL OR account = ANY ($2)) GROUP BY account
 ), ledger AS (
-    SELECT account, balance FROM ledger_accounts WHERE kind = 'hold'
+    SELECT account, balance FROM ledger_accounts
+    WHERE kind = 'hold' AND ($2::bigint[] IS NULL OR id IN (SELECT 8 * key + 2 FROM unnest($2) AS keys (key)))
 )
 SELECT 'the hold of account ' || coalesce(ledger.account, held.account) AS what,
     coalesce(ledger.balance, 0)::text AS found, coalesce(held.held, 0)::text AS expected
@@ -476,9 +490,10 @@ WITH sent AS (
     SELECT account, sum(held) AS held FROM (
         SELECT account, held FROM orders WHERE held > 0 AND status = 'sent'
         UNION ALL SELECT account, held FROM amends WHERE held > 0 AND status = 'sent'
-    ) AS intents GROUP BY account
+    ) AS intents WHERE $2::bigint[] IS NULL OR account = ANY ($2) GROUP BY account
 ), ledger AS (
-    SELECT account, reserved FROM ledger_accounts WHERE kind = 'cash'
+    SELECT account, reserved FROM ledger_accounts
+    WHERE kind = 'cash' AND ($2::bigint[] IS NULL OR id IN (SELECT 8 * key + 1 FROM unnest($2) AS keys (key)))
 )
 SELECT 'what of the cash of account ' || coalesce(ledger.account, sent.account) || ' is reserved' AS what,
     coalesce(ledger.reserved, 0)::text AS found, coalesce(sent.held, 0)::text AS expected
@@ -492,14 +507,15 @@ SELECT 'what is held for order ' || account || ' ' || client_order_id AS what, h
 FROM (
     SELECT *, CASE WHEN side = 0 AND status = 'open'
         THEN ceil(price::numeric * remaining * duration * (10000 + fee_bps) / 36000000000) ELSE 0 END AS may_cost
-    FROM orders WHERE status <> 'sent'
+    FROM orders WHERE status <> 'sent' AND ($2::bigint[] IS NULL OR order_id = ANY ($2))
 ) AS answered
 WHERE held > may_cost OR (held < may_cost AND reason <> 'unfunded')
 ORDER BY account, client_order_id LIMIT $1;
 
 -- name: audit_amends
 SELECT 'what is reserved for the amend ' || account || ' ' || client_order_id AS what, held::text AS found, '0' AS expected
-FROM amends WHERE held > 0 AND status <> 'sent' ORDER BY account, client_order_id LIMIT $1;
+FROM amends WHERE held > 0 AND status <> 'sent' AND ($2::bigint[] IS NULL OR account = ANY ($2))
+ORDER BY account, client_order_id LIMIT $1;
 
 -- name: audit_escrows
 SELECT 'the escrow of lease number ' || number AS what, escrow::text AS found, may_cost::text AS expected
@@ -509,7 +525,7 @@ FROM (
         - charged END AS may_cost
     FROM (
         SELECT *, quantity * (greatest(coalesce(ends_at, end_at), start_at) - start_at) + forfeited_gpu_ms AS gpu_ms
-        FROM leases
+        FROM leases WHERE $2::bigint[] IS NULL OR number = ANY ($2)
     ) AS billable LEFT JOIN ledger_accounts AS ledger ON ledger.id = -billable.number
 ) AS escrows
 WHERE escrow <> may_cost ORDER BY number LIMIT $1;
@@ -521,7 +537,9 @@ FROM (
     SELECT *, floor(price::numeric * gpu_ms / 3600000) AS cost,
         floor(price::numeric * gpu_ms * buyer_fee_bps / 36000000000) AS buyer_fee,
         floor(price::numeric * gpu_ms * seller_fee_bps / 36000000000) AS seller_fee
-    FROM (SELECT *, used_gpu_ms + forfeited_gpu_ms AS gpu_ms FROM leases) AS billed
+    FROM (
+        SELECT *, used_gpu_ms + forfeited_gpu_ms AS gpu_ms FROM leases WHERE $2::bigint[] IS NULL OR number = ANY ($2)
+    ) AS billed
 ) AS bills
 WHERE charged <> cost + buyer_fee OR earned <> cost - seller_fee ORDER BY number LIMIT $1;
 
@@ -530,7 +548,7 @@ SELECT 'the use of lease number ' || number AS what, used_gpu_ms::text AS found,
 FROM (
     SELECT number, used_gpu_ms, (SELECT gpu_ms FROM usage WHERE (usage.position, usage.fill_index)
         = (leases.position, leases.fill_index) ORDER BY sequence DESC LIMIT 1) AS reported
-    FROM leases
+    FROM leases WHERE $2::bigint[] IS NULL OR number = ANY ($2)
 ) AS metered
 WHERE used_gpu_ms <> coalesce(reported, 0) ORDER BY number LIMIT $1;
 
@@ -553,10 +571,13 @@ LIMIT $1;
 
 -- name: audit_committed
 WITH labelled AS (
-    SELECT account, team, user_name, pool, held AS committed FROM orders WHERE held > 0
-    UNION ALL SELECT account, team, user_name, pool, held FROM amends WHERE held > 0
+    SELECT account, team, user_name, pool, held AS committed FROM orders
+        WHERE held > 0 AND ($2::bigint[] IS NULL OR account = ANY ($2))
+    UNION ALL SELECT account, team, user_name, pool, held FROM amends
+        WHERE held > 0 AND ($2::bigint[] IS NULL OR account = ANY ($2))
     UNION ALL SELECT buyer, team, user_name, pool, escrow.balance
-        FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number WHERE escrow.balance <> 0
+        FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
+        WHERE state <> 'closed' AND ($2::bigint[] IS NULL OR buyer = ANY ($2))
 ), counted AS (
     SELECT account, kind, name, sum(committed) AS committed
     FROM labelled, LATERAL (VALUES ('team', team), ('user', user_name), ('pool', pool)) AS label (kind, name)
@@ -564,7 +585,8 @@ WITH labelled AS (
 )
 SELECT 'what ' || kind || ' ' || name || ' of account ' || account || ' has committed' AS what,
     coalesce(spenders.committed, 0)::text AS found, coalesce(counted.committed, 0)::text AS expected
-FROM spenders FULL JOIN counted USING (account, kind, name)
+FROM (SELECT * FROM spenders WHERE $2::bigint[] IS NULL OR account = ANY ($2)) AS spenders
+FULL JOIN counted USING (account, kind, name)
 WHERE coalesce(spenders.committed, 0) <> coalesce(counted.committed, 0)
 ORDER BY 1 LIMIT $1;
 
@@ -591,9 +613,12 @@ SELECT 'the months of lease number ' || number AS what,
 FROM leases LEFT JOIN (
     SELECT position, fill_index, sum(used_gpu_ms) AS used, sum(forfeited_gpu_ms) AS forfeited,
         sum(cost + buyer_fee) AS paid, sum(cost - seller_fee) AS received
-    FROM charges GROUP BY position, fill_index
+    FROM charges WHERE $2::bigint[] IS NULL
+        OR (position, fill_index) IN (SELECT position, fill_index FROM leases WHERE number = ANY ($2))
+    GROUP BY position, fill_index
 ) AS months USING (position, fill_index)
-WHERE (coalesce(used, 0), coalesce(forfeited, 0), coalesce(paid, 0), coalesce(received, 0))
+WHERE ($2::bigint[] IS NULL OR number = ANY ($2))
+    AND (coalesce(used, 0), coalesce(forfeited, 0), coalesce(paid, 0), coalesce(received, 0))
     <> (used_gpu_ms, forfeited_gpu_ms, charged, earned)
 ORDER BY number LIMIT $1;
 
@@ -619,25 +644,45 @@ ORDER BY account, month LIMIT $1;
 -- name: audit_outgoing
 SELECT 'what of account ' || coalesce(withdrawn.account, ledger.account) || ' is on its way out' AS what,
     coalesce(balance, 0)::text AS found, coalesce(amount, 0)::text AS expected
-FROM (SELECT account, sum(amount) AS amount FROM withdrawals WHERE ended_at IS NULL GROUP BY account) AS withdrawn
-FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'outgoing') AS ledger
+FROM (
+    SELECT account, sum(amount) AS amount FROM withdrawals
+    WHERE ended_at IS NULL AND ($2::bigint[] IS NULL OR account = ANY ($2)) GROUP BY account
+) AS withdrawn
+FULL JOIN (
+    SELECT account, balance FROM ledger_accounts
+    WHERE kind = 'outgoing' AND ($2::bigint[] IS NULL OR id IN (SELECT 8 * key + 4 FROM unnest($2) AS keys (key)))
+) AS ledger
     ON ledger.account = withdrawn.account
 WHERE coalesce(balance, 0) <> coalesce(amount, 0)
 ORDER BY 1 LIMIT $1;
 
 -- What crossed the border is what the payments say: each deposit came in once, and what is settled went out.
 -- name: audit_payments
-WITH payments AS (
+WITH crossed AS (
+    SELECT reference, amount FROM entries JOIN transactions ON transactions.id = transaction
+    WHERE ledger_account = 6 AND ($2::bigint[] IS NULL OR transaction = ANY ($2))
+), payments AS (
     SELECT 'deposit:' || reference AS reference, -amount AS outside FROM deposits
-    UNION ALL SELECT format('settled:%s:%s', account, reference), amount FROM withdrawals WHERE state = 'settled'
-), crossed AS (
-    SELECT reference, amount FROM entries JOIN transactions ON transactions.id = transaction WHERE ledger_account = 6
+    WHERE $2::bigint[] IS NULL OR 'deposit:' || reference IN (SELECT reference FROM crossed)
+    UNION ALL SELECT format('settled:%s:%s', account, reference), amount FROM withdrawals
+    WHERE state = 'settled'
+        AND ($2::bigint[] IS NULL OR format('settled:%s:%s', account, reference) IN (SELECT reference FROM crossed))
 )
 SELECT 'the payment ' || coalesce(payments.reference, crossed.reference) AS what,
     coalesce(-amount, 0)::text AS found, coalesce(-outside, 0)::text AS expected
 FROM payments FULL JOIN crossed ON crossed.reference = payments.reference
 WHERE coalesce(outside, 0) <> coalesce(amount, 0)
 ORDER BY 1 LIMIT $1;
+
+-- The same of each lease, by the auditor's own count of the entries that name it.
+-- name: audit_earnings_kept
+SELECT 'what lease number ' || number || ' brought in' AS what,
+    coalesce(kept.earned, 0) || ' earned, ' || coalesce(kept.revenue, 0) || ' of revenue' AS found,
+    leases.earned || ' earned, ' || charged - leases.earned || ' of revenue' AS expected
+FROM leases LEFT JOIN audit_lease_sums AS kept USING (position, fill_index)
+WHERE number = ANY ($2::bigint[])
+    AND (coalesce(kept.earned, 0) <> leases.earned OR coalesce(kept.revenue, 0) <> charged - leases.earned)
+ORDER BY number LIMIT $1;
 
 -- name: audit_figures
 SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS leases,
@@ -647,3 +692,101 @@ SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM leases) AS
 SELECT position, fill_index, class_id, bid_id, ask_id, buyer, seller, price, quantity, start_at, end_at,
     buyer_fee_bps, seller_fee_bps
 FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index) USING (position, fill_index);
+
+-- How many leases were made between two positions of executions.
+-- name: audit_leases_between
+SELECT count(*) FROM leases WHERE position BETWEEN $1 AND $2;
+
+-- The auditor: where it stands, and what it has counted.
+
+-- name: audit_custom_plans
+SET LOCAL plan_cache_mode = force_custom_plan;
+
+-- name: audit_standing
+SELECT transaction, digest, sweep, swept_transaction, swept_lease, swept_order, swept_ledger_account
+FROM audit_standing;
+
+-- name: save_audit_standing
+UPDATE audit_standing SET transaction = $1, digest = $2, sweep = $3, swept_transaction = $4, swept_lease = $5,
+    swept_order = $6, swept_ledger_account = $7, behind = $8, round_at = now(),
+    swept_at = CASE WHEN sweep = $3 THEN swept_at ELSE now() END;
+
+-- name: audit_executions
+SELECT positions.partition, positions.next_offset AS applied_offset, coalesce(audited.next_offset, 0) AS next_offset,
+    coalesce(audited.position, -1) AS position, coalesce(audited.swept_offset, 0) AS swept_offset,
+    coalesce(audited.swept_position, -1) AS swept_position
+FROM positions LEFT JOIN audit_partitions AS audited USING (partition)
+WHERE positions.topic = $1 ORDER BY positions.partition;
+
+-- name: save_audit_executions
+INSERT INTO audit_partitions SELECT * FROM unnest($1::audit_partitions[])
+ON CONFLICT (partition) DO UPDATE SET next_offset = excluded.next_offset, position = excluded.position,
+    swept_offset = excluded.swept_offset, swept_position = excluded.swept_position;
+
+-- Transactions behind $1 up to $2, at most $3, each with its entries: one row an entry, or one with none.
+-- name: audit_entries
+SELECT made.id, made.reference, made.time, made.month, entries.ledger_account, entries.amount
+FROM (SELECT * FROM transactions WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3) AS made
+LEFT JOIN entries ON entries.transaction = made.id
+ORDER BY made.id, entries.ledger_account;
+
+-- name: last_transaction
+SELECT coalesce(max(id), 0) FROM transactions;
+
+-- name: count_audit_sums
+INSERT INTO audit_sums SELECT * FROM unnest($1::bigint[], $2::bigint[])
+ON CONFLICT (ledger_account) DO UPDATE SET posted = audit_sums.posted + excluded.posted;
+
+-- name: count_audit_lease_sums
+INSERT INTO audit_lease_sums SELECT * FROM unnest($1::audit_lease_sums[])
+ON CONFLICT (position, fill_index) DO UPDATE SET
+    earned = audit_lease_sums.earned + excluded.earned, revenue = audit_lease_sums.revenue + excluded.revenue;
+
+-- name: add_audit_block
+INSERT INTO audit_blocks (last, first, digest_before, digest) VALUES ($1, $2, $3, $4);
+
+-- name: audit_blocks
+SELECT * FROM audit_blocks WHERE last > $1 ORDER BY last LIMIT $2;
+
+-- name: audit_touched
+SELECT number, bid_id FROM leases
+JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index) USING (position, fill_index);
+
+-- name: next_leases
+SELECT number FROM leases WHERE number > $1 ORDER BY number LIMIT $2;
+
+-- name: next_orders
+SELECT order_id FROM orders WHERE order_id > $1 ORDER BY order_id LIMIT $2;
+
+-- name: next_ledger_accounts
+SELECT id FROM (
+    (SELECT id FROM ledger_accounts WHERE id > $1 ORDER BY id LIMIT $2)
+    UNION
+    (SELECT ledger_account FROM audit_sums WHERE ledger_account > $1 ORDER BY ledger_account LIMIT $2)
+) AS found ORDER BY id LIMIT $2;
+
+-- Those that are new come back.
+-- name: save_audit_findings
+INSERT INTO audit_findings (rule, what, found, expected, sweep)
+SELECT DISTINCT ON (rule, what) found.*, $5::bigint
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS found (rule, what, found, expected)
+ON CONFLICT (rule, what) DO UPDATE SET found = excluded.found, expected = excluded.expected, sweep = excluded.sweep
+RETURNING rule, what, found, expected, xmax = 0 AS is_new;
+
+-- name: forget_audit_findings
+DELETE FROM audit_findings WHERE sweep < $1;
+
+-- name: audit_findings
+SELECT rule, what, found, expected, (extract(epoch FROM now() - found_at) * 1000)::bigint AS age_ms
+FROM audit_findings ORDER BY found_at, rule, what LIMIT $1;
+
+-- name: audit_counts
+SELECT rule, count(*) AS findings,
+    coalesce(sum(abs(found::numeric - expected::numeric)) FILTER (WHERE rule IN ('transactions', 'balances')), 0)::bigint
+        AS imbalance
+FROM audit_findings GROUP BY rule;
+
+-- name: audit_status
+SELECT transaction, digest, behind, sweep, (extract(epoch FROM now() - round_at) * 1000)::bigint AS round_age_ms,
+    (extract(epoch FROM now() - swept_at) * 1000)::bigint AS sweep_age_ms
+FROM audit_standing;

@@ -25,7 +25,7 @@ from schemas.units import HOUR_MS, MINUTE_MS, parse_time
 from settlement.audit import audit
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
-from tests.settling import SOON_S, SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, settling
+from tests.settling import SOON_S, SPEC, Market, ScriptedLog, ask_of, audited, bid_of, fill_of, settling
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
@@ -168,6 +168,7 @@ async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
         await market.open()
         yield market
         assert (await audit(store, log)).findings == []
+        assert (await audited(log, store)).findings == []
 
 
 @pytest.fixture

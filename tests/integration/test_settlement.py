@@ -47,7 +47,19 @@ from schemas.units import HOUR_MS, MINUTE_MS
 from settlement import database, service
 from settlement.audit import audit
 from settlement.store import Store
-from tests.settling import SOON_S, SPEC, Market, ScriptedLog, accepted, amended, ask_of, bid_of, fill_of, settling
+from tests.settling import (
+    SOON_S,
+    SPEC,
+    Market,
+    ScriptedLog,
+    accepted,
+    amended,
+    ask_of,
+    audited,
+    bid_of,
+    fill_of,
+    settling,
+)
 
 PRICE, LIMIT, FEE_BPS = 2_499_997, 2_611_113, 133
 QUANTITY, HOURS = 3, 2
@@ -65,6 +77,7 @@ async def market(store: Store) -> AsyncIterator[Market]:
         found = await audit(store, log)
         assert found.findings == []
         assert found.imbalance_microusd == 0
+        assert (await audited(log, store)).findings == []
 
 
 @pytest.fixture
@@ -778,6 +791,7 @@ async def test_the_audit_finds_what_was_tampered_with(dsn: str, corruption: str)
             log.time = lease.start + HOUR_MS
             await market.report(UsageReport(lease.id, seller.id, 1, 5_000_000))
         assert (await audit(store, log)).findings == []
+        assert (await audited(log, store)).findings == []
         connection = await asyncpg.connect(dsn)
         try:
             await connection.execute("SET session_replication_role = replica")
@@ -786,6 +800,7 @@ async def test_the_audit_finds_what_was_tampered_with(dsn: str, corruption: str)
             await connection.close()
         findings = (await audit(store, log)).findings
         assert any(finding.what.startswith(CORRUPTIONS[corruption]) for finding in findings), findings
+        assert (await audited(log, store)).findings, "by another rule, maybe: see test_audit.py"
     finally:
         await store.close()
 
