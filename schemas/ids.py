@@ -40,6 +40,8 @@ def offset_of(place: int) -> int:
 
 
 def _base32(number: int) -> str:
+    if number < 0:
+        raise ValueError(f"{number} is no id: ids are 0 or above")
     digits = ""
     while True:
         number, value = divmod(number, 32)

@@ -239,7 +239,7 @@ class Wanted(Struct):
                 self._add_lease(instruction.lease)
 
     def add_usage(self, report: UsageReport) -> None:
-        if 1 <= report.sequence <= MAX_SEQUENCE and self._add_lease(report.lease):
+        if self._add_lease(report.lease) and 1 <= report.sequence <= MAX_SEQUENCE:
             self.reports.add((*report.lease, report.sequence))
 
     def _add_lease(self, lease: LeaseId) -> bool:

@@ -65,7 +65,9 @@ class Item(NamedTuple):
 class Stream:
     """One partition of one topic: how far it was applied, and what was read beyond."""
 
-    def __init__(self, standing: PositionRow, end: int) -> None:
+    def __init__(self, rank: int, standing: PositionRow, end: int) -> None:
+        self.rank = rank
+        """Its turn among streams whose next records have one time."""
         self.key: StreamKey = (standing.topic, standing.partition)
         self.standing = standing
         self.end = end
@@ -153,7 +155,7 @@ class SettlementService:
         await connection.execute(self._sql.begin_positions, *zip(*places, strict=True))
         rows = [PositionRow(*row) for row in await connection.fetch(self._sql.positions)]
         rows.sort(key=lambda row: (TOPICS.index(row.topic), row.partition))
-        return [Stream(row, await self._log.end(row.topic, row.partition)) for row in rows]
+        return [Stream(rank, row, await self._log.end(row.topic, row.partition)) for rank, row in enumerate(rows)]
 
     async def _read(self, stream: Stream) -> None:
         standing = stream.standing
@@ -185,13 +187,14 @@ class SettlementService:
             self._arrived.clear()
 
     def _merged(self) -> list[Item]:
-        """The next records in order of time. None while a stream that may hold earlier ones is still being read."""
+        """The next records in order of time and rank. None while a stream that may hold earlier ones is still being
+        read: so what the log held at the start has one order, in whatever portions it is read."""
         behind = [stream for stream in self._streams if stream.may_have_more]
         if not all(stream.items for stream in behind):
             return []
-        horizon = min((stream.items[-1].time for stream in behind), default=None)
-        merged = heapq.merge(*(stream.items for stream in self._streams), key=_time)
-        known = itertools.takewhile(lambda item: horizon is None or item.time <= horizon, merged)
+        horizon = min((_turn(stream.items[-1]) for stream in behind), default=None)
+        merged = heapq.merge(*(stream.items for stream in self._streams), key=_turn)
+        known = itertools.takewhile(lambda item: horizon is None or _turn(item) <= horizon, merged)
         return list(itertools.islice(known, self._max_poll))
 
     async def _settle(self, connection: Connection, batch: list[Item]) -> None:
@@ -283,8 +286,8 @@ class Applied:
         self.journal.append(JournalRow(seq, *key, first_offset, last_offset))
 
 
-def _time(item: Item) -> int:
-    return item.time
+def _turn(item: Item) -> tuple[int, int]:
+    return item.time, item.stream.rank
 
 
 def _want(wanted: Wanted, item: Item) -> None:

@@ -142,7 +142,7 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_deposits, books.new_deposits)
     if books.changed_withdrawals:
         await connection.execute(sql.save_withdrawals, [_columns(row) for row in books.changed_withdrawals.values()])
-    if books.transactions or books.released:
+    if books.new_leases or books.transactions or books.released:
         await _save_money(connection, sql, books)
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
         await connection.execute(sql.save_amends, [_columns(amend) for amend in books.changed_amends.values()])

@@ -2,11 +2,15 @@
 
 from typing import Any, cast
 
+import pytest
 from msgspec import Struct
 
 from schemas.attributes import ClassSpec
 from schemas.commands import Side
 from schemas.events import Accepted, Amended, Execution
+from schemas.ids import LeaseId
+from schemas.instructions import UsageReport
+from schemas.refusals import Refusal
 from settlement.books import Books, Wanted
 
 H100 = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM")
@@ -47,3 +51,19 @@ def test_an_amend_of_an_ask_moves_no_money() -> None:
     row = books.answered[5]
     assert (row.remaining, row.price, row.duration, row.held, row.reason) == (8, 2_600_000, 24 * HOUR, 0, "")
     assert books.transactions == []
+
+
+@pytest.mark.parametrize("lease", [(-1, 0), (1 << 63, 0), (5, 1 << 31), (5, -1)])
+def test_what_names_no_possible_lease_is_refused_and_wants_no_row(lease: LeaseId) -> None:
+    report, books, wanted = UsageReport(lease, 3, 1, 1_000), Books({}, 0), Wanted()
+    wanted.add_usage(report)
+    assert (wanted.leases, wanted.reports) == (set(), set())
+    refused = books.use(report, 1_000)
+    assert refused is not None
+    assert refused[0] is Refusal.UNKNOWN_LEASE
+
+
+def test_a_report_wants_its_lease_whatever_its_number_so_that_its_refusal_is_the_same_in_every_batch() -> None:
+    wanted = Wanted()
+    wanted.add_usage(UsageReport((5, 0), 3, 0, 1_000))
+    assert (wanted.leases, wanted.reports) == ({(5, 0)}, set())

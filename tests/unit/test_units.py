@@ -86,6 +86,11 @@ def test_ids_survive_the_way_out_and_back(place: int, index: int) -> None:
     assert ids.parse_lease_id(ids.format_lease_id((place, index))) == (place, index)
 
 
+def test_a_number_below_nothing_is_no_id() -> None:
+    with pytest.raises(ValueError, match="-1 is no id"):
+        ids.format_lease_id((-1, 0))
+
+
 @pytest.mark.parametrize("text", ["", "ord_", "ord_01", "ord_l", "lse_1-0", "ord_1-0", "ord_" + "z" * 13, "1", "ORD_1"])
 def test_what_is_no_order_id_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="it looks like ord_7k2"):

@@ -1,0 +1,99 @@
+"""Whatever a market sends, settlement keeps every micro-dollar; the same seed gives the same ledger to the last byte.
+
+By hand as many as one likes: `SIMULATION_SEED=7 SIMULATION_COUNT=1000000 pytest --timeout 0 -m 'long or not long'
+tests/simulation/test_settlement.py -k many`.
+"""
+
+import os
+
+import asyncpg
+import pytest
+
+from settlement.store import Store
+from tests.simulation.dealings import T0
+from tests.simulation.recorded_log import RecordedLog
+from tests.simulation.settled import PARTITIONS, Simulation, ledger_digest, settling_in_process
+
+SEED = int(os.environ.get("SIMULATION_SEED", "1"))
+LONG_COUNT = int(os.environ.get("SIMULATION_COUNT", "200000"))
+COUNT = 6_000
+ROUND = 2_000
+CHECKPOINT = 20_000
+"""Records between two audits of everything, in the long leg."""
+LEAST = {
+    "refusals": (
+        "SELECT code, count(*) FROM refusals GROUP BY code",
+        {
+            "amount_out_of_range": 5,
+            "gpus_out_of_range": 5,
+            "lease_guaranteed": 5,
+            "lease_state": 100,
+            "reclaim_too_late": 5,
+            "reference_reused": 5,
+            "sequence_out_of_range": 20,
+            "unknown_account": 2,
+            "unknown_lease": 100,
+            "unreadable": 20,
+            "usage_above_allocated": 100,
+            "usage_backwards": 10,
+            "usage_conflict": 50,
+            "usage_not_yet_final": 10,
+            "withdrawal_state": 1,
+        },
+    ),
+    "leases": (
+        "SELECT close_reason, count(*) FROM leases WHERE state = 'closed' GROUP BY close_reason",
+        {"completed": 100, "ended_early": 10, "not_delivered": 10, "reclaimed": 3, "unfunded": 1},
+    ),
+    "orders": (
+        "SELECT status, count(*) FROM orders GROUP BY status",
+        {"filled": 100, "cancelled": 50, "expired": 20, "rejected": 50, "lost": 10},
+    ),
+    "amends": ("SELECT status, count(*) FROM amends GROUP BY status", {"done": 10, "lost": 1}),
+}
+"""What a run must have had of each kind; else it tries little."""
+
+
+async def test_the_same_seed_gives_the_same_ledger_whatever_the_batches_are(dsn: str, bare_dsn: str) -> None:
+    first = await simulated(dsn, SEED, COUNT, max_poll=ROUND, checkpoint=ROUND)
+    await assert_busy(dsn)
+    assert await simulated(bare_dsn, SEED, COUNT, max_poll=97, checkpoint=COUNT) == first
+
+
+async def test_another_seed_gives_another_ledger(dsn: str, bare_dsn: str) -> None:
+    first = await simulated(dsn, SEED, 500, max_poll=ROUND, checkpoint=ROUND)
+    assert await simulated(bare_dsn, SEED + 1, 500, max_poll=ROUND, checkpoint=ROUND) != first
+
+
+@pytest.mark.long
+async def test_many_random_commands_lose_no_micro_dollar(dsn: str, bare_dsn: str) -> None:
+    first = await simulated(dsn, SEED, LONG_COUNT, max_poll=ROUND, checkpoint=CHECKPOINT)
+    await assert_busy(dsn)
+    assert await simulated(bare_dsn, SEED, LONG_COUNT, max_poll=500, checkpoint=LONG_COUNT) == first
+
+
+async def simulated(dsn: str, seed: int, count: int, *, max_poll: int, checkpoint: int) -> str:
+    """The digest of what `count` records and more came to, audited at each checkpoint and at the end."""
+    log, store = RecordedLog(T0, PARTITIONS), await Store.connect(dsn)
+    try:
+        simulation = await Simulation.open(store, log, seed, settling_in_process(store, log, max_poll))
+        audited = 0
+        while simulation.written < count:
+            await simulation.round(min(ROUND, count))
+            if simulation.written - audited >= checkpoint or simulation.written >= count:
+                await simulation.check()
+                audited = simulation.written
+        return await ledger_digest(dsn)
+    finally:
+        await store.close()
+
+
+async def assert_busy(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for table, (query, least) in LEAST.items():
+            found = dict(await connection.fetch(query))
+            few = {kind: found.get(kind, 0) for kind, number in least.items() if found.get(kind, 0) < number}
+            assert not few, f"few {table} of some kinds: {few}"
+    finally:
+        await connection.close()
