@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from schemas.attributes import Attributes, ClassSpec
@@ -33,6 +34,18 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Fee(Struct, frozen=True):
+    """What accounts of a tier pay from `since` on, in basis points."""
+
+    tier: str
+    since: int
+    """ms, log time."""
+    buyer_fee_bps: int
+    seller_fee_bps: int
+    set_at: int
+    """ms, log time, before `since`: a fee that is in force is not changed, another follows it."""
+
+
 class Account(Struct, frozen=True):
     """A party. `owner` groups accounts that may not trade with each other."""
 
@@ -42,6 +55,23 @@ class Account(Struct, frozen=True):
     buyer_fee_bps: int
     seller_fee_bps: int
     created_at: int
+    tier: str = ""
+    """Whose fees it pays; '' for its own."""
+    fees: tuple[Fee, ...] = ()
+    """Of its tier, by time."""
+
+    def at(self, now: int) -> "Account":
+        """The account with the fees that are in force for it at that log time, and of its tier's only those to come."""
+        coming = next((place for place, fee in enumerate(self.fees) if fee.since > now), len(self.fees))
+        if not coming:
+            return self
+        fee = self.fees[coming - 1]
+        return msgspec.structs.replace(
+            self,
+            buyer_fee_bps=fee.buyer_fee_bps,
+            seller_fee_bps=fee.seller_fee_bps,
+            fees=self.fees[coming:],
+        )
 
 
 class SpenderKind(StrEnum):
@@ -497,6 +527,18 @@ class Store(Protocol):
 
     async def accounts(self, *, after: int, limit: int) -> list[Account]:
         """By id, from the one after `after`."""
+        ...
+
+    async def set_tier(self, account: int, tier: str) -> bool:
+        """False where there is no such account, or no fee of that tier; '' is always there."""
+        ...
+
+    async def fees(self, *, after: tuple[str, int] | None, limit: int) -> list[Fee]:
+        """The schedule, by tier and time, from the one after (tier, since)."""
+        ...
+
+    async def set_fee(self, fee: Fee, *, max_fees: int) -> bool:
+        """Adds a fee, or replaces one that is not in force yet; False where its tier has as many already."""
         ...
 
     async def create_key(

@@ -34,6 +34,7 @@ from schemas.store import (
     Degradation,
     Deposited,
     Entry,
+    Fee,
     Intent,
     Lease,
     LeaseState,
@@ -140,10 +141,19 @@ class Store:
         if not 0 < account <= MAX_ACCOUNT:
             return None
         row = await self._row(self._sql.account, account)
-        return Account(**row) if row is not None else None
+        return _account(row, row["fees"]) if row is not None else None
 
     async def accounts(self, *, after: int, limit: int) -> list[Account]:
-        return [Account(**row) for row in await self._rows(self._sql.accounts, after, limit)]
+        return [_account(row, row["fees"]) for row in await self._rows(self._sql.accounts, after, limit)]
+
+    async def set_tier(self, account: int, tier: str) -> bool:
+        return 0 < account <= MAX_ACCOUNT and await self._row(self._sql.set_tier, account, tier) is not None
+
+    async def fees(self, *, after: tuple[str, int] | None, limit: int) -> list[Fee]:
+        return [Fee(**row) for row in await self._rows(self._sql.fees, *(after or (None, None)), limit)]
+
+    async def set_fee(self, fee: Fee, *, max_fees: int) -> bool:
+        return await self._row(self._sql.set_fee, *msgspec.structs.astuple(fee), max_fees) is not None
 
     async def create_key(
         self,
@@ -514,10 +524,14 @@ def _cap(reached: Any) -> CapReached:
     return CapReached(SpenderKind(kind), *figures)
 
 
+def _account(row: Any, fees: Sequence[Any]) -> Account:
+    return Account(**{**row, "fees": tuple(Fee(**fee) for fee in fees)})
+
+
 def _key(row: Any) -> ApiKey:
     return ApiKey(
         id=row["id"],
-        account=Account(**row["account_row"]),
+        account=_account(row["account_row"], row["fees"]),
         prefix=row["prefix"],
         label=row["label"],
         scopes=frozenset(map(Scope, row["scopes"])),

@@ -12,6 +12,7 @@ from gateways.api.audit import audit_routes
 from gateways.api.controls import Controls
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
+from gateways.api.fees import fee_routes
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.invoices import invoice_routes
@@ -107,6 +108,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *spending_routes(log, store, keys, replies),
             *invoice_routes(store, keys, replies),
             *audit_routes(store, keys),
+            *fee_routes(log, store, keys),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

@@ -63,6 +63,10 @@ class Keys:
         """The key was revoked: from now on its secret is asked of the store again."""
         self._known = {known: entry for known, entry in self._known.items() if entry[0].id != key_id}
 
+    def forget_account(self, account: int) -> None:
+        """Likewise of all keys of an account that has changed."""
+        self._known = {known: entry for known, entry in self._known.items() if entry[0].account.id != account}
+
     def door(self, scope: Scope, *errors: int) -> dict[str, Any]:
         """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.
 

@@ -79,6 +79,7 @@ class Desk:
             raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
         listing = await self._classes.listing(body.class_id)
         now = self._log.now()
+        account = account.at(now)  # for the fee that the order is stamped with
         command: PlaceBid | PlaceAsk
         if isinstance(body, resources.NewBid):
             side, command = Side.BID, bid_command(body, account, client_order_id, now, self._log.speed)

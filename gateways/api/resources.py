@@ -7,6 +7,7 @@ from msgspec import Meta, Struct, field
 from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
 from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope, SpenderKind
+from schemas.units import MAX_FEE_BPS
 
 Usd = Annotated[str, Meta(description="dollars as a decimal string, at most 6 decimals", examples=["2.60"])]
 Price = Annotated[str, Meta(description="dollars per GPU-hour as a decimal string", examples=["2.60"])]
@@ -54,14 +55,42 @@ class NewAccount(Request):
     scopes: list[Scope] = []
 
 
+class NewFee(Request):
+    """What accounts of a tier pay from then on, in basis points of the cost."""
+
+    buyer_fee_bps: Annotated[int, Meta(ge=0, le=MAX_FEE_BPS)]
+    seller_fee_bps: Annotated[int, Meta(ge=0, le=MAX_FEE_BPS)]
+    since: Moment
+
+
+class Fee(Answer):
+    """What accounts of a tier pay from `since` on, until the tier's next one."""
+
+    tier: str
+    since: Time
+    buyer_fee_bps: int
+    seller_fee_bps: int
+
+
+class NewTier(Request):
+    """Which tier an account is of."""
+
+    tier: str | None
+    """One that has fees; null for the account's own fees."""
+
+
 class Account(Answer):
     """A party."""
 
     account_id: str
     name: str
     owner: str
+    tier: str | None
     buyer_fee_bps: int
+    """In force now: what an order is stamped with when it is placed, and pays for its life."""
     seller_fee_bps: int
+    coming_fees: list[Fee]
+    """What its tier's fees will be, and from when on."""
     created_at: Time
 
 

@@ -103,14 +103,14 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         first = 0 if after is None else terms.parsed("after", parse_account_id, after)
         found = await store.accounts(after=first, limit=limit)
         return resources.Page(
-            [terms.shown_account(account) for account in found],
+            [terms.shown_account(account, log.now()) for account in found],
             format_account_id(found[-1].id) if len(found) == limit else None,
         )
 
     @get("/v1/accounts/me", **keys.door(Scope.READ))
     async def own_account(request: ApiRequest) -> resources.Account:
         """The account of this key."""
-        return terms.shown_account(request.user.account)
+        return terms.shown_account(request.user.account, log.now())
 
     @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
     async def create_key(

@@ -38,6 +38,7 @@ from schemas.store import (
     Degradation,
     Deposited,
     Entry,
+    Fee,
     Lease,
     Listing,
     Order,
@@ -457,8 +458,17 @@ def shown_usage(usage: Usage) -> resources.Usage:
     )
 
 
-def shown_account(account: Account) -> resources.Account:
-    return resources.Account(**_account_fields(account))
+def shown_fee(fee: Fee) -> resources.Fee:
+    return resources.Fee(
+        tier=fee.tier,
+        since=format_time(fee.since),
+        buyer_fee_bps=fee.buyer_fee_bps,
+        seller_fee_bps=fee.seller_fee_bps,
+    )
+
+
+def shown_account(account: Account, now: int) -> resources.Account:
+    return resources.Account(**_account_fields(account.at(now)))
 
 
 def created_account(account: Account, secret: str | None) -> resources.CreatedAccount:
@@ -472,6 +482,8 @@ def _account_fields(account: Account) -> dict[str, Any]:
         "owner": format_account_id(account.owner),
         "buyer_fee_bps": account.buyer_fee_bps,
         "seller_fee_bps": account.seller_fee_bps,
+        "tier": account.tier or None,
+        "coming_fees": [shown_fee(fee) for fee in account.fees],
         "created_at": format_time(account.created_at),
     }
 

@@ -1,12 +1,15 @@
 """`cx admin`: what the exchange's own people do to it while it runs. Each can be said again without harm."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cyclopts
+from cyclopts import Parameter
 
 from gateways.cli.commands import HERE, USAGE, Access, fail, run, show, show_one
-from gateways.cli.payments import show_withdrawals
+from gateways.cli.payments import show_fees, show_withdrawals
 from gateways.client import Exchange
+
+FromOption = Annotated[str, Parameter(name="--from")]
 
 app = cyclopts.App(name="admin", help="Halts, limits and classes: for the exchange's own people.")
 
@@ -236,5 +239,36 @@ def paid(
     async def call(exchange: Exchange) -> None:
         said = {"provider_reference": provider_reference, "reason": reason}
         show_one(await exchange.set_withdrawal(account_id, reference, state, **said), access)
+
+    run(call, access)
+
+
+@app.command
+def fee(tier: str, /, *, buyer_bps: int, seller_bps: int, from_: FromOption, access: Access = HERE) -> None:
+    """Set what accounts of a tier pay, for orders placed from then on. What is in force already stays as it was.
+
+    Parameters
+    ----------
+    buyer_bps
+        basis points of the cost, on top of it
+    seller_bps
+        basis points of the cost, out of what the supplier earns
+    from_
+        a moment (RFC 3339, or like now+24h), a minute ahead at least
+    """
+
+    async def call(exchange: Exchange) -> None:
+        made = await exchange.set_fee(tier, buyer_fee_bps=buyer_bps, seller_fee_bps=seller_bps, since=from_)
+        show_fees([made], access)
+
+    run(call, access)
+
+
+@app.command
+def tier(account_id: str, tier: str | None = None, /, *, access: Access = HERE) -> None:
+    """Set which tier's fees an account pays, for orders to come. Without a tier: those of the account itself."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.set_tier(account_id, tier), access)
 
     run(call, access)

@@ -19,7 +19,7 @@ app.command(spending.app)
 app.command(spending.spend)
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim):
     app.command(command)
-for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries):
+for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries, payments.fees):
     app.command(of_money)
 app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")
 for command in (invoices.invoice, invoices.statement):

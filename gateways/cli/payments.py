@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from gateways.cli.commands import HERE, Access, run, show, show_one
 from gateways.client import Exchange
-from gateways.client.types import Withdrawal
+from gateways.client.types import Fee, Withdrawal
 
 
 def withdraw(
@@ -92,3 +92,17 @@ def show_withdrawals(found: Sequence[Withdrawal], access: Access) -> None:
 
 def _state(found: Withdrawal) -> str:
     return f"{found.state} ({found.reason})" if found.reason else found.state
+
+
+def fees(*, limit: int = 100, access: Access = HERE) -> None:
+    """List what each tier of accounts pays, and from when on."""
+
+    async def call(exchange: Exchange) -> None:
+        show_fees(await exchange.fees(limit=limit), access)
+
+    run(call, access)
+
+
+def show_fees(found: Sequence[Fee], access: Access) -> None:
+    rows = ((fee.tier, fee.since, str(fee.buyer_fee_bps), str(fee.seller_fee_bps)) for fee in found)
+    show(found, ("tier", "from", "buyer's bps", "seller's bps"), rows, access)

@@ -36,6 +36,7 @@ from gateways.client.types import (
     Deposit,
     Depth,
     Entry,
+    Fee,
     Fill,
     Invoice,
     InvoiceLine,
@@ -291,6 +292,19 @@ class Exchange:
         """Opens an account; with `scopes` it has a first key, whose secret is in `key`. For an admin."""
         body = {"name": name, "scopes": scopes, **terms}
         return await self._call("POST", "/v1/accounts", Account, body=body, repeatable=False)
+
+    async def fees(self, *, limit: int = 100) -> list[Fee]:
+        """What accounts of each tier pay, and from when on."""
+        return await self._list("/v1/fees", Fee, limit, {})
+
+    async def set_fee(self, tier: str, *, buyer_fee_bps: int, seller_fee_bps: int, since: str) -> Fee:
+        """What a tier pays from `since` on, a minute ahead at least. For an admin."""
+        body = {"buyer_fee_bps": buyer_fee_bps, "seller_fee_bps": seller_fee_bps, "since": since}
+        return await self._call("PUT", f"/v1/fees/{_part(tier)}", Fee, body=body)
+
+    async def set_tier(self, account_id: str, tier: str | None) -> Account:
+        """Which tier's fees an account pays from now on; None: its own. For an admin."""
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/tier", Account, body={"tier": tier})
 
     async def create_key(
         self, scopes: Sequence[str], *, label: str = "", account_id: str = "me", **spender: str | None

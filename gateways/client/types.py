@@ -10,6 +10,15 @@ class Resource(Struct, rename={"class_id": "class"}):
     """What all answers have in common."""
 
 
+class Fee(Resource):
+    """What accounts of a tier pay from `since` on, in basis points."""
+
+    tier: str
+    since: str
+    buyer_fee_bps: int
+    seller_fee_bps: int
+
+
 class Account(Resource):
     """A party; `key` is the secret of its first key, in the answer that created it alone."""
 
@@ -17,9 +26,13 @@ class Account(Resource):
     name: str
     owner: str
     buyer_fee_bps: int
+    """In force now."""
     seller_fee_bps: int
     created_at: str
     key: str | None = None
+    tier: str | None = None
+    coming_fees: list[Fee] = []
+    """Of its tier, and from when on."""
 
 
 class Key(Resource):

@@ -31,10 +31,22 @@ WITH next AS (
 SELECT * FROM added;
 
 -- name: account
-SELECT * FROM accounts WHERE id = $1;
+SELECT *, fees_of(tier) AS fees FROM accounts WHERE id = $1;
 
 -- name: accounts
-SELECT * FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
+SELECT *, fees_of(tier) AS fees FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: set_tier
+UPDATE accounts SET tier = $2 WHERE id = $1 AND ($2 = '' OR EXISTS (SELECT FROM fees WHERE tier = $2)) RETURNING id;
+
+-- name: fees
+SELECT * FROM fees WHERE $1::text IS NULL OR (tier, since) > ($1, $2::bigint) ORDER BY tier, since LIMIT $3;
+
+-- name: set_fee
+INSERT INTO fees SELECT $1, $2, $3, $4, $5 WHERE (SELECT count(*) FROM fees WHERE tier = $1 AND since <> $2) < $6
+ON CONFLICT (tier, since) DO UPDATE SET
+    buyer_fee_bps = excluded.buyer_fee_bps, seller_fee_bps = excluded.seller_fee_bps, set_at = excluded.set_at
+RETURNING tier;
 
 -- name: create_key
 WITH spends AS (
@@ -47,11 +59,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING id;
 
 -- name: key
-SELECT api_keys.*, accounts AS account_row FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
 WHERE digest = $1;
 
 -- name: keys
-SELECT api_keys.*, accounts AS account_row FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
 WHERE api_keys.account = $1 ORDER BY api_keys.id;
 
 -- name: revoke_key

@@ -23,6 +23,7 @@ PUBLIC = {
     "/v1/book/{class_id}",
     "/v1/candles/{class_id}",
     "/v1/classes",
+    "/v1/fees",
     "/v1/fills",
     "/v1/health",
     "/v1/openapi.json",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -128,8 +129,21 @@ async def test_at_once_a_balance_goes_out_no_more_than_once(exchange: Venue) -> 
         assert money_of(await cx.balance()) == ("0.00", "100.00")
 
 
+async def walked(exchange: Venue, path: str, key: Exchange) -> list[Any]:
+    """A list, two at a time."""
+    found: list[Any] = []
+    query: dict[str, str] | None = {"limit": "2"}
+    async with aiohttp.ClientSession(exchange.url, headers=key._headers) as http:
+        while query:
+            async with http.get(f"/v1/{path}", params=query) as answer:
+                page = await answer.json()
+            found += page["items"]
+            query = {"limit": "2", "after": page["next"]} if page["next"] else None
+    return found
+
+
 async def test_lists_of_payments_go_on_behind_their_cursor(exchange: Venue) -> None:
-    async with holder(exchange, money="5") as cx, aiohttp.ClientSession() as http:
+    async with holder(exchange, money="5") as cx:
         account = (await cx.account()).account_id
         for number in range(5):
             await cx.withdraw("1", IBAN, reference=f"w{number}")
@@ -139,14 +153,7 @@ async def test_lists_of_payments_go_on_behind_their_cursor(exchange: Venue) -> N
             ("deposits", [*(f"d{n}" for n in range(4, -1, -1)), "first-developer"], cx),
             ("outgoing", [f"w{n}" for n in range(5)], exchange.admin),
         ):
-            found: list[str] = []
-            query: dict[str, str] | None = {"limit": "2"}
-            while query:
-                async with http.get(f"{exchange.url}/v1/{path}", params=query, headers=key._headers) as answer:
-                    page = await answer.json()
-                found += [each["reference"] for each in page["items"]]
-                query = {"limit": "2", "after": page["next"]} if page["next"] else None
-            assert found == names, path
+            assert [each["reference"] for each in await walked(exchange, path, key)] == names, path
         assert [(each.reference, each.amount) for each in await cx.deposits(limit=1)] == [("d4", "2.00")]
 
 
