@@ -103,7 +103,9 @@ class Channel(ABC):
         self.subscribers.pop(subscriber, None)
 
     def _message(self, kind: str, number: int, body: Body) -> str:
-        return _json.encode({**self.name, "type": kind, "stream": self.stream, "number": number, **body}).decode()
+        head = {**self.name, "type": kind, "stream": self.stream, "number": number}
+        assert head.keys().isdisjoint(body), f"a {self.name['channel']} must not say {head.keys() & body.keys()} itself"
+        return _json.encode(head | body).decode()
 
 
 class Depth(Channel):
@@ -171,18 +173,18 @@ class Candles(Channel):
         self._tape = tape
         self._class_id = class_id
         self._interval = interval
-        self._told = 0
+        self._told = 0, 0
+        """Of the newest candle that was told: its start and its fills."""
 
     async def whole(self) -> Body:
         return {"candles": [terms.shown_candle(candle) for candle in self._newest(CANDLES)]}
 
     def look(self) -> None:
         """Tells the newest candles: all that can have changed since the last look."""
-        candles = self._newest(CANDLES)
-        changed = [candle for candle in candles if candle.start >= self._told]
-        if changed:
-            self._told = changed[-1].start
-            self.change({"candles": [terms.shown_candle(candle) for candle in changed]})
+        candles, told = self._newest(CANDLES), self._told
+        if candles and told != (now := (candles[-1].start, candles[-1].fills)):
+            self._told = now
+            self.change({"candles": [terms.shown_candle(candle) for candle in candles if candle.start >= told[0]]})
 
     def _newest(self, limit: int) -> list[Candle]:
         return self._tape.candles(self._class_id, self._interval, before=1 << 62, limit=limit)
@@ -210,7 +212,7 @@ class Quote(Channel):
     def _now(self) -> Body:
         ticker = self._tape.ticker(self._class_id, self._now_ms())
         body: Body = msgspec.to_builtins(terms.shown_ticker(self._class_id, ticker))
-        return body
+        return {name: body[name] for name in ("last", "time", "day")}  # its number is of fills, and not of this channel
 
 
 class Orders(Channel):

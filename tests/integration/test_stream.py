@@ -98,7 +98,7 @@ async def test_fills_candles_and_tickers_tell_what_trades(exchange: Venue) -> No
             "start": "", "open": "2.50", "high": "2.50", "low": "2.50", "close": "2.50",
             "fills": 2, "gpu_hours": "50.00", "value": "125.00",
         }  # fmt: skip
-        quote = await until(ticker, lambda message: message.body["number"] == 2)
+        quote = await until(ticker, lambda message: (message.body["day"] or {}).get("fills") == 2)
         assert (quote.body["last"], quote.body["day"]["gpu_hours"]) == ("2.50", "50.00")
         (asked,) = await dev.candles(CLASS, "1d")
         assert (asked.fills, asked.value) == (2, "125.00")

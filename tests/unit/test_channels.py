@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gateways.api import channels
-from gateways.api.channels import Body, Channel, Depth, Fills, accounts_in, news
+from gateways.api.channels import Body, Candles, Channel, Depth, Fills, Quote, accounts_in, news
 from gateways.api.errors import ApiError
 from gateways.client.stream import DepthBook, Message
 from gateways.client.types import BookLevel as SeenLevel
@@ -161,6 +161,25 @@ async def test_fills_go_on_behind_any_number_that_is_kept_and_never_with_a_gap(e
     assert [(message["number"], message["fill"]["number"]) for message in late.told] == [(59, 59), (60, 60), (61, 61)]
     with pytest.raises(ApiError, match="GET /v1/fills"):
         channel.place(62, "")
+
+
+async def test_candles_and_tickers_are_told_when_they_are_other_and_numbered_without_gaps(
+    embedded_log: EmbeddedLog,
+) -> None:
+    tape, bars, quotes = Tape(embedded_log), Reader(), Reader()
+    candles = Candles({"channel": "candles", "class": "A", "interval": "1h"}, tape, "A", "1h")
+    quote = Quote({"channel": "ticker", "class": "A"}, tape, "A", lambda: NOON)
+    await candles.join(bars, None)
+    await quote.join(quotes, None)
+    for number, time in enumerate((NOON, NOON + 1, NOON + 2, NOON + HOUR_MS), 1):
+        tape.add(fill(number, 1_000_000 * number, time))
+        for _ in range(3):
+            candles.look()
+            quote.look()
+    assert [(len(told["candles"]), told["number"]) for told in bars.told] == [(0, 0), (1, 1), (1, 2), (1, 3), (2, 4)]
+    assert [(told["last"], told["number"]) for told in quotes.told] == [
+        (None, 0), ("1.00", 1), ("2.00", 2), ("3.00", 3), ("4.00", 4),
+    ]  # fmt: skip
 
 
 def test_orders_tell_what_became_of_an_account_s_orders_and_of_nobody_else_s() -> None:
