@@ -53,13 +53,20 @@ export function rows(body, items, keyOf, make, update = () => {}) {
     const key = keyOf(item);
     let row = /** @type {HTMLElement | undefined} */ (there.get(key));
     if (row === undefined) {
-      row = make(item);
+      row = labelled(make(item), body);
       row.dataset.key = key;
     } else there.delete(key);
     update(row, item);
     if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null);
   });
   for (const row of there.values()) row.remove();
+}
+
+/** On a narrow screen there are no columns: each cell then says what its column's head says. @param {HTMLElement} row @param {HTMLElement} body */
+function labelled(row, body) {
+  const heads = body.closest("table")?.tHead?.rows[0].cells ?? [];
+  [...row.children].forEach((cell, place) => (/** @type {HTMLElement} */ (cell).dataset.label = heads[place]?.textContent ?? ""));
+  return row;
 }
 
 /**

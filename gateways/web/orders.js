@@ -34,7 +34,7 @@ function make(order, done) {
     h("td", {}, order.side === "bid" ? order.duration : span(order.start, order.end)),
     h("td", {}, timeOf(order.side === "bid" ? order.starts[0] : order.start)),
     h("td", { class: "status" }),
-    h("td", {}, button, error),
+    h("td", { class: "actions" }, button, error),
   );
   button.setAttribute("aria-label", `Cancel ${order.side} ${order.order_id}`);
   button.addEventListener("click", () => cancel(order, button, error, done));

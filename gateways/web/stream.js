@@ -73,9 +73,10 @@ export class Stream {
       if (this.#socket?.readyState === WebSocket.OPEN) this.#subscribe(channel);
     }
     const mine = channel;
-    mine.readers.add(told);
+    const reader = (/** @type {any} */ message) => told(message); // of its own, also where one reads twice
+    mine.readers.add(reader);
     const end = () => {
-      mine.readers.delete(told);
+      mine.readers.delete(reader);
       if (mine.readers.size || this.#channels.get(name) !== mine) return;
       this.#channels.delete(name);
       this.#say({ op: "unsubscribe", ...fields });
