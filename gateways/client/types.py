@@ -331,10 +331,6 @@ class OrderState(Resource):
     self_trade: str
     not_after: str
     fee_bps: int
-    team: str | None
-    """Who placed it, like the next two: of its key."""
-    user: str | None
-    pool: str | None
 
 
 class Bid(OrderState, tag_field="side", tag="bid"):
@@ -345,6 +341,10 @@ class Bid(OrderState, tag_field="side", tag="bid"):
     min_fill: int
     accepts: Accepts
     prefer: str
+    team: str | None = None
+    """Who placed it, like the next two: of its key."""
+    user: str | None = None
+    pool: str | None = None
 
 
 class Ask(OrderState, tag_field="side", tag="ask"):
@@ -361,6 +361,10 @@ class Ask(OrderState, tag_field="side", tag="ask"):
     min_duration: str
     lot: int
     display: int = 0
+    team: str | None = None
+    """Who placed it, like the next two: of its key."""
+    user: str | None = None
+    pool: str | None = None
 
 
 Order = Bid | Ask
