@@ -5,6 +5,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from schemas.attributes import Attributes
+
 
 class BookLevel(Struct, frozen=True):
     """All orders of one side at one price."""
@@ -34,6 +36,32 @@ class BookView(Struct, frozen=True):
     bids: tuple[BookLevel, ...]
 
 
+class Offer(Struct, frozen=True):
+    """All asks of one price that are alike in all else that a buyer chooses by."""
+
+    price: int
+    """µ$ per GPU-hour."""
+    attributes: Attributes
+    lot: int
+    quantity: int
+    """GPUs unsold over the window, over all of them, in whole lots."""
+    most: int
+    """GPUs that one of them has: what comes from one place."""
+    asks: int
+
+
+class OffersView(Struct, frozen=True):
+    """What of one class is for sale over one delivery window, by where and how, cheapest first."""
+
+    class_id: str
+    position: int
+    """As a `BookView`'s, and the next three."""
+    time: int
+    start: int
+    duration: int
+    offers: tuple[Offer, ...]
+
+
 class Books(Protocol):
     """Who answers for books: a read-only replica of the engine."""
 
@@ -42,6 +70,14 @@ class Books(Protocol):
 
         `start_ms` 0 is the replica's now, rounded up to the grid.
         """
+        ...
+
+
+class Offers(Books, Protocol):
+    """Who answers for what is for sale by where and how, too."""
+
+    async def offers(self, class_id: str, start_ms: int, duration_ms: int, limit: int) -> OffersView | None:
+        """What is for sale over that window, the cheapest `limit`; likewise."""
         ...
 
 

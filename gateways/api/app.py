@@ -34,7 +34,7 @@ from gateways.api.socket import stream_routes
 from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.web.routes import page_routes
-from schemas.book import Books, Standings
+from schemas.book import Offers, Standings
 from schemas.log import Log
 from schemas.store import Store
 from schemas.tape import Tape
@@ -53,7 +53,7 @@ class Exchange:
         *,
         log: Log,
         store: Store,
-        books: Books,
+        books: Offers,
         standings: Standings,
         tape: Tape,
         checks: Checks,

@@ -425,6 +425,37 @@ class Book(Answer):
     """Quantity: what is still wanted, in whatever window."""
 
 
+class Offer(Answer):
+    """All asks of one price that are alike in all else that a buyer chooses by."""
+
+    price: Price
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+    lot: int
+    """A purchase takes a multiple of it."""
+    quantity: int
+    """GPUs unsold over the whole window, over all of them."""
+    most: int
+    """GPUs that come from one place."""
+    asks: int
+
+
+class Offers(Answer):
+    """What of a class is for sale over one delivery window, by where and how, cheapest first."""
+
+    class_id: str
+    position: str | None
+    """The log position that it is true for, in the form of an order's id."""
+    time: Time
+    start: Time
+    duration: Duration
+    offers: list[Offer]
+
+
 class Candle(Answer):
     """The fills of a class in one interval. An interval without fills has none."""
 

@@ -19,7 +19,7 @@ from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret,
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
-from schemas.book import BookLevel, Books
+from schemas.book import BookLevel, Offers
 from schemas.commands import Side
 from schemas.fills import PublicFill
 from schemas.ids import (
@@ -205,7 +205,7 @@ def market_routes(
     store: Store,
     keys: Keys,
     classes: Classes,
-    books: Books,
+    books: Offers,
     feed: FillsFeed,
     replies: list[Replies],
     registry: CollectorRegistry,
@@ -234,15 +234,7 @@ def market_routes(
         levels: Annotated[int, QueryParameter(ge=1, le=100)] = 10,
     ) -> resources.Book:
         """The book for one delivery window, best prices first."""
-        duration_ms = terms.parsed("duration", parse_duration, duration)
-        if not GRID_MS <= duration_ms <= MAX_WINDOW_MS:
-            raise refused(Refusal.DURATION_OUT_OF_RANGE, (duration_ms, MAX_WINDOW_MS))
-        start_ms = 0 if start == "now" else terms.moment("start", start, log.now())
-        if not 0 <= start_ms <= MAX_TIME_MS - MAX_WINDOW_MS:
-            raise refused(Refusal.TIME_OUT_OF_RANGE, ("start", start_ms))
-        if start_ms % GRID_MS:
-            raise refused(Refusal.WINDOW_OFF_GRID, ("start", start_ms))
-        view = await books.book(class_id, start_ms, duration_ms, levels)
+        view = await books.book(class_id, *_window(start, duration, log.now()), levels)
         if view is None:
             raise refused(Refusal.UNKNOWN_CLASS, (class_id,))
         return resources.Book(
@@ -253,6 +245,26 @@ def market_routes(
             duration=format_duration(view.duration),
             asks=[_shown_level(level) for level in view.asks],
             bids=[_shown_level(level) for level in view.bids],
+        )
+
+    @get("/v1/offers/{class_id:str}", responses=ANYWHERE | documented(404, 422))
+    async def offers(
+        class_id: FromPath[str],
+        start: FromQuery[str] = "now",
+        duration: FromQuery[str] = "1h",
+        limit: Limit = 100,
+    ) -> resources.Offers:
+        """What is for sale over one delivery window, by where and how: the cheapest so many, with no accounts."""
+        view = await books.offers(class_id, *_window(start, duration, log.now()), limit)
+        if view is None:
+            raise refused(Refusal.UNKNOWN_CLASS, (class_id,))
+        return resources.Offers(
+            class_id=view.class_id,
+            position=_shown_position(view.position),
+            time=format_time(view.time),
+            start=format_time(view.start),
+            duration=format_duration(view.duration),
+            offers=[terms.shown_offer(offer) for offer in view.offers],
         )
 
     @get("/v1/fills", responses=ANYWHERE)
@@ -313,7 +325,7 @@ def market_routes(
         document = document or msgspec.json.encode(request.app.openapi_schema.to_schema())
         return Response(document, media_type=MediaType.JSON)
 
-    return [list_classes, create_class, book, fills, status, health, metrics, openapi]
+    return [list_classes, create_class, book, offers, fills, status, health, metrics, openapi]
 
 
 def tape_routes(classes: Classes, tape: Tape, log: Log) -> list[HTTPRouteHandler]:
@@ -540,6 +552,19 @@ def _text(name: str, text: str) -> str:
     if not (0 < len(text) <= MAX_TEXT and text.isascii() and text.isprintable()):
         raise invalid(name, f"{name} must be 1 to {MAX_TEXT} printable ASCII characters")
     return text
+
+
+def _window(start: str, duration: str, now: int) -> tuple[int, int]:
+    """(start, duration) of a delivery window, in ms; a start that is `now` is the book's to say: 0."""
+    duration_ms = terms.parsed("duration", parse_duration, duration)
+    if not GRID_MS <= duration_ms <= MAX_WINDOW_MS:
+        raise refused(Refusal.DURATION_OUT_OF_RANGE, (duration_ms, MAX_WINDOW_MS))
+    start_ms = 0 if start == "now" else terms.moment("start", start, now)
+    if not 0 <= start_ms <= MAX_TIME_MS - MAX_WINDOW_MS:
+        raise refused(Refusal.TIME_OUT_OF_RANGE, ("start", start_ms))
+    if start_ms % GRID_MS:
+        raise refused(Refusal.WINDOW_OFF_GRID, ("start", start_ms))
+    return start_ms, duration_ms
 
 
 def _shown_level(level: BookLevel) -> resources.BookLevel:

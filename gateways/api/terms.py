@@ -19,6 +19,7 @@ from schemas.attributes import (
     region_mask,
     regions_of,
 )
+from schemas.book import Offer
 from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
 from schemas.events import Execution, Fill
 from schemas.ids import (
@@ -349,6 +350,17 @@ def _shown_attributes(attributes: Attributes) -> dict[str, Any]:
         "tier": name_of(attributes.tier),
         "notice_minutes": attributes.notice_minutes,
     }
+
+
+def shown_offer(offer: Offer) -> resources.Offer:
+    return resources.Offer(
+        price=format_usd(offer.price),
+        **_shown_attributes(offer.attributes),
+        lot=offer.lot,
+        quantity=offer.quantity,
+        most=offer.most,
+        asks=offer.asks,
+    )
 
 
 def shown_fill(fill_id: FillId, terms: Fill | Lease) -> resources.OrderFill:

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from gateways.cli.commands import HERE, REFUSED, USAGE, Access, fail, run, show
 from gateways.client import Exchange, ExchangeError
+from gateways.supply import export as catalogues
 from gateways.supply import sources
 from gateways.supply.catalogues import FORMATS, catalogue
 from gateways.supply.inventory import FIELDS, ListError, inventory, lines_of, mapped
@@ -165,6 +166,41 @@ def region(raw: str, region: str, /, *, seller: str = "", names: Path | None = N
 def fields(*, access: Access = HERE) -> None:
     """List what a row of a price list may say."""
     show(FIELDS, ("field", "is"), FIELDS.items(), access)
+
+
+@app.command
+def export(
+    *,
+    skypilot: bool = False,
+    for_: Annotated[str, Parameter(name="--for")] = "24h",
+    out: Path | None = None,
+    access: Access = HERE,
+) -> None:
+    """Write what is for sale as a catalogue that other tools read. It needs no key.
+
+    Parameters
+    ----------
+    skypilot
+        SkyPilot's vms.csv
+    for_
+        what can be had for so long from now on
+    out
+        a file; else it is printed
+    """
+    if not skypilot:
+        fail("say in which form: --skypilot", USAGE)
+
+    async def call(exchange: Exchange) -> None:
+        text = catalogues.skypilot(*await catalogues.on_sale(exchange, for_))
+        if out is None:
+            print(text, end="")
+            return
+        try:
+            await asyncio.to_thread(out.write_text, text, "utf-8")
+        except OSError as error:
+            fail(f"{out}: {error.strerror}", REFUSED)
+
+    run(call, access)
 
 
 async def _sync(exchange: Exchange, job: Job) -> Report:

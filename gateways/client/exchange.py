@@ -45,6 +45,7 @@ from gateways.client.types import (
     Kill,
     Lease,
     Limits,
+    Offers,
     Order,
     OrderFill,
     Reference,
@@ -456,6 +457,11 @@ class Exchange:
         """A class's book for one delivery window."""
         query = {"start": start, "duration": duration, "levels": levels}
         return await self._call("GET", f"/v1/book/{_part(class_id)}", Book, query=query)
+
+    async def offers(self, class_id: str, *, start: str = "now", duration: str = "1h", limit: int = 100) -> Offers:
+        """What of a class is for sale over one delivery window, by where and how: the cheapest `limit`."""
+        query = {"start": start, "duration": duration, "limit": limit}
+        return await self._call("GET", f"/v1/offers/{_part(class_id)}", Offers, query=query)
 
     async def candles(
         self, class_id: str, interval: str = "1h", *, before: str | None = None, limit: int = 200

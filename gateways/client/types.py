@@ -205,6 +205,36 @@ class Book(Resource):
     bids: list[BookLevel]
 
 
+class Offer(Resource):
+    """All asks of one price that are alike in all else that a buyer chooses by.
+
+    `quantity` is unsold over the whole window, over all of them; `most` comes from one place.
+    """
+
+    price: str
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+    lot: int
+    quantity: int
+    most: int
+    asks: int
+
+
+class Offers(Resource):
+    """What of a class is for sale over one delivery window, by where and how, cheapest first."""
+
+    class_id: str
+    position: str | None
+    time: str
+    start: str
+    duration: str
+    offers: list[Offer]
+
+
 class Depth(Resource):
     """A class's book for windows of one length from now on, as the stream keeps it."""
 

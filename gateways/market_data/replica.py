@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from matching_engine.engine import Engine
-from schemas.book import BookLevel, BookView, Standing
+from schemas.attributes import Attributes
+from schemas.book import BookLevel, BookView, Offer, OffersView, Standing
 from schemas.codec import decode_command
 from schemas.commands import SetLimits
 from schemas.log import Log
@@ -18,11 +20,14 @@ PACE_S = 0.05
 MAX_VIEWS = 1024
 """Views kept for who asks for the same again before the next command."""
 
+MAX_ASKS = 10_000
+"""Looked at for one view of offers."""
+
 _View = tuple[str, int, int, int]
 
 
 class Replica:
-    """`schemas.book.Books` and `Standings` over all partitions. `run` ends only by being cancelled, or with the error
+    """`schemas.book.Offers` and `Standings` over all partitions. `run` ends only by being cancelled, or with the error
     that ended it."""
 
     def __init__(self, log: Log) -> None:
@@ -31,6 +36,7 @@ class Replica:
         self._log = log
         self._engines = [Engine(partition) for partition in range(log.partitions(COMMANDS))]
         self._views: dict[_View, BookView] = {}
+        self._offers: dict[_View, OffersView] = {}
         self._folded = asyncio.Condition()
         """Who waits for commands to be folded."""
 
@@ -55,6 +61,19 @@ class Replica:
             view = _view(engine, *key)
             if len(self._views) < MAX_VIEWS:
                 self._views[key] = view
+        return view
+
+    async def offers(self, class_id: str, start_ms: int, duration_ms: int, limit: int) -> OffersView | None:
+        """As `schemas.book.Offers` says; of asks the cheapest `MAX_ASKS` are looked at."""
+        key = (class_id, start_ms, duration_ms, limit)
+        view = self._offers.get(key)
+        if view is None:
+            engine = next((engine for engine in self._engines if class_id in engine.books), None)
+            if engine is None:
+                return None
+            view = _offers_view(engine, *key)
+            if len(self._offers) < MAX_VIEWS:
+                self._offers[key] = view
         return view
 
     async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
@@ -87,6 +106,7 @@ class Replica:
                     engine.apply(record.offset, record.time, decode_command(record.value))
                     offset = record.offset + 1
                     self._views.clear()
+                    self._offers.clear()
                 async with self._folded:
                     self._folded.notify_all()
                 # Rests, so that what comes meanwhile is one poll; behind, it only lets others run.
@@ -112,6 +132,24 @@ def _view(engine: Engine, class_id: str, start_ms: int, duration_ms: int, levels
         asks=_levels(asks, levels),
         bids=_levels(((bid.price, bid.left) for bid in book.bids()), levels),
     )
+
+
+def _offers_view(engine: Engine, class_id: str, start_ms: int, duration_ms: int, limit: int) -> OffersView:
+    start = start_ms or ceil_grid(engine.now)
+    offers: dict[tuple[int, Attributes, int], Offer] = {}
+    for ask in islice(engine.books[class_id].asks(), MAX_ASKS):
+        if ask.min_duration > duration_ms:
+            continue
+        unsold = ask.unsold(start, start + duration_ms)
+        shown = min(unsold, ask.display or unsold) // ask.lot * ask.lot
+        if shown:
+            key = (ask.price, ask.attributes, ask.lot)
+            known = offers.get(key)
+            if known is None and len(offers) == limit:
+                break
+            known = known or Offer(*key, quantity=0, most=0, asks=0)
+            offers[key] = Offer(*key, known.quantity + shown, max(known.most, shown), known.asks + 1)
+    return OffersView(class_id, engine.position, engine.now, start, duration_ms, tuple(offers.values()))
 
 
 def _levels(orders: Iterable[tuple[int, int]], most: int) -> tuple[BookLevel, ...]:

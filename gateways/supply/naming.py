@@ -91,7 +91,7 @@ def class_of(seller: str, raw: str, settled: Settled, classes: Iterable[str], me
 
     `memory_mib` is a GPU's memory where the list measured it beside the name; 0 where it did not.
     """
-    listed = {class_id.casefold(): class_id for class_id in classes}
+    listed = {plain(class_id): class_id for class_id in classes}
     meant = settled.class_of(seller, raw) or _known(seller, raw, listed)
     found = meant if meant is not None else _spelled_out(raw, memory_mib)
     if isinstance(found, Unclear) or found in listed.values():
@@ -131,7 +131,7 @@ def read_settled(lines: Iterable[Mapping[str, str]]) -> Settled:
 def _known(seller: str, raw: str, listed: Mapping[str, str]) -> str | None:
     """What the tables say that the name is: its class."""
     table, name = _names(), _key(raw)
-    return listed.get(raw.strip().casefold()) or table.get((_seller(seller), name)) or table.get(("*", name))
+    return listed.get(_without_count(raw)) or table.get((_seller(seller), name)) or table.get(("*", name))
 
 
 def _spelled_out(raw: str, memory_mib: int) -> str | Unclear:

@@ -26,6 +26,7 @@ PUBLIC = {
     "/v1/fees",
     "/v1/fills",
     "/v1/health",
+    "/v1/offers/{class_id}",
     "/v1/openapi.json",
     "/v1/status",
     "/v1/tickers",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import json
 import os
 import random
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gateways.client import Exchange
+from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Ask
+from gateways.supply.catalogues import catalogue
 from gateways.supply.inventory import Inventory, Line, inventory
 from gateways.supply.naming import Settled
 from gateways.supply.plan import Plan, plan
@@ -187,6 +189,64 @@ async def test_a_key_that_may_not_sell_stops_it_at_once(exchange: Venue) -> None
     assert "supply" in outcome.stopped
     assert (len(outcome.done), len(outcome.unsent)) == (8, 12)
     assert not outcome.went_well
+
+
+async def test_what_is_for_sale_by_where_and_how(exchange: Venue, supplier: Exchange) -> None:
+    rows = [
+        ROW | {"region": "us-east", "lot": "8"},
+        ROW | {"id": "b", "region": "us-east", "lot": "8", "gpus": "16"},
+        ROW | {"id": "c", "region": "eu-north", "price": "2.10", "interconnect": "infiniband"},
+        ROW | {"id": "d", "region": "eu-north", "price": "0.90", "tier": "interruptible", "gpus": "4"},
+        ROW | {"id": "e", "region": "eu-north", "price": "0.80", "min_duration": "7d"},
+    ]
+    await synced(supplier, rows)
+    async with exchange.trader("developer") as developer:
+        accepts = {"regions": ["us-east"]}
+        await developer.buy(CLASS, gpus=8, hours=24, max_price="2.35", now_only=True, accepts=accepts)
+        await developer.buy(CLASS, gpus=4, hours=24, max_price="2.35", split=1, starts=["now+48h"])
+    found = (await supplier.offers(CLASS, start="now+1h", duration="12h")).offers
+    shown = [(o.price, o.region, o.tier, o.interconnect, o.lot, o.quantity, o.most, o.asks) for o in found]
+    assert shown == [
+        ("0.90", "eu-north", "interruptible", "none", 1, 4, 4, 1),
+        ("2.10", "eu-north", "guaranteed", "infiniband", 1, 64, 64, 1),
+        ("2.35", "us-east", "guaranteed", "none", 8, 72, 56, 2),
+    ]
+    assert len((await supplier.offers(CLASS, start="now+1h", duration="12h", limit=2)).offers) == 2
+    assert "0.80" in {offer.price for offer in (await supplier.offers(CLASS, duration="7d")).offers}
+    async with Exchange(exchange.url) as anyone:
+        with pytest.raises(ExchangeError, match="no class"):
+            await anyone.offers("no-such-class")
+
+
+async def test_the_book_as_a_catalogue_that_can_be_read_back(
+    exchange: Venue, supplier: Exchange, tmp_path: Path
+) -> None:
+    await synced(
+        supplier,
+        [
+            ROW | {"region": "us-east", "lot": "8", "gpus": "8"},
+            ROW | {"id": "b", "region": "us-east", "price": "2.60", "gpus": "2"},
+            ROW | {"id": "c", "region": "us-east", "price": "0.90", "gpus": "2", "tier": "interruptible"},
+            ROW | {"id": "d", "gpu": OTHER, "price": "0.8501", "gpus": "1"},
+        ],
+    )
+    env = {"CX_URL": exchange.url}
+    assert (await cx("supply", "export", env=env))[0] == USAGE
+    out = tmp_path / "vms.csv"
+    assert (await cx("supply", "export", "--skypilot", "--out", str(out), env=env))[0] == 0
+    assert (await cx("supply", "export", "--skypilot", env=env))[1] == out.read_text()
+    table = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(r["InstanceType"], r["AcceleratorName"], r["Price"], r["SpotPrice"], r["Region"]) for r in table] == [
+        ("1x-H100-SXM-80GB", "H100-SXM", "2.60", "0.90", "us-east"),
+        ("2x-H100-SXM-80GB", "H100-SXM", "5.20", "1.80", "us-east"),
+        ("8x-H100-SXM-80GB", "H100-SXM", "18.80", "", "us-east"),
+        ("1x-L40S-48GB", "L40S", "0.8501", "", "unspecified"),
+    ]
+    assert "'SizeInMiB': 81920" in table[0]["GpuInfo"]
+    for form, prices in (("skypilot", {"2.60", "2.35", "0.8501"}), ("skypilot:spot", {"0.90"})):
+        found = inventory(catalogue(out.read_text(), form), await ticks(supplier), Settled())
+        assert (found.wrong, found.quarantined) == ([], [])
+        assert {format_usd(offer.price) for offer in found.offers} == prices
 
 
 # As people and services call it

@@ -190,6 +190,8 @@ def test_the_tables_hold_together() -> None:
     sellers = {row["seller"] for row in rows("sellers.csv")} | {"*"}
     assert {row["seller"] for name in ("gpu_names.csv", "regions.csv") for row in rows(name)} <= sellers
     assert {row["region"] for row in rows("regions.csv")} <= set(REGIONS)
+    assert {row["class_id"] for row in rows("skypilot_names.csv")} <= set(CLASSES)
+    assert {named(f"8x-{class_id}") for class_id in CLASSES} == set(CLASSES)
     for name, column in (("gpu_names.csv", "raw_name"), ("regions.csv", "raw_region")):
         keys = [(row["seller"], plain(row[column])) for row in rows(name)]
         assert len(keys) == len(set(keys))
