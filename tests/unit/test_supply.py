@@ -300,6 +300,9 @@ def ask_of(offer: Offer, quantity: int | None = None, *, number: int = 1, now: i
         self_trade="cancel_newest",
         not_after=format_time(now),
         fee_bps=0,
+        team=None,
+        user=None,
+        pool=None,
     )
 
 
