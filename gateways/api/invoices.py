@@ -1,4 +1,4 @@
-"""Routes of an account's months: invoices of what it bought, statements of what it sold."""
+"""Routes of an account's months: invoices of what it bought, statements of what it sold, the export for cost tools."""
 
 from collections.abc import AsyncIterator
 
@@ -7,13 +7,14 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
-from gateways.api import resources, statements, terms
+from gateways.api import focus, resources, statements, terms
 from gateways.api.errors import ApiError
 from gateways.api.keys import Keys
 from gateways.api.replies import Replies, settled
 from gateways.api.routes import ApiRequest, Limit
 from gateways.api.statements import ROLES, StatedInvoice, StatedMonth
 from schemas.commands import Side
+from schemas.focus import NAMES, Row
 from schemas.invoices import Invoice, LineId
 from schemas.store import Account, Scope, Store
 from schemas.units import format_month, month_of, parse_month
@@ -77,6 +78,28 @@ def invoice_routes(store: Store, keys: Keys, replies: list[Replies]) -> list[HTT
         shown = statements.page(await found(account, number, side, None, PAGE_LINES), account)
         return Response(shown, media_type="text/html", headers=statements.PAGE_HEADERS)
 
+    @get("/v1/focus", **keys.door(Scope.READ, 404))
+    async def list_focus(
+        request: ApiRequest, month: FromQuery[str], after: FromQuery[str | None] = None, limit: Limit = 100
+    ) -> resources.Page[Row]:
+        """What the account bought in a month like 2026-11, as rows of FOCUS 1.2: of `limit` lines of its invoice."""
+        number = terms.parsed("month", parse_month, month)
+        line = None if after is None else terms.parsed("after", statements.parse_line, after)
+        account = request.user.account
+        await settled(store, replies)
+        invoice = await found(account, number, Side.BID, line, limit)
+        last = invoice.lines[-1].id if len(invoice.lines) == limit else None
+        return resources.Page(focus.rows(invoice, account), None if last is None else statements.line_name(last))
+
+    @get("/v1/focus/csv", media_type="text/csv", **keys.door(Scope.READ, 404))
+    async def focus_csv(request: ApiRequest, month: FromQuery[str]) -> Stream:
+        """All of it as a CSV file of FOCUS 1.2."""
+        account, number = request.user.account, terms.parsed("month", parse_month, month)
+        await settled(store, replies)
+        first = await found(account, number, Side.BID, None, CHUNK_LINES)
+        headers = {"Content-Disposition": f'attachment; filename="focus-{statements.invoice_id(first.head)}.csv"'}
+        return Stream(focus_of(account, first), media_type="text/csv", headers=headers)
+
     async def found(account: Account, month: int, role: Side, after: LineId | None, limit: int) -> Invoice:
         """Raises ApiError 404 for a month before the account's first, or to come."""
         invoice = await store.invoice(account, month, role=role, after=after, limit=limit)
@@ -88,10 +111,19 @@ def invoice_routes(store: Store, keys: Keys, replies: list[Replies]) -> list[HTT
         return invoice
 
     async def csv_of(account: Account, invoice: Invoice) -> AsyncIterator[str]:
-        head = invoice.head
         yield statements.csv_header()
+        async for part in parts(account, invoice):
+            yield statements.csv_lines(part)
+
+    async def focus_of(account: Account, invoice: Invoice) -> AsyncIterator[str]:
+        yield statements.csv_rows([NAMES])
+        async for part in parts(account, invoice):
+            yield statements.csv_rows(row.values() for row in focus.rows(part, account))
+
+    async def parts(account: Account, invoice: Invoice) -> AsyncIterator[Invoice]:
+        head = invoice.head
         while invoice.lines:
-            yield statements.csv_lines(invoice)
+            yield invoice
             invoice = await found(account, head.month, head.role, invoice.lines[-1].id, CHUNK_LINES)
 
-    return [list_invoices, show_invoice, invoice_csv, invoice_page]
+    return [list_invoices, show_invoice, invoice_csv, invoice_page, list_focus, focus_csv]

@@ -118,7 +118,7 @@ def shown_invoice(invoice: Invoice, limit: int) -> StatedInvoice:
 def shown_line(line: Line) -> StatedLine:
     """Money as decimal strings, times in RFC 3339."""
     return StatedLine(
-        line=_line_name(line.id),
+        line=line_name(line.id),
         kind=line.kind,
         lease_id=format_lease_id(line.id[0]),
         class_id=line.class_id,
@@ -148,7 +148,8 @@ def invoice_id(head: Head) -> str:
     return format_invoice_id(head.account, head.number, sales=head.role is Side.ASK)
 
 
-def _line_name(line: LineId) -> str:
+def line_name(line: LineId) -> str:
+    """Like lse_7k2-0."""
     lease, ordinal = line
     return f"{format_lease_id(lease)}.{ordinal}" if ordinal else format_lease_id(lease)
 

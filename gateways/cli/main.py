@@ -24,6 +24,7 @@ for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, pay
 app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")
 for command in (invoices.invoice, invoices.statement):
     app.command(command)
+app.command("gateways.cli.focus:focus", help="Write what you bought in a month as FOCUS 1.2, for cost tools.")
 app.command("gateways.cli.operate:up", help="Run a whole exchange in one process.")
 app.command("gateways.cli.operate:play", help="Run an exchange and play a market on it.")
 app.command("gateways.cli.operate:audit", help="Prove that the money adds up and that all of it agrees.")

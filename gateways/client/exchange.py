@@ -62,6 +62,8 @@ from gateways.client.types import (
 
 Terms = Any
 """Further fields of a request's body, by their names in the API."""
+FocusRow = dict[str, str | None]
+"""By the names of FOCUS; numbers are decimal strings."""
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 6
@@ -397,6 +399,21 @@ class Exchange:
     async def invoice_file(self, month: str, kind: str, *, role: str = "buyer") -> bytes:
         """A month with all its lines as `csv`, or to read and print as `html`."""
         return await self._bytes("GET", f"/v1/invoices/{_part(month)}/{_part(kind)}", {"role": role})
+
+    async def focus(self, month: str) -> AsyncIterator[list[FocusRow]]:
+        """What the account bought in a month like 2026-11 as rows of FOCUS 1.2, some hundred at a time."""
+        after: str | None = None
+        while True:
+            query = {"month": month, "after": after, "limit": PAGE}
+            page = await self._call("GET", "/v1/focus", _Page[FocusRow], query=query)
+            yield page.items
+            after = page.next
+            if after is None:
+                return
+
+    async def focus_csv(self, month: str) -> bytes:
+        """All of it as a CSV file."""
+        return await self._bytes("GET", "/v1/focus/csv", {"month": month})
 
     # The market
 

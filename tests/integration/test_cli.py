@@ -261,3 +261,17 @@ async def test_the_months_of_an_account_by_hand(exchange: Venue, tmp_path: Path)
     assert "<title>Invoice inv_1-1</title>" in files[1].read_text()
     assert (await cx("invoice", "--csv", "-", env=env))[0] == USAGE, "of which month?"
     assert (await cx("invoice", "2026-13", env=env))[0] == REFUSED
+
+
+async def test_an_export_for_cost_tools_by_hand(exchange: Venue, tmp_path: Path) -> None:
+    env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+    (month,) = await cx_json("invoice", env=env)
+    files = tmp_path / "focus.csv", tmp_path / "focus.parquet"
+    written = "focus", "--month", month["month"], "--csv", str(files[0]), "--parquet", str(files[1])
+    code, out, err = await cx(*written, env=env)
+    assert (code, out) == (0, ""), err
+    assert files[0].read_text().startswith("BilledCost,BillingAccountId,")
+    assert files[1].read_bytes().startswith(b"PAR1")
+    assert await cx_json("focus", "--month", month["month"], env=env) == []
+    code, _, err = await cx("focus", "--month", month["month"], "--parquet", str(tmp_path / "none" / "x"), env=env)
+    assert (code, "cannot be written" in err) == (USAGE, True)

@@ -7,18 +7,23 @@ import io
 import random
 import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
 
 import aiohttp
 import asyncpg
 import msgspec
 import pytest
+from pyarrow import parquet
 
 from gateways.api import statements
+from gateways.cli.focus import write_parquet
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Lease
 from schemas import units
 from schemas.commands import Side
 from schemas.events import Ticked
+from schemas.focus import COLUMNS
 from schemas.ids import LeaseId, parse_lease_id
 from schemas.instructions import Accept, Deliver, Deposit, End, UsageReport
 from schemas.invoices import Head, Invoice, Line
@@ -28,6 +33,7 @@ from settlement.audit import audit
 from settlement.invoices import LATE_MS
 from settlement.metering import bill
 from settlement.store import Store
+from tests.focus_rules import problems
 from tests.integration.conftest import CLASS, Venue
 from tests.settling import SPEC, Market, ScriptedLog, settling
 
@@ -339,3 +345,31 @@ async def test_a_line_has_a_name_by_which_the_next_are_asked_for(
     for wrong in ("lse_7k2", "lse_7k2-0.", "lse_7k2-0.x", "7"):
         with pytest.raises(ValueError, match="looks like"):
             statements.parse_line(wrong)
+
+
+async def test_what_was_bought_is_exported_as_csv_and_parquet(exchange: Venue, tmp_path: Path) -> None:
+    async with exchange.trader("cloud", money="") as cloud, exchange.trader("developer") as cx:
+        lease = await metered(exchange, cloud, cx)
+        (month,) = await cx.invoices()
+        rows = [row async for page in cx.focus(month.month) for row in page]
+        text = (await cx.focus_csv(month.month)).decode()
+        await write_parquet(tmp_path / "focus.parquet", cx.focus(month.month))
+        assert [row async for page in cloud.focus(month.month) for row in page] == [], "who only sold has no costs"
+    (row,) = rows
+    assert problems(row) == []
+    assert (row["ResourceId"], row["BilledCost"], row["ConsumedQuantity"]) == (lease.lease_id, lease.charged, "0")
+    assert list(csv.DictReader(io.StringIO(text))) == [{name: value or "" for name, value in row.items()}]
+    table = parquet.read_table(tmp_path / "focus.parquet")
+    known = {
+        "String": "string",
+        "JSON": "string",
+        "Decimal": "decimal128(38, 12)",
+        "Date/Time": "timestamp[ms, tz=UTC]",
+    }
+    for column in COLUMNS:
+        field = table.schema.field(column.name)
+        assert (str(field.type), field.nullable) == (known[column.kind], column.nullable), column.name
+    (read,) = table.to_pylist()
+    assert read["BilledCost"] == Decimal(lease.charged or "")
+    assert read["BillingPeriodStart"].isoformat() == f"{month.month}-01T00:00:00+00:00"
+    assert {name for name, value in read.items() if value is None} == {n for n, value in row.items() if value is None}
