@@ -224,6 +224,8 @@ def _row(line: Line, key: str, ticks: Mapping[str, int], settled: Settled) -> Of
     read = _Reader(line, key)
     name = line.get("gpu") or line.get("accelerator")
     read.check("gpu", bool(name), "say which GPU it is: map a column to gpu with --map COLUMN=gpu")
+    for field in ("gpu", "accelerator", "region", "seller"):  # which are shown on a terminal
+        read.check(field, line.get(field).isprintable(), "say it in characters that can be printed, on one line")
     instance = read.number("instance_gpus", 1)
     price = read.price(instance)
     memory = read.number("memory_mib", 0, least=0, most=1 << 30)

@@ -141,9 +141,10 @@ def too_much(plan: Plan, percent: int) -> str:
     if plan.less_gpus * 100 <= plan.live_gpus * percent:
         return ""
     share = -(-plan.less_gpus * 100 // plan.live_gpus)
+    whole = len(plan.withdrawals)
     return (
         f"it would take {plan.less_gpus:,} of {plan.live_gpus:,} GPUs off the market ({share} %), "
-        f"{len(plan.withdrawals)} asks in whole; at most {percent} % is allowed, so nothing is sent: "
+        f"{whole} ask{'' if whole == 1 else 's'} in whole; at most {percent} % is allowed, so nothing is sent: "
         f"look whether the list is complete, and if it is, say --max-withdraw {share}%"
     )
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -181,6 +183,8 @@ def test_an_instance_s_price_is_divided_and_rounded_up_to_the_tick(whole: str, g
         ({"gpus": "9", "lot": "8"}, "gpus", "a multiple of 8"),
         ({"gpu": "8x H100 SXM", "gpus": "3"}, "gpus", "is 8 GPUs"),
         ({"gpu": ""}, "gpu", "--map COLUMN=gpu"),
+        ({"gpu": "H100\x1b[2J"}, "gpu", "can be printed"),
+        ({"region": "us\neast"}, "region", "can be printed"),
         ({"delivery": "truck"}, "delivery", "container, vm, bare_metal"),
         ({"confidential": "perhaps"}, "confidential", "yes, true"),
         ({"min_duration": "1 day"}, "min_duration", "like 24h"),
@@ -260,6 +264,25 @@ async def test_a_list_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(ListError, match="say --format"):
         sources.form_of("inventory.xls")
     assert sources.form_of("https://acme.example/list.JSON?x=a.csv") == "json"
+
+
+async def test_a_list_at_an_address() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/list.csv":
+            return web.Response(text=CSV)
+        large = request.path == "/large.csv"
+        return web.Response(body=b"x" * (sources.MAX_BYTES + 1)) if large else web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_get("/{name}", answer)
+    async with TestServer(app) as server:
+        assert lines_of(await sources.read(str(server.make_url("/list.csv"))), "csv") == lines_of(CSV, "csv")
+        for name, why in (("other.csv", "answers 503"), ("large.csv", "larger than")):
+            with pytest.raises(ListError, match=why):
+                await sources.read(str(server.make_url(f"/{name}")))
+        gone = str(server.make_url("/list.csv"))
+    with pytest.raises(ListError, match="cannot be fetched"):
+        await sources.read(gone)
 
 
 def test_a_mapping_file(tmp_path: Path) -> None:
@@ -428,7 +451,7 @@ def test_too_much_at_once_is_refused_with_the_figures() -> None:
     assert too_much(difference(offers[:4], asks), 20) == ""
     refused = too_much(difference([*offers[:3], replace(offers[3], quantity=63)], asks), 20)
     assert "65 of 320 GPUs" in refused
-    assert "(21 %), 1 asks in whole" in refused
+    assert "(21 %), 1 ask in whole" in refused
     assert "--max-withdraw 21%" in refused
     assert too_much(difference([], asks), 99)
     assert too_much(difference([], asks), 100) == ""
