@@ -6,7 +6,7 @@ used; each write is one transaction, so that nothing is half done.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -419,10 +419,39 @@ class Lease(Struct, frozen=True):
     forfeited_gpu_ms: int = 0
     """Of the unused rest, what the buyer pays all the same."""
     degradations: tuple[Degradation, ...] = ()
+    uptime_bps: int | None = None
+    """Once it is closed: how much of what was to be billed was metered and not degraded; None where nothing was."""
     last_sequence: int = 0
     """Of its usage reports, the highest accepted."""
     spender: Spender = NOBODY
     """Its bid's."""
+
+
+class Spread(NamedTuple):
+    """The tenth, the half and nine tenths of some figures are no more than these."""
+
+    p10: int
+    median: int
+    p90: int
+
+
+class SupplierRecord(Struct, frozen=True):
+    """What became of a supplier's leases that closed in a time range."""
+
+    account: int
+    name: str
+    leases: int
+    delivered: int
+    """All of them in time: a lease that is not is void."""
+    not_delivered: int
+    degraded: int
+    """Those of which not all was metered, or some was degraded."""
+    ended_early: int
+    """By the supplier."""
+    delivery_s: Spread | None
+    """From when a lease was to begin until its delivery, s; 0 where that was before. None where none was delivered."""
+    uptime_bps: Spread | None
+    """Of what was to be billed, what was metered and not degraded; None where nothing was to be billed."""
 
 
 class Usage(Struct, frozen=True):
@@ -655,6 +684,13 @@ class Store(Protocol):
 
         With `order_id` only those that came from this order of the account: its bid or ask, by `role`.
         """
+        ...
+
+    async def supplier_records(
+        self, *, since: int, until: int, account: int | None, after: int, limit: int
+    ) -> list[SupplierRecord]:
+        """Of who has sold, by account, from the one after `after`, or of `account` alone: of leases that closed from
+        `since` to before `until`, ms."""
         ...
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:

@@ -49,6 +49,7 @@ RULES = {
     "escrows": Key.LEASE,
     "charges": Key.LEASE,
     "usage": Key.LEASE,
+    "uptimes": Key.LEASE,
     "months": Key.LEASE,
     "committed": Key.ACCOUNT,
     "outgoing": Key.ACCOUNT,

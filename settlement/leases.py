@@ -15,7 +15,7 @@ from schemas.instructions import UsageReport
 from schemas.refusals import Args, Refusal
 from schemas.store import CloseReason, Degradation, LeaseState
 from schemas.units import BPS, MINUTE_MS
-from settlement.metering import Bill, allocated_gpu_ms, bill, first_use, forfeited_gpu_ms
+from settlement.metering import Bill, allocated_gpu_ms, bill, first_use, forfeited_gpu_ms, uptime_bps
 
 MAX_CONNECTION = 4096
 """Characters of how to reach the machines."""
@@ -111,6 +111,8 @@ class LeaseRow(Struct):
     """Who ordered it, like the next two; '' where its bid says nobody."""
     user: str = ""
     pool: str = ""
+    uptime_bps: int | None = None
+    """Once it is closed: how much of what was to be billed worked; None where nothing was."""
 
     @property
     def id(self) -> LeaseId:
@@ -315,6 +317,21 @@ def close(lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
     lease.close_reason = lease.close_reason or reason
     lease.closed_at = at
     lease.deadline = None
+    lease.uptime_bps = uptime(lease)
+
+
+def uptime(lease: LeaseRow) -> int | None:
+    """Basis points of what was to be billed, from its acceptance to its end: what is not metered, or is said to be
+    degraded, is missing."""
+    if lease.accepted_at is None:
+        return None
+    allocated = allocated_gpu_ms(lease.quantity, lease.usable_from, lease.until, lease.until)
+    spells = (
+        (max(each.since, lease.usable_from), min(each.until or lease.until, lease.until), each.gpus)
+        for each in degradations(lease)
+    )
+    degraded = sum(gpus * max(0, until - since) for since, until, gpus in spells)
+    return uptime_bps(allocated, lease.used_gpu_ms, degraded)
 
 
 def degradations(lease: LeaseRow) -> list[Degradation]:

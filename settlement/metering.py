@@ -47,6 +47,20 @@ def first_use(quantity: int, gpu_ms: int, end: int, now: int) -> int:
     return min(now, end) - -(-gpu_ms // quantity)
 
 
+def uptime_bps(allocated_gpu_ms: int, used_gpu_ms: int, degraded_gpu_ms: int) -> int | None:
+    """Of what was to be billed, in basis points, floored, what was metered and not degraded; None where nothing was.
+
+    Where both are missing only the larger counts: a supplier that does not meter what it said is broken has told once.
+
+    >>> uptime_bps(1000, 990, 5), uptime_bps(1000, 990, 20), uptime_bps(0, 0, 0)
+    (9900, 9800, None)
+    """
+    if not allocated_gpu_ms:
+        return None
+    down = min(allocated_gpu_ms, max(allocated_gpu_ms - used_gpu_ms, degraded_gpu_ms))
+    return (allocated_gpu_ms - down) * BPS // allocated_gpu_ms
+
+
 def forfeited_gpu_ms(unused_gpu_ms: int, refund_bps: int) -> int:
     """Of the unused rest of a lease that its buyer ends early, what is billed all the same, floored.
 

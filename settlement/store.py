@@ -50,7 +50,9 @@ from schemas.store import (
     Spender,
     SpenderKind,
     Spent,
+    Spread,
     StoreError,
+    SupplierRecord,
     Totals,
     Usage,
     Withdrawn,
@@ -321,6 +323,14 @@ class Store:
         rows = await self._rows(query, account, list(states), class_id, position, index, limit, order_id)
         return [_lease(row) for row in rows]
 
+    async def supplier_records(
+        self, *, since: int, until: int, account: int | None, after: int, limit: int
+    ) -> list[SupplierRecord]:
+        async with self.snapshot() as connection:
+            rows = await connection.fetch(self._sql.suppliers, after, limit, account)
+            found = await connection.fetch(self._sql.supplier_records, [row["id"] for row in rows], since, until)
+        return [_record(row) for row in found]
+
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
         rows = await self._rows(self._sql.usage, *lease, after, limit)
         return [
@@ -549,6 +559,11 @@ def _spender(row: Any) -> Spender:
     return Spender(row["team"], row["user_name"], row["pool"])
 
 
+def _record(row: Any) -> SupplierRecord:
+    delivery, uptime = (None if row[name] is None else Spread(*row[name]) for name in ("delivery_s", "uptime_bps"))
+    return SupplierRecord(**dict(row) | {"delivery_s": delivery, "uptime_bps": uptime})
+
+
 def _lease(row: Any) -> Lease:
     return Lease(
         id=(row["position"], row["fill_index"]),
@@ -578,6 +593,7 @@ def _lease(row: Any) -> Lease:
         ends_at=row["ends_at"],
         forfeited_gpu_ms=row["forfeited_gpu_ms"],
         degradations=_degradations(row["degradations"]),
+        uptime_bps=row["uptime_bps"],
         last_sequence=row["last_sequence"],
         spender=_spender(row),
     )

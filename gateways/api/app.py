@@ -33,6 +33,7 @@ from gateways.api.routes import (
 from gateways.api.socket import stream_routes
 from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
+from gateways.api.suppliers import supplier_routes
 from gateways.web.routes import page_routes
 from schemas.book import Offers, Standings
 from schemas.log import Log
@@ -109,6 +110,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *invoice_routes(store, keys, replies),
             *audit_routes(store, keys),
             *fee_routes(log, store, keys),
+            *supplier_routes(log, store),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

@@ -737,6 +737,38 @@ class DeadMan(Answer):
 # Leases and usage
 
 
+class Spread(Answer):
+    """A tenth, half and nine tenths of the leases have no more."""
+
+    p10: int
+    median: int
+    p90: int
+
+
+class SupplierRecord(Answer):
+    """What became of a supplier's leases that closed in the time range. Figures are of leases, each counted once."""
+
+    account_id: str
+    name: str
+    since: Time
+    until: Time
+    leases: int
+    """Closed, but for those that the buyer could not pay."""
+    delivered: int
+    not_delivered: int
+    """Void: not delivered in the time that the class gives."""
+    delivered_on_time_bps: int | None
+    """Of those that were delivered or should have been, in basis points; null where there are none."""
+    delivery_s: Spread | None
+    """From when a lease was to begin until it was delivered, seconds; 0 where that was before."""
+    uptime_bps: Spread | None
+    """Of the time that was to be billed, what was metered and not degraded, in basis points."""
+    degraded: int
+    """With an uptime below 10,000."""
+    ended_early: int
+    """By the supplier."""
+
+
 class Degradation(Answer):
     """For so long so many of a lease's GPUs did not work, as its supplier said."""
 
@@ -792,6 +824,8 @@ class Lease(Answer):
     """Where it ends before its window does: ended by its buyer, or reclaimed."""
     forfeited_gpu_ms: int
     """Of the unused rest, what is billed all the same."""
+    uptime_bps: int | None
+    """Once it is closed: of the time that was to be billed, what was metered and not degraded, in basis points."""
     degradations: list[Degradation] | None
     """Oldest first; null in lists."""
     last_sequence: int

@@ -445,6 +445,7 @@ def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resourc
         ends_at=_time_or_none(lease.ends_at),
         **shown_spender(lease.spender if buys else NOBODY),
         forfeited_gpu_ms=lease.forfeited_gpu_ms,
+        uptime_bps=lease.uptime_bps,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
         last_sequence=lease.last_sequence,
     )

@@ -5,7 +5,7 @@ others start at once."""
 
 import cyclopts
 
-from gateways.cli import admin, invoices, leases, payments, spending
+from gateways.cli import admin, invoices, leases, payments, spending, suppliers
 from gateways.cli.commands import app
 
 PROCESSES = "One process of an exchange on Kafka, each alone"
@@ -19,6 +19,7 @@ app.command(spending.app)
 app.command(spending.spend)
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim):
     app.command(command)
+app.command(suppliers.suppliers)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries, payments.fees):
     app.command(of_money)
 app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")

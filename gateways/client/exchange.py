@@ -53,6 +53,7 @@ from gateways.client.types import (
     Spend,
     Standing,
     Status,
+    SupplierRecord,
     Ticker,
     Usage,
     UsageAnswer,
@@ -521,6 +522,19 @@ class Exchange:
     async def status(self) -> Status:
         """How the exchange is."""
         return await self._call("GET", "/v1/status", Status)
+
+    async def suppliers(
+        self, *, since: str | None = None, until: str | None = None, limit: int = 100
+    ) -> list[SupplierRecord]:
+        """The records of who has sold, by account: of leases that closed in the time range, else the last 90 days."""
+        return await self._list("/v1/suppliers", SupplierRecord, limit, {"since": since, "until": until})
+
+    async def supplier_record(
+        self, account_id: str, *, since: str | None = None, until: str | None = None
+    ) -> SupplierRecord:
+        """Likewise of one."""
+        path = f"/v1/suppliers/{_part(account_id)}/record"
+        return await self._call("GET", path, SupplierRecord, query={"since": since, "until": until})
 
     async def audit(self) -> AuditStatus:
         """Where the audit stands that goes on all the time, and what it found; for an admin."""

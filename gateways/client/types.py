@@ -462,6 +462,8 @@ class Lease(Resource):
     """Where it ends before its window does."""
     forfeited_gpu_ms: int = 0
     """Of the unused rest, what is billed all the same."""
+    uptime_bps: int | None = None
+    """Once it is closed: of the time that was to be billed, what was metered and not degraded, in basis points."""
     degradations: list[Degradation] | None = None
     """Oldest first; None in lists."""
     last_sequence: int = 0
@@ -582,3 +584,28 @@ class AuditStatus(Resource):
     sweep_age_s: int | None
     imbalance_microusd: int
     findings: list[AuditFinding]
+
+
+class Spread(Resource):
+    """A tenth, half and nine tenths of the leases have no more."""
+
+    p10: int
+    median: int
+    p90: int
+
+
+class SupplierRecord(Resource):
+    """What became of a supplier's leases that closed in the time range; basis points and seconds."""
+
+    account_id: str
+    name: str
+    since: str
+    until: str
+    leases: int
+    delivered: int
+    not_delivered: int
+    delivered_on_time_bps: int | None
+    delivery_s: Spread | None
+    uptime_bps: Spread | None
+    degraded: int
+    ended_early: int

@@ -204,6 +204,27 @@ WHERE seller = $1 AND (cardinality($2::text[]) = 0 OR state = ANY ($2)) AND ($3:
     AND ($4::bigint IS NULL OR (position, fill_index) < ($4, $5)) AND ($7::bigint IS NULL OR ask_id = $7)
 ORDER BY position DESC, fill_index DESC LIMIT $6;
 
+-- Who has sold, by id: behind $1 and at most $2, or $3 alone.
+-- name: suppliers
+SELECT id FROM accounts
+WHERE id > $1 AND ($3::bigint IS NULL OR id = $3) AND EXISTS (SELECT FROM leases WHERE seller = accounts.id)
+ORDER BY id LIMIT $2;
+
+-- Of the suppliers $1, what became of their leases that closed from $2 to before $3.
+-- name: supplier_records
+SELECT accounts.id AS account, accounts.name, count(seller) AS leases,
+    count(delivered_at) AS delivered, count(*) FILTER (WHERE close_reason = 'not_delivered') AS not_delivered,
+    count(*) FILTER (WHERE uptime_bps < 10000) AS degraded, count(*) FILTER (WHERE close_reason = 'reclaimed') AS ended_early,
+    percentile_disc('{0.1,0.5,0.9}'::float8[]) WITHIN GROUP (
+        ORDER BY greatest(0, delivered_at - greatest(start_at, leases.created_at)) / 1000
+    ) FILTER (WHERE delivered_at IS NOT NULL) AS delivery_s,
+    percentile_disc('{0.1,0.5,0.9}'::float8[]) WITHIN GROUP (ORDER BY uptime_bps)
+        FILTER (WHERE uptime_bps IS NOT NULL) AS uptime_bps
+FROM accounts LEFT JOIN leases ON seller = accounts.id AND state = 'closed' AND close_reason <> 'unfunded'
+    AND closed_at >= $2 AND closed_at < $3
+WHERE accounts.id = ANY ($1::bigint[])
+GROUP BY accounts.id ORDER BY accounts.id;
+
 -- name: usage
 SELECT * FROM usage WHERE position = $1 AND fill_index = $2 AND sequence > $3 ORDER BY sequence LIMIT $4;
 
@@ -369,7 +390,8 @@ UPDATE leases SET
     state = new.state, close_reason = new.close_reason, delivered_at = new.delivered_at,
     accepted_at = new.accepted_at, closed_at = new.closed_at, deadline = new.deadline, connection = new.connection,
     last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned,
-    ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations
+    ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations,
+    uptime_bps = new.uptime_bps
 FROM unnest($1::leases[]) AS new
 WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
@@ -563,6 +585,13 @@ FROM (
     FROM leases WHERE $2::bigint[] IS NULL OR number = ANY ($2)
 ) AS metered
 WHERE used_gpu_ms <> coalesce(reported, 0) ORDER BY number LIMIT $1;
+
+-- name: audit_uptimes
+SELECT 'the uptime of lease number ' || number AS what, coalesce(uptime_bps::text, 'none') AS found,
+    coalesce(expected_bps::text, 'none') AS expected
+FROM (SELECT *, CASE WHEN state = 'closed' THEN uptime_of(leases) END AS expected_bps FROM leases) AS leases
+WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND uptime_bps IS DISTINCT FROM expected_bps
+ORDER BY number LIMIT $1;
 
 -- name: audit_earnings
 SELECT 'what account ' || coalesce(earnings.account, ledger.account) || ' earned' AS what,

@@ -37,6 +37,7 @@ CORRUPTIONS = {
     "charges": "UPDATE leases SET charged = charged + 1",
     "usage": "UPDATE usage SET gpu_ms = gpu_ms - 1",
     "earnings": "UPDATE leases SET earned = earned - 1",
+    "uptimes": "UPDATE leases SET uptime_bps = 10000",
     "months": "UPDATE charges SET cost = cost + 1",
     "committed": "UPDATE spenders SET committed = committed + 1",
     "outgoing": "UPDATE withdrawals SET amount = amount - 1",
