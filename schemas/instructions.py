@@ -117,7 +117,15 @@ class WithdrawalNews(Struct, frozen=True, array_like=True, tag="withdrawal_news"
     """Why it failed, and else ''."""
 
 
-Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews
+class CreditLimit(Struct, frozen=True, array_like=True, tag="credit_limit"):
+    """How far an account's cash may go below 0 from now on, as the exchange's own people say."""
+
+    account: int
+    credit: int
+    """µ$; 0 is none."""
+
+
+Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews | CreditLimit
 
 
 class UsageReport(Struct, frozen=True, array_like=True, tag="usage"):

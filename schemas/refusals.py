@@ -79,6 +79,7 @@ class Refusal(StrEnum):
     INSUFFICIENT_FUNDS = "insufficient_funds"
     UNKNOWN_WITHDRAWAL = "unknown_withdrawal"
     WITHDRAWAL_STATE = "withdrawal_state"
+    CREDIT_IN_USE = "credit_in_use"
 
 
 class Wording(NamedTuple):
@@ -187,6 +188,9 @@ WORDINGS: dict[Refusal, Wording] = {
     ),
     Refusal.INSUFFICIENT_FUNDS: Wording(
         "amount", "the withdrawal {0} needs {1:usd}, but of the account's {3} {2:usd} is free: withdraw less"
+    ),
+    Refusal.CREDIT_IN_USE: Wording(
+        "credit", "a credit of {1:usd} is too little: account {0} owes or holds {2:usd} of it now, so say that or more"
     ),
     Refusal.UNKNOWN_WITHDRAWAL: Wording("reference", "there is no withdrawal {0} of this account"),
     Refusal.WITHDRAWAL_STATE: Wording(

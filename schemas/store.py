@@ -145,7 +145,7 @@ class Balance(Struct, frozen=True):
     """An account's money in µ$."""
 
     cash: int
-    """Free to use."""
+    """Its own, free to use; below 0 what it owes."""
     held: int
     """For open bids."""
     escrow: int
@@ -154,6 +154,8 @@ class Balance(Struct, frozen=True):
     """Earned as a supplier."""
     outgoing: int
     """Withdrawn, and not out yet."""
+    credit: int
+    """How far its cash may go below 0."""
 
 
 class Deposited(Struct, frozen=True):
@@ -189,6 +191,8 @@ class LedgerKind(StrEnum):
     HELD = "held"
     RECEIVABLE = "receivable"
     OUTGOING = "outgoing"
+    LENT = "lent"
+    """Below 0: what of the ledger's cash is lent. Of both together a Balance has the sum."""
     ESCROW = "escrow"
 
 

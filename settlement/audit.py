@@ -53,6 +53,7 @@ RULES = {
     "months": Key.LEASE,
     "committed": Key.ACCOUNT,
     "outgoing": Key.ACCOUNT,
+    "credits": Key.ACCOUNT,
     "payments": Key.TRANSACTION,
 }
 """Of the database alone: each is the query `audit_…`, over all keys or some of them."""

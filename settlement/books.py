@@ -44,6 +44,7 @@ from schemas.events import (
 from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
 from schemas.instructions import (
     Accept,
+    CreditLimit,
     Degrade,
     Deliver,
     Deposit,
@@ -63,7 +64,7 @@ from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
 from settlement.outbox import OutboxRow
-from settlement.payments import DepositRow, WithdrawalKey, WithdrawalRow
+from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
 
 UNFUNDED = CloseReason.UNFUNDED.value
@@ -201,6 +202,7 @@ class Wanted(Struct):
     depositors: set[int] = msgspec.field(default_factory=set)
     withdrawals: set[WithdrawalKey] = msgspec.field(default_factory=set)
     withdrawers: set[int] = msgspec.field(default_factory=set)
+    """Accounts whose free money, or credit, is asked for."""
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -231,6 +233,9 @@ class Wanted(Struct):
             case Withdrawal():
                 if not payments.wrong_withdrawal(instruction):
                     self.withdrawals.add((instruction.account, instruction.reference))
+                    self.withdrawers.add(instruction.account)
+            case CreditLimit():
+                if not payments.wrong_credit(instruction):
                     self.withdrawers.add(instruction.account)
             case WithdrawalNews():
                 if payments.is_possible(instruction.account, instruction.reference):
@@ -270,6 +275,8 @@ class Books:
         self.withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
         self.receivables: dict[int, int] = {}
         """µ$ earned by accounts that withdraw."""
+        self.credits: dict[int, CreditRow] = {}
+        """Of accounts that withdraw, or whose limit is set, the last limit."""
         self.cash: dict[int, int] = {}
         """Free µ$ of accounts that withdraw, or have bids that are not held for in full."""
         self.clock: dict[int, int] = {}
@@ -288,6 +295,7 @@ class Books:
         """Account -> µ$ of its cash that are reserved no longer."""
         self.new_deposits: list[DepositRow] = []
         self.changed_withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
+        self.new_credits: list[CreditRow] = []
         self.new_usage: list[UsageRow] = []
         self.outbox: list[OutboxRow] = []
         self.spend = Spend()
@@ -564,6 +572,8 @@ class Books:
                 return self._withdraw(instruction, now)
             case WithdrawalNews():
                 return self._hear(instruction, now)
+            case CreditLimit():
+                return self._limit_credit(instruction, now)
             case _:
                 lease = self.leases.get(instruction.lease)
                 is_buyers = isinstance(instruction, Accept | End)
@@ -651,7 +661,10 @@ class Books:
         row = payments.requested(asked, now)
         if (known := self.withdrawals.get(row.key)) is not None:
             return None if payments.is_same(known, asked) else (Refusal.REFERENCE_REUSED, (asked.reference,))
-        free = (self.cash if asked.source is Source.CASH else self.receivables)[asked.account]
+        if asked.source is Source.CASH:  # its own: what is lent does not go out
+            free = max(0, self.cash[asked.account] - self._credit(asked.account).credit)
+        else:
+            free = self.receivables[asked.account]
         if asked.amount > free:
             return Refusal.INSUFFICIENT_FUNDS, (asked.reference, asked.amount, free, asked.source)
         self.withdrawals[row.key] = self.changed_withdrawals[row.key] = row
@@ -669,6 +682,26 @@ class Books:
         if row.ended_at is not None and not had_ended:
             self._post(f"{row.state}:{row.account}:{row.reference}", now, payments.end_entries(row))
         return None
+
+    def _limit_credit(self, said: CreditLimit, now: int) -> Refused | None:
+        if (wrong := payments.wrong_credit(said)) is not None:
+            return wrong
+        if said.account not in self.known_accounts:
+            return Refusal.UNKNOWN_ACCOUNT, (said.account,)
+        was, free = self._credit(said.account), self.cash[said.account]
+        more = said.credit - was.credit
+        if free + more < 0:
+            return Refusal.CREDIT_IN_USE, (said.account, said.credit, was.credit - free)
+        if more:
+            row = CreditRow(said.account, was.number + 1, said.credit, now)
+            self.credits[said.account] = row
+            self.new_credits.append(row)
+            entries = {ledger.lent(said.account): -more, ledger.cash(said.account): more}
+            self._post(f"credit:{row.account}:{row.number}", now, entries)
+        return None
+
+    def _credit(self, account: int) -> CreditRow:
+        return self.credits.get(account, CreditRow(account, 0, 0, 0))
 
     def _close(self, lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
         """What is left of its escrow goes back."""

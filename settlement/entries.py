@@ -18,6 +18,7 @@ IDS = {
     LedgerKind.HELD: ledger.hold,
     LedgerKind.RECEIVABLE: ledger.payable,
     LedgerKind.OUTGOING: ledger.outgoing,
+    LedgerKind.LENT: ledger.lent,
 }
 _CURSOR = re.compile(r"-?\d{1,19}(\.-?\d{1,19})+", re.ASCII)
 _LIMIT = 1 << 63

@@ -36,6 +36,11 @@ def outgoing(account: int) -> int:
     return 8 * account + 4
 
 
+def lent(account: int) -> int:
+    """Below 0: what of its cash is lent, its credit limit."""
+    return 8 * account + 5
+
+
 def escrow(lease_number: int) -> int:
     """What a lease may still cost. Leases are numbered from 1 in the order in which they were settled."""
     return -lease_number

@@ -12,6 +12,7 @@ from schemas import units
 from schemas.ids import MAX_ACCOUNT
 from schemas.instructions import (
     WITHDRAWAL_REFERENCE,
+    CreditLimit,
     Deposit,
     Source,
     Withdrawal,
@@ -64,6 +65,16 @@ class WithdrawalRow(Struct):
         return self.account, self.reference
 
 
+class CreditRow(NamedTuple):
+    """A credit limit as the table `credit_limits` has it."""
+
+    account: int
+    number: int
+    """1, 2, 3, … of the account's."""
+    credit: int
+    set_at: int
+
+
 def wrong_deposit(deposit: Deposit) -> Refused | None:
     if not (1 <= len(deposit.reference) <= MAX_REFERENCE and deposit.reference.isprintable()):
         return Refusal.UNREADABLE, (f"its reference must have 1 to {MAX_REFERENCE} printable characters",)
@@ -81,6 +92,14 @@ def wrong_withdrawal(asked: Withdrawal) -> Refused | None:
     if not (asked.destination and _are_words(asked.destination)):
         return Refusal.UNREADABLE, (f"its destination must have 1 to {MAX_WORDS} printable characters",)
     return _wrong(asked.account, asked.amount)
+
+
+def wrong_credit(said: CreditLimit) -> Refused | None:
+    if not 0 <= said.credit <= MAX_AMOUNT:
+        return Refusal.LIMITS_INVALID, ("credit", units.format_usd(said.credit), f"0 to {units.format_usd(MAX_AMOUNT)}")
+    if not 1 <= said.account <= MAX_ACCOUNT:
+        return Refusal.UNKNOWN_ACCOUNT, (said.account,)
+    return None
 
 
 def requested(asked: Withdrawal, now: int) -> WithdrawalRow:

@@ -12,7 +12,7 @@ from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, UsageRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
-from settlement.payments import WithdrawalRow
+from settlement.payments import CreditRow, WithdrawalRow
 from settlement.spend import SpenderKey
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -82,6 +82,9 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     if wanted.withdrawals:
         rows = await connection.fetch(sql.withdrawals_named, *zip(*wanted.withdrawals, strict=True))
         books.withdrawals.update(((row[0], row[1]), WithdrawalRow(*row)) for row in rows)
+    if wanted.withdrawers:
+        rows = await connection.fetch(sql.credits_of, list(wanted.withdrawers))
+        books.credits.update((row[0], CreditRow(*row)) for row in rows)
         books.receivables = dict.fromkeys(wanted.withdrawers, 0)
         payables = [ledger.payable(account) for account in wanted.withdrawers]
         books.receivables.update(await connection.fetch(sql.balances_of, payables))
@@ -142,6 +145,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_deposits, books.new_deposits)
     if books.changed_withdrawals:
         await connection.execute(sql.save_withdrawals, [_columns(row) for row in books.changed_withdrawals.values()])
+    if books.new_credits:
+        await connection.execute(sql.save_credits, books.new_credits)
     if books.new_leases or books.transactions or books.released:
         await _save_money(connection, sql, books)
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
@@ -155,6 +160,9 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     if withdrawing := {account for account, _ in books.changed_withdrawals}:
         opened = [(ledger.outgoing(account), "outgoing", account) for account in withdrawing]
+        await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
+    if books.new_credits:
+        opened = [(ledger.lent(row.account), "lent", row.account) for row in books.new_credits]
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     made = books.transactions
     entries = [(one.reference, *entry) for one in made for entry in one.entries.items()]

@@ -11,6 +11,7 @@ from schemas.codec import encode
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, partition_of
 from schemas.instructions import (
     Accept,
+    CreditLimit,
     Degrade,
     Deliver,
     Deposit,
@@ -57,6 +58,10 @@ class Clerk:
     async def withdraw(self, asked: Withdrawal) -> None:
         """Raises ApiError. The same reference again changes nothing."""
         await self._instruct(DEPOSITS_PARTITION, asked, "send it again with the same reference")
+
+    async def limit_credit(self, account: int, credit: int) -> None:
+        """Raises ApiError. The same again changes nothing."""
+        await self._instruct(DEPOSITS_PARTITION, CreditLimit(account, credit), "say it again")
 
     async def hear(self, news: WithdrawalNews) -> None:
         """What became of a withdrawal. Raises ApiError. The same again changes nothing."""

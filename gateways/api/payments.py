@@ -86,6 +86,13 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
         await clerk.hear(WithdrawalNews(account, reference, data.state, data.provider_reference, data.reason))
         return await shown(account, reference)
 
+    @put("/v1/accounts/{account_id:str}/credit", **keys.door(Scope.ADMIN, 404, 409, 422, 504))
+    async def limit_credit(account_id: FromPath[str], data: JSONBody[resources.NewCredit]) -> resources.Balance:
+        """How far the account's cash may go below 0, for orders to come; no less than it uses now. 0 is none."""
+        account = terms.parsed("account_id", parse_account_id, account_id)
+        await clerk.limit_credit(account, terms.parsed("credit", parse_usd, data.credit))
+        return terms.shown_balance(account, await store.balance(account))
+
     @get("/v1/deposits", **keys.door(Scope.READ))
     async def list_deposits(
         request: ApiRequest, after: After = None, limit: Limit = 100
@@ -136,6 +143,7 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
         show_withdrawal,
         list_outgoing,
         hear_of_withdrawal,
+        limit_credit,
         list_deposits,
         list_entries,
     ]

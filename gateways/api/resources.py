@@ -181,11 +181,11 @@ class Deposit(Answer):
 
 
 class Balance(Answer):
-    """An account's money."""
+    """An account's money. What orders can use is cash and credit together."""
 
     account_id: str
     cash: Usd
-    """Free to use."""
+    """Its own, free to use; below 0 what it owes."""
     held: Usd
     """For open bids."""
     escrow: Usd
@@ -194,6 +194,14 @@ class Balance(Answer):
     """Earned as a supplier."""
     outgoing: Usd
     """Withdrawn, and not out yet."""
+    credit: Usd
+    """How far cash may go below 0."""
+
+
+class NewCredit(Request):
+    """How far an account's cash may go below 0."""
+
+    credit: Usd
 
 
 class MadeDeposit(Deposit):
@@ -251,7 +259,7 @@ class Entry(Answer):
     amount: Usd
     """Above 0 it adds."""
     balance: Usd
-    """Of the ledger account after it. Of cash, that which orders on their way reserve is still in it."""
+    """Of the ledger account after it. In cash, what orders on their way reserve and what is lent are still there."""
 
 
 # The market

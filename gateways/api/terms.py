@@ -534,6 +534,7 @@ def shown_balance(account: int, balance: Balance) -> resources.Balance:
         escrow=format_usd(balance.escrow),
         receivable=format_usd(balance.receivable),
         outgoing=format_usd(balance.outgoing),
+        credit=format_usd(balance.credit),
     )
 
 

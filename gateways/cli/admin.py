@@ -272,3 +272,19 @@ def tier(account_id: str, tier: str | None = None, /, *, access: Access = HERE) 
         show_one(await exchange.set_tier(account_id, tier), access)
 
     run(call, access)
+
+
+@app.command
+def credit(account_id: str, credit: str, /, *, access: Access = HERE) -> None:
+    """Set how far an account's cash may go below 0, for orders to come; 0 is not at all.
+
+    Parameters
+    ----------
+    credit
+        dollars, like 5000; no less than the account uses now
+    """
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.set_credit(account_id, credit), access)
+
+    run(call, access)

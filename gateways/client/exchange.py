@@ -377,6 +377,10 @@ class Exchange:
         body = {"state": state, "provider_reference": provider_reference, "reason": reason}
         return await self._call("PUT", path, Withdrawal, body=body)
 
+    async def set_credit(self, account_id: str, credit: str) -> Balance:
+        """How far the account's cash may go below 0; its balance then. For an admin."""
+        return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/credit", Balance, body={"credit": credit})
+
     async def entries(self, *, lease_id: str | None = None, limit: int = 100) -> list[Entry]:
         """The account's own entries, newest first; with `lease_id` those of that lease's escrow."""
         return await self._list("/v1/entries", Entry, limit, {"lease_id": lease_id})

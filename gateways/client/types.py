@@ -117,6 +117,8 @@ class Balance(Resource):
     escrow: str
     receivable: str
     outgoing: str = "0.00"
+    credit: str = "0.00"
+    """How far cash may go below 0."""
 
 
 class Class(Resource):

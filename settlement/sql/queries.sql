@@ -71,15 +71,16 @@ UPDATE api_keys SET revoked = true WHERE account = $1 AND id = $2 RETURNING id;
 
 -- name: balance
 SELECT
-    coalesce(sum(balance - reserved) FILTER (WHERE id = 8 * $1::bigint + 1), 0)::bigint AS cash,
+    coalesce(sum(balance - reserved) FILTER (WHERE id IN (8 * $1::bigint + 1, 8 * $1::bigint + 5)), 0)::bigint AS cash,
     coalesce(sum(reserved) + sum(balance) FILTER (WHERE id = 8 * $1::bigint + 2), 0)::bigint AS held,
     coalesce((
         SELECT sum(escrow.balance) FROM leases JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
         WHERE leases.buyer = $1 AND leases.state <> 'closed'
     ), 0)::bigint AS escrow,
     coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable,
-    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 4), 0)::bigint AS outgoing
-FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 4;
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 4), 0)::bigint AS outgoing,
+    coalesce(-sum(balance) FILTER (WHERE id = 8 * $1::bigint + 5), 0)::bigint AS credit
+FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 5;
 
 -- Money in and out, and an account's own entries, newest first.
 
@@ -345,6 +346,9 @@ SELECT id FROM accounts WHERE id = ANY ($1::bigint[]);
 SELECT withdrawals.* FROM withdrawals JOIN unnest($1::bigint[], $2::text[]) AS named (account, reference)
     USING (account, reference);
 
+-- name: credits_of
+SELECT DISTINCT ON (account) * FROM credit_limits WHERE account = ANY ($1::bigint[]) ORDER BY account, number DESC;
+
 -- name: balances_of
 SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]);
 
@@ -440,6 +444,9 @@ ON CONFLICT (position, fill_index, month) DO UPDATE SET
 -- name: save_deposits
 INSERT INTO deposits SELECT * FROM unnest($1::deposits[]);
 
+-- name: save_credits
+INSERT INTO credit_limits SELECT * FROM unnest($1::credit_limits[]);
+
 -- name: save_withdrawals
 INSERT INTO withdrawals SELECT * FROM unnest($1::withdrawals[])
 ON CONFLICT (account, reference) DO UPDATE SET
@@ -492,7 +499,7 @@ FROM ledger_accounts AS account
 FULL JOIN (SELECT ledger_account, sum(amount) AS amount FROM entries GROUP BY ledger_account) AS posted
     ON posted.ledger_account = account.id
 WHERE account.balance IS DISTINCT FROM coalesce(posted.amount, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue'))
+    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue', 'lent'))
 ORDER BY account.id LIMIT $1;
 
 -- The same by the auditor's own count of the entries.
@@ -502,7 +509,7 @@ SELECT 'the balance of ledger account ' || coalesce(account.id, kept.ledger_acco
 FROM (SELECT * FROM ledger_accounts WHERE id = ANY ($2::bigint[])) AS account
 FULL JOIN (SELECT * FROM audit_sums WHERE ledger_account = ANY ($2::bigint[])) AS kept ON kept.ledger_account = account.id
 WHERE coalesce(account.balance, 0) <> coalesce(kept.posted, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue'))
+    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue', 'lent'))
 ORDER BY 1 LIMIT $1;
 
 -- name: audit_holds
@@ -663,7 +670,8 @@ WHERE ($2::bigint[] IS NULL OR number = ANY ($2))
     <> (used_gpu_ms, forfeited_gpu_ms, charged, earned)
 ORDER BY number LIMIT $1;
 
--- What they say of an account and a month is what the ledger moved for it: all but what came from outside or is on its way there.
+-- What they say of an account and a month is what the ledger moved for it: all but what came from outside,
+-- is on its way there, or is lent.
 -- name: audit_invoices
 WITH moved AS (
     SELECT account, kind = 'payable' AS sold, coalesce(month, month_of(time)) AS month,
@@ -671,7 +679,7 @@ WITH moved AS (
     FROM entries JOIN transactions ON transactions.id = transaction JOIN ledger_accounts ON ledger_accounts.id = ledger_account
     WHERE kind IN ('cash', 'hold', 'escrow', 'payable') AND NOT EXISTS (
         SELECT FROM entries AS other WHERE other.transaction = entries.transaction
-            AND (other.ledger_account = 6 OR (other.ledger_account > 0 AND other.ledger_account % 8 = 4)))
+            AND (other.ledger_account = 6 OR (other.ledger_account > 0 AND other.ledger_account % 8 IN (4, 5))))
     GROUP BY 1, 2, 3
 ), lines AS (
     SELECT account, sold, month, sum(amount) AS amount FROM invoiced GROUP BY 1, 2, 3
@@ -695,6 +703,20 @@ FULL JOIN (
 ) AS ledger
     ON ledger.account = withdrawn.account
 WHERE coalesce(balance, 0) <> coalesce(amount, 0)
+ORDER BY 1 LIMIT $1;
+
+-- name: audit_credits
+WITH agreed AS (
+    SELECT DISTINCT ON (account) account, credit FROM credit_limits
+    WHERE $2::bigint[] IS NULL OR account = ANY ($2) ORDER BY account, number DESC
+), ledger AS (
+    SELECT account, -balance AS lent FROM ledger_accounts
+    WHERE kind = 'lent' AND ($2::bigint[] IS NULL OR id IN (SELECT 8 * key + 5 FROM unnest($2) AS keys (key)))
+)
+SELECT 'what is lent to account ' || coalesce(ledger.account, agreed.account) AS what,
+    coalesce(lent, 0)::text AS found, coalesce(credit, 0)::text AS expected
+FROM ledger FULL JOIN agreed ON agreed.account = ledger.account
+WHERE coalesce(lent, 0) <> coalesce(credit, 0)
 ORDER BY 1 LIMIT $1;
 
 -- What crossed the border is what the payments say: each deposit came in once, and what is settled went out.

@@ -12,14 +12,23 @@ import pytest
 
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Balance
-from schemas.instructions import Accept, Deliver, Source, UsageReport, Withdrawal, WithdrawalNews, WithdrawalState
+from schemas.instructions import (
+    Accept,
+    CreditLimit,
+    Deliver,
+    Source,
+    UsageReport,
+    Withdrawal,
+    WithdrawalNews,
+    WithdrawalState,
+)
 from schemas.refusals import Refusal
 from schemas.store import Account, Entry, LedgerKind
 from schemas.units import HOUR_MS, MICRO
 from settlement import database
 from settlement.audit import audit
 from settlement.store import Store
-from tests.integration.conftest import Venue
+from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
 from tests.settling import Market, ScriptedLog, bid_of, settling
 
@@ -77,7 +86,7 @@ async def test_what_cannot_be_paid_out_is_back_with_the_reason(exchange: Venue) 
 
 async def test_no_more_than_is_free_goes_out_and_the_refusal_has_the_figures(exchange: Venue) -> None:
     async with holder(exchange) as cx, holder(exchange, "another") as another:
-        order = await cx.buy("H100-SXM-80GB", gpus=8, hours=24, max_price="2.50")
+        order = await cx.buy(CLASS, gpus=8, hours=24, max_price="2.50")
         assert order.held == "480.00"
         for call, status, code, part in (
             (cx.withdraw("520.01", IBAN, reference="a"), 402, "insufficient_funds", "cash 520.00 is free"),
@@ -142,6 +151,43 @@ async def walked(exchange: Venue, path: str, key: Exchange) -> list[Any]:
     return found
 
 
+async def test_with_credit_cash_goes_below_0_down_to_the_limit_and_no_further(exchange: Venue) -> None:
+    async with holder(exchange, money="100") as cx, exchange.trader("cloud", money="") as cloud:
+        account = (await cx.account()).account_id
+        given = await exchange.admin.set_credit(account, "300")
+        assert (given.account_id, given.cash, given.credit) == (account, "100.00", "300.00")
+        assert await exchange.admin.set_credit(account, "300") == given
+        with pytest.raises(ExchangeError) as refused:
+            await cx.withdraw("100.01", IBAN, reference="a")
+        assert "100.00 is free" in refused.value.message, "what is lent does not go out"
+        await cloud.sell(CLASS, gpus=16, price="2.50", hours=720)
+        bid = await cx.buy(CLASS, gpus=8, hours=18, max_price="2.50", now_only=True)
+        assert bid.status == "filled"
+        balance = await cx.balance()
+        assert (balance.cash, balance.escrow, balance.credit) == ("-260.00", "360.00", "300.00")
+        with pytest.raises(ExchangeError) as refused:
+            await cx.buy(CLASS, gpus=1, hours=17, max_price="2.50", now_only=True)
+        assert (refused.value.status, "40.00 is free" in refused.value.message) == (402, True)
+        for call, status, code, part in (
+            (exchange.admin.set_credit(account, "259.99"), 409, "credit_in_use", "260.00"),
+            (exchange.admin.set_credit(account, "-1"), 422, "limits_invalid", "-1.00"),
+            (exchange.admin.set_credit("acc_zz", "1"), 404, "unknown_account", ""),
+            (cx.set_credit(account, "1000"), 403, "missing_scope", "admin"),
+            (cx.withdraw("0.01", IBAN, reference="a"), 402, "insufficient_funds", "0.00 is free"),
+        ):
+            with pytest.raises(ExchangeError) as refused:
+                await call
+            assert (refused.value.status, refused.value.code) == (status, code)
+            assert part in refused.value.message
+        assert (await exchange.admin.set_credit(account, "260")).credit == "260.00"
+        await exchange.admin.deposit(account, "300", reference="paid-back")
+        assert (await cx.balance()).cash == "40.00"
+        assert (await exchange.admin.set_credit(account, "0")).credit == "0.00"
+        found = [(each.reference, each.ledger_account, each.amount, each.balance) for each in await cx.entries(limit=2)]
+        reference = f"credit:{account[4:]}:3"
+        assert found == [(reference, "lent", "260.00", "0.00"), (reference, "cash", "-260.00", "40.00")]
+
+
 async def test_lists_of_payments_go_on_behind_their_cursor(exchange: Venue) -> None:
     async with holder(exchange, money="5") as cx:
         account = (await cx.account()).account_id
@@ -159,8 +205,8 @@ async def test_lists_of_payments_go_on_behind_their_cursor(exchange: Venue) -> N
 
 async def test_entries_have_each_step_of_the_money_with_the_balance_after_it(exchange: Venue) -> None:
     async with holder(exchange) as cx, exchange.trader("cloud", money="") as cloud:
-        await cloud.sell("H100-SXM-80GB", gpus=8, price="2.50", hours=48)
-        order = await cx.buy("H100-SXM-80GB", gpus=8, hours=1, max_price="2.60", now_only=True)
+        await cloud.sell(CLASS, gpus=8, price="2.50", hours=48)
+        order = await cx.buy(CLASS, gpus=8, hours=1, max_price="2.60", now_only=True)
         assert (await cx.balance()).escrow == "20.00", "settled, so that its entries come first"
         await cx.withdraw("80", IBAN, reference="w")
         found = [
@@ -207,6 +253,7 @@ async def test_money_goes_out_by_hand(exchange: Venue) -> None:
     assert out.splitlines()[1].split()[1:] == [f"failed:{made['account_id'][4:]}:back", "outgoing", "-99.50", "0.00"]
     code, _, err = await cx("withdraw", "101", "--to", IBAN, "--reference", "more", env=developer)
     assert (code, "100.00 is free" in err) == (1, True)
+    assert (await cx_json("admin", "credit", made["account_id"], "50", env=admin))["credit"] == "50.00"
 
 
 # With records written by hand.
@@ -250,6 +297,30 @@ async def test_a_payout_takes_what_was_earned_and_leaves_cash_alone(market: Mark
     assert (await audit(market.store, market.log)).findings == []
     assert (await market.instruct(news(seller, "november", WithdrawalState.SETTLED))).refusal is None
     assert (await market.store.balance(seller.id)).outgoing == 0
+
+
+async def test_credit_covers_a_bid_that_comes_past_the_gateways_and_no_more(market: Market) -> None:
+    buyer = await market.account("buyer", money=10 * MICRO)
+    assert (await market.instruct(CreditLimit(buyer.id, 70 * MICRO))).refusal is None
+    await market.accept(bid_of(buyer, PRICE, 10, 4, market.log.time, "within"))
+    balance = await market.store.balance(buyer.id)
+    assert (balance.cash, balance.held, balance.credit) == (-70 * MICRO, 80 * MICRO, 70 * MICRO)
+    beyond = await market.accept(bid_of(buyer, PRICE, 1, 1, market.log.time, "beyond"))
+    order = await market.store.order(buyer.id, beyond)
+    assert order is not None
+    assert (order.held, order.reason) == (0, "unfunded")
+    less = await market.instruct(CreditLimit(buyer.id, 70 * MICRO - 1))
+    assert (less.refusal, less.args) == (Refusal.CREDIT_IN_USE, (buyer.id, 70 * MICRO - 1, 70 * MICRO))
+
+
+async def test_gateways_at_once_use_a_credit_once(market: Market) -> None:
+    buyer = await market.account("buyer")
+    await market.instruct(CreditLimit(buyer.id, 100 * MICRO))
+    bids = [bid_of(buyer, PRICE, 1, 1, market.log.time, f"bid {number}") for number in range(200)]
+    placed = await asyncio.gather(*(market.intend(bid) for bid in bids))
+    assert sum(each.order is not None for each in placed) == 50
+    assert (await market.store.balance(buyer.id)).cash == -100 * MICRO
+    assert (await market.instruct(CreditLimit(buyer.id, 0))).refusal is Refusal.CREDIT_IN_USE
 
 
 async def test_what_orders_on_their_way_reserve_does_not_go_out(market: Market) -> None:
@@ -312,6 +383,8 @@ CORRUPTIONS = {
     "UPDATE withdrawals SET state = 'settled' WHERE reference = 'back'": "the payment settled:",
     "UPDATE withdrawals SET amount = amount - 1 WHERE source = 'receivable'": "what account",
     "UPDATE deposits SET amount = amount + 1": "the payment deposit:",
+    "UPDATE ledger_accounts SET balance = balance - 1 WHERE kind = 'lent'": "what is lent to account",
+    "INSERT INTO credit_limits SELECT account, number + 1, 9, set_at FROM credit_limits": "what is lent to account",
     "DELETE FROM deposits": "the payment deposit:",
     "DELETE FROM withdrawals WHERE reference = 'under-way'": "what of account",
 }
@@ -335,6 +408,7 @@ async def test_the_audit_finds_a_payment_that_was_tampered_with(dsn: str, corrup
                 if end is not None:
                     await market.instruct(news(buyer, reference, end))
             await market.instruct(Withdrawal(seller.id, "payout", Source.RECEIVABLE, amount, IBAN))
+            await market.instruct(CreditLimit(buyer.id, MICRO))
         assert (await audit(store, log)).findings == []
         connection = await asyncpg.connect(dsn)
         try:

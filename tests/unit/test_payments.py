@@ -6,7 +6,7 @@ import random
 import msgspec
 import pytest
 
-from schemas.instructions import Deposit, Source, Withdrawal, WithdrawalNews, WithdrawalState
+from schemas.instructions import CreditLimit, Deposit, Source, Withdrawal, WithdrawalNews, WithdrawalState
 from schemas.refusals import Refusal, sentence
 from settlement import ledger
 from settlement.books import Books, Wanted
@@ -141,6 +141,46 @@ def test_news_that_cannot_be_changes_nothing(news: WithdrawalNews, refusal: Refu
     assert (refused[0], moved(made)) == (refusal, before)
 
 
+def test_credit_is_lent_as_cash_that_cannot_go_out() -> None:
+    made = books(cash=100)
+    assert made.instruction(CreditLimit(ACCOUNT, 50), 1) is None
+    assert made.instruction(CreditLimit(ACCOUNT, 50), 2) is None, "once more changes nothing"
+    assert (moved(made), made.cash) == ({ledger.lent(ACCOUNT): -50, ledger.cash(ACCOUNT): 50}, {ACCOUNT: 150})
+    refused = made.instruction(msgspec.structs.replace(ASKED, amount=101), 3)
+    assert refused == (Refusal.INSUFFICIENT_FUNDS, ("rent-11", 101, 100, "cash"))
+    made.cash[ACCOUNT] = 30  # 120 of the 150 went into holds: 20 are owed
+    refused = made.instruction(ASKED, 4)
+    assert refused == (Refusal.INSUFFICIENT_FUNDS, ("rent-11", 40, 0, "cash"))
+    refused = made.instruction(CreditLimit(ACCOUNT, 19), 5)
+    assert refused == (Refusal.CREDIT_IN_USE, (ACCOUNT, 19, 20))
+    assert "owes or holds 0.00002 of it" in sentence(*refused)
+    assert made.instruction(CreditLimit(ACCOUNT, 20), 6) is None
+    assert made.cash == {ACCOUNT: 0}
+    assert made.instruction(Deposit(ACCOUNT, 25, "d"), 7) is None
+    assert made.instruction(CreditLimit(ACCOUNT, 0), 8) is None
+    assert [(row.number, row.credit) for row in made.new_credits] == [(1, 50), (2, 20), (3, 0)]
+    assert made.instruction(msgspec.structs.replace(ASKED, amount=5), 9) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        (CreditLimit(ACCOUNT, -1), Refusal.LIMITS_INVALID),
+        (CreditLimit(ACCOUNT, 10**15 + 1), Refusal.LIMITS_INVALID),
+        (CreditLimit(6, 1), Refusal.UNKNOWN_ACCOUNT),
+        (CreditLimit(0, 1), Refusal.UNKNOWN_ACCOUNT),
+        (CreditLimit(1 << 63, 1), Refusal.UNKNOWN_ACCOUNT),
+    ],
+)
+def test_a_credit_that_cannot_be_is_refused(said: CreditLimit, refusal: Refusal) -> None:
+    made, wanted = books(), Wanted()
+    wanted.add_instruction(said)
+    refused = made.instruction(said, 1)
+    assert refused is not None
+    assert (refused[0], made.transactions, wanted.withdrawers - {6}) == (refusal, [], set())
+    assert sentence(*refused)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_any_stream_of_payments_keeps_every_micro_dollar(seed: int) -> None:
     rng, made = random.Random(seed), books(cash=0, receivable=0)
@@ -150,11 +190,13 @@ def test_any_stream_of_payments_keeps_every_micro_dollar(seed: int) -> None:
         asked = Withdrawal(ACCOUNT, reference, rng.choice(list(Source)), rng.choice((1, 7, 50)), "there")
         state = rng.choice(list(WithdrawalState))
         news = WithdrawalNews(ACCOUNT, reference, state, rng.choice(("", "p")), "")
-        made.instruction(rng.choice((asked, news, Deposit(ACCOUNT, 9, f"d{rng.randrange(400)}"))), now)
+        deposit, credit = Deposit(ACCOUNT, 9, f"d{rng.randrange(400)}"), CreditLimit(ACCOUNT, rng.choice((0, 5, 90)))
+        made.instruction(rng.choice((asked, news, deposit, credit)), now)
     for transaction in made.transactions:
         for account, amount in transaction.entries.items():
             balances[account] = balances.get(account, 0) + amount
-            assert balances[account] >= 0 or account == ledger.OUTSIDE
+            assert balances[account] >= 0 or account in (ledger.OUTSIDE, ledger.lent(ACCOUNT))
+        assert balances.get(ledger.cash(ACCOUNT), 0) + balances.get(ledger.lent(ACCOUNT), 0) >= 0, "nobody spends here"
     under_way = sum(row.amount for row in made.withdrawals.values() if row.ended_at is None)
     out = sum(row.amount for row in made.withdrawals.values() if row.state == "settled")
     came = 9 * len(made.deposits)

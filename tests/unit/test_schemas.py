@@ -72,6 +72,7 @@ from schemas.events import (
 from schemas.fills import PublicFill, public_fills
 from schemas.instructions import (
     Accept,
+    CreditLimit,
     Degrade,
     Deliver,
     Deposit,
@@ -142,6 +143,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Restore": Restore((41, 0), 3),
     "Reclaim": Reclaim((41, 0), 3),
     "End": End((41, 0), 2),
+    "CreditLimit": CreditLimit(2, 5_000_000_000),
     "Withdrawal": Withdrawal(2, "rent-11", Source.RECEIVABLE, 5_000_000, "DE02 1203"),
     "WithdrawalNews": WithdrawalNews(2, "rent-11", WithdrawalState.FAILED, "po_7", "account closed"),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
