@@ -128,6 +128,7 @@ export function drawDepth(canvas, depth) {
  */
 export function drawCurve(canvas, points) {
   const { context, width, height, colour } = sheet(canvas);
+  if (!points.length) return nothing(context, width, height, colour, "…");
   const known = points.filter((each) => each.ask !== null).map((each) => Number(each.ask));
   if (!known.length) return nothing(context, width, height, colour, "Nothing on sale ahead");
   const [low, high] = [Math.min(...known), Math.max(...known)];

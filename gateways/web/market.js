@@ -37,8 +37,11 @@ export class Market {
 
   /** @param {string | null} classId which row is marked as shown */
   mark(classId) {
-    for (const link of this.#body.querySelectorAll("a"))
-      link.toggleAttribute("aria-current", link.textContent === classId);
+    for (const link of this.#body.querySelectorAll("a")) {
+      const here = link.textContent === classId;
+      if (here && !link.hasAttribute("aria-current")) link.closest("tr").scrollIntoView({ block: "nearest" });
+      link.toggleAttribute("aria-current", here);
+    }
   }
 
   async #load() {
