@@ -98,8 +98,8 @@ async def test_a_lost_connection_goes_on_behind_what_it_knew(market: Market, scr
 
 
 async def test_a_change_that_is_missing_or_wrong_is_noticed(market: Market, screens: Screens) -> None:
-    """A wire that loses one change of the book, and later falsifies one."""
-    lost, falsified = asyncio.Event(), asyncio.Event()
+    """A wire that loses one change of the book and one fill, and falsifies another change of the book."""
+    lost, falsified, fill_lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def between(socket: WebSocketRoute) -> None:
         exchange = socket.connect_to_server()
@@ -107,6 +107,9 @@ async def test_a_change_that_is_missing_or_wrong_is_noticed(market: Market, scre
         def pass_on(frame: str | bytes) -> None:
             text = str(frame)
             is_ours = '"channel":"depth"' in text and '"type":"change"' in text and market.class_id in text
+            if '"channel":"fills"' in text and '"number":2,' in text and not fill_lost.is_set():
+                fill_lost.set()
+                return
             if is_ours and '"2.10"' in text and not lost.is_set():
                 lost.set()
                 return
@@ -117,7 +120,11 @@ async def test_a_change_that_is_missing_or_wrong_is_noticed(market: Market, scre
 
         exchange.on_message(pass_on)
 
-    async with market.trader("cloud") as cloud, screens.open(class_view(market.class_id)) as page:
+    async with (
+        market.trader("cloud") as cloud,
+        market.trader("dev") as dev,
+        screens.open(class_view(market.class_id)) as page,
+    ):
         await page.route_web_socket("**/v1/stream", between)
         await page.reload()
         asks = page.locator("#book-asks tr")
@@ -131,6 +138,12 @@ async def test_a_change_that_is_missing_or_wrong_is_noticed(market: Market, scre
         await cloud.ask(market.class_id, 1, "2.30", end="now+30d")
         await expect(asks).to_have_text(["2.300014", "2.200013", "2.100012", "2.000011"])
         assert falsified.is_set()
+
+        await trade(cloud, dev, market, "1.00", "1.01")
+        await asyncio.wait_for(fill_lost.wait(), SOON_MS / 1_000)
+        await trade(cloud, dev, market, "1.02")
+        await expect(page.locator("#fills-rows tr")).to_have_count(3)
+        assert await numbers_on(page) == [3, 2, 1]
 
 
 async def test_ten_updates_a_second_leave_the_browser_idle_most_of_the_time(market: Market, screens: Screens) -> None:
