@@ -80,6 +80,7 @@ class Refusal(StrEnum):
     UNKNOWN_WITHDRAWAL = "unknown_withdrawal"
     WITHDRAWAL_STATE = "withdrawal_state"
     CREDIT_IN_USE = "credit_in_use"
+    USAGE_NOT_LAST = "usage_not_last"
 
 
 class Wording(NamedTuple):
@@ -175,6 +176,9 @@ WORDINGS: dict[Refusal, Wording] = {
         "gpu_ms", "usage {0} reports {1} gpu_ms, but the lease allocated at most {2} up to {3:time}"
     ),
     Refusal.USAGE_NOT_YET_FINAL: Wording("final", "the lease runs until {0:time}: usage can be final only after that"),
+    Refusal.USAGE_NOT_LAST: Wording(
+        "sequence", "usage {0} says that it is the last, but usage {1} of this lease was reported: number it higher"
+    ),
     Refusal.LEASE_GUARANTEED: Wording(
         "lease_id", "the lease {0} is guaranteed: only one that was sold as interruptible can be reclaimed"
     ),

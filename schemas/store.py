@@ -458,6 +458,23 @@ class SupplierRecord(Struct, frozen=True):
     """Of what was to be billed, what was metered and not degraded; None where nothing was to be billed."""
 
 
+class RefusedUsage(Struct, frozen=True):
+    """A usage report that had no effect, and why."""
+
+    lease: LeaseId
+    sequence: int
+    gpu_ms: int
+    final: bool
+    measured_at: int
+    """ms, as the report says; 0: it does not."""
+    refused_at: int
+    """ms; log time."""
+    record: tuple[int, int]
+    """(partition, offset) in the log."""
+    code: Refusal
+    args: Args
+
+
 class Usage(Struct, frozen=True):
     """One accepted usage report of a lease."""
 
@@ -699,6 +716,13 @@ class Store(Protocol):
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
         """By sequence, from the one after `after`."""
+        ...
+
+    async def refused_usage(
+        self, account: int, *, lease: LeaseId | None, before: tuple[int, int, int] | None, limit: int
+    ) -> list[RefusedUsage]:
+        """What the account reported in vain, of a lease or of any, the newest first, from the one before
+        (refused_at, partition, offset)."""
         ...
 
     async def wait_applied(self, partition: int, position: int, timeout_s: float) -> bool:

@@ -66,6 +66,7 @@ from settlement.ledger import Entries, Transaction
 from settlement.outbox import OutboxRow
 from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
+from settlement.usage import UsageRow, accepted_row
 
 UNFUNDED = CloseReason.UNFUNDED.value
 """The reason that an open bid shows whose account had not the money for its whole hold."""
@@ -162,18 +163,6 @@ class ClassState(Struct):
     retired: bool = False
     halt: HaltMode | None = None
     reference: int | None = None
-
-
-class UsageRow(NamedTuple):
-    """A usage report as the table `usage` has it."""
-
-    position: int
-    fill_index: int
-    sequence: int
-    gpu_ms: int
-    final: bool
-    reported_at: int
-    measured_at: int
 
 
 class Due(NamedTuple):
@@ -627,8 +616,9 @@ class Books:
         after = min((row.gpu_ms for row in known.values() if row.sequence > report.sequence), default=None)
         if (refusal := leases.meter(lease, report, before, after, now)) is not None:
             return refusal
-        measured_at = max(lease.start, leases.measured_at(report, now))
-        row = UsageRow(*lease.id, report.sequence, report.gpu_ms, report.final, now, measured_at)
+        if report.final and report.sequence < lease.last_sequence:
+            return Refusal.USAGE_NOT_LAST, (report.sequence, lease.last_sequence)
+        row = accepted_row(lease, report, known, now)
         known[report.sequence] = row
         self.new_usage.append(row)
         if report.sequence > lease.last_sequence:

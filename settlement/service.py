@@ -31,6 +31,7 @@ from settlement.database import COLLISIONS, Connection, Queries
 from settlement.leases import Refused
 from settlement.store import Store
 from settlement.tables import JournalRow, PositionRow, RefusalRow, Step
+from settlement.usage import RefusedUsageRow, refused_row
 
 TOPICS = (EXECUTIONS, INSTRUCTIONS, USAGE)
 """In the order in which records of one time are applied."""
@@ -245,6 +246,8 @@ class SettlementService:
             applied.add(item, _apply(books, item))
         await tables.save(connection, self._sql, books)
         await tables.advance(connection, self._sql, list(applied.steps.values()), applied.journal, applied.refusals)
+        if applied.refused_usage:
+            await connection.execute(self._sql.save_refused_usage, applied.refused_usage)
         return books, applied
 
 
@@ -255,6 +258,7 @@ class Applied:
         self.steps: dict[StreamKey, Step] = {}
         self.journal: list[JournalRow] = []
         self.refusals: list[RefusalRow] = []
+        self.refused_usage: list[RefusedUsageRow] = []
         self._journal_so_far = journal_so_far
 
     def add(self, item: Item, refused: Refused | None) -> None:
@@ -274,6 +278,9 @@ class Applied:
         if refused is not None:
             code, args = refused
             self.refusals.append(RefusalRow(*stream.key, item.offset, code, msgspec.json.encode(args).decode()))
+            if isinstance(item.message, UsageReport):
+                row = refused_row(item.message, stream.standing.partition, item.offset, refused, item.time)
+                self.refused_usage += [row] if row is not None else []
 
     def add_lapses(self, standing: PositionRow) -> None:
         """Only deadlines passed: no record was applied."""

@@ -46,6 +46,7 @@ from schemas.store import (
     Placed,
     PlacedAmend,
     PlaceStatus,
+    RefusedUsage,
     Scope,
     Spender,
     SpenderKind,
@@ -335,6 +336,26 @@ class Store:
         rows = await self._rows(self._sql.usage, *lease, after, limit)
         return [
             Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"], row["measured_at"])
+            for row in rows
+        ]
+
+    async def refused_usage(
+        self, account: int, *, lease: LeaseId | None, before: tuple[int, int, int] | None, limit: int
+    ) -> list[RefusedUsage]:
+        place, cursor = lease or (None, None), before or (None, None, None)
+        rows = await self._rows(self._sql.refused_usage, account, *place, *cursor, limit)
+        return [
+            RefusedUsage(
+                lease=(row["position"], row["fill_index"]),
+                sequence=row["sequence"],
+                gpu_ms=row["gpu_ms"],
+                final=row["final"],
+                measured_at=row["measured_at"],
+                refused_at=row["refused_at"],
+                record=(row["partition"], row["record_offset"]),
+                code=Refusal(row["code"]),
+                args=_args(row["args"]),
+            )
             for row in rows
         ]
 

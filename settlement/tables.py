@@ -9,11 +9,12 @@ from schemas.attributes import ClassSpec
 from schemas.events import Execution
 from schemas.refusals import Refusal
 from settlement import ledger
-from settlement.books import AmendRow, Books, OrderRow, UsageRow, Wanted
+from settlement.books import AmendRow, Books, OrderRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
 from settlement.payments import CreditRow, WithdrawalRow
 from settlement.spend import SpenderKey
+from settlement.usage import UsageRow
 
 _pack = msgspec.msgpack.Encoder().encode
 _columns = msgspec.structs.astuple

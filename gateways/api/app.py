@@ -34,6 +34,7 @@ from gateways.api.socket import stream_routes
 from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.api.suppliers import supplier_routes
+from gateways.api.usage import usage_routes
 from gateways.web.routes import page_routes
 from schemas.book import Offers, Standings
 from schemas.log import Log
@@ -105,6 +106,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *control_routes(keys, exchange.controls),
             *lease_routes(store, keys, exchange.clerk, replies),
+            *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
             *spending_routes(log, store, keys, replies),
             *invoice_routes(store, keys, replies),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateways.api import resources
 from gateways.api.errors import ApiError, refused, unknown
-from gateways.api.terms import parsed
+from gateways.api.terms import parsed, usage_problem
 from schemas.codec import encode
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, partition_of
 from schemas.instructions import (
@@ -24,7 +24,7 @@ from schemas.instructions import (
     WithdrawalNews,
 )
 from schemas.log import Log
-from schemas.refusals import Refusal, field, sentence
+from schemas.refusals import Refusal
 from schemas.store import CloseReason, Lease, LeaseState, Outcome, Store
 from schemas.topics import INSTRUCTIONS, USAGE
 from schemas.units import parse_time
@@ -171,9 +171,5 @@ def _usage_answer(report: resources.UsageReport, outcome: Outcome | None) -> res
         status = "accepted"
         if outcome.refusal is not None:
             status = "refused"
-            error = resources.UsageProblem(
-                code=outcome.refusal.value,
-                message=sentence(outcome.refusal, outcome.args),
-                field=field(outcome.refusal, outcome.args),
-            )
+            error = usage_problem(outcome.refusal, outcome.args)
     return resources.UsageAnswer(lease_id=report.lease_id, sequence=report.sequence, status=status, error=error)

@@ -114,36 +114,23 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         await clerk.end(lease)
         return terms.shown_lease(await own_lease(request.user, lease_id), lease.buyer)
 
-    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
-    async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
-        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
-        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
-
-    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
-    async def list_usage(
-        request: ApiRequest,
-        lease_id: FromPath[str],
-        after: Annotated[int, QueryParameter(ge=0, le=2**63 - 1)] = 0,
-        limit: Limit = 100,
-    ) -> resources.Page[resources.Usage]:
-        """The accepted reports of a lease, by sequence."""
-        lease = await own_lease(request.user, lease_id)
-        found = await store.usage(lease.id, after=after, limit=limit)
-        return resources.Page(
-            [terms.shown_usage(usage) for usage in found], str(found[-1].sequence) if len(found) == limit else None
-        )
-
     async def own_lease(key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False) -> Lease:
-        """Raises ApiError 404 where the account has no part in it, or another part than it needs."""
-        lease_id: LeaseId = terms.parsed("lease_id", parse_lease_id, text)
-        place, account = lease_id[0], key.account.id
-        partition = partition_of(place)
-        if partition < len(replies) and place <= replies[partition].position:
-            await store.wait_applied(partition, place, APPLIED_TIMEOUT_S)
-        lease = await store.lease(lease_id)
-        parts = [] if lease is None else [lease.buyer] * (not as_supplier) + [lease.seller] * (not as_buyer)
-        if lease is None or account not in parts:
-            raise refused(Refusal.UNKNOWN_LEASE, (text,))
-        return lease
+        return await find_lease(store, replies, key, text, as_buyer=as_buyer, as_supplier=as_supplier)
 
-    return [list_leases, show_lease, deliver, accept, degrade, restore, reclaim, end_lease, report_usage, list_usage]
+    return [list_leases, show_lease, deliver, accept, degrade, restore, reclaim, end_lease]
+
+
+async def find_lease(
+    store: Store, replies: list[Replies], key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False
+) -> Lease:
+    """Raises ApiError 404 where the account has no part in it, or another part than it needs."""
+    lease_id: LeaseId = terms.parsed("lease_id", parse_lease_id, text)
+    place, account = lease_id[0], key.account.id
+    partition = partition_of(place)
+    if partition < len(replies) and place <= replies[partition].position:
+        await store.wait_applied(partition, place, APPLIED_TIMEOUT_S)
+    lease = await store.lease(lease_id)
+    parts = [] if lease is None else [lease.buyer] * (not as_supplier) + [lease.seller] * (not as_buyer)
+    if lease is None or account not in parts:
+        raise refused(Refusal.UNKNOWN_LEASE, (text,))
+    return lease

@@ -902,6 +902,19 @@ class UsageAnswers(Answer):
     answers: list[UsageAnswer]
 
 
+class RefusedUsage(Answer):
+    """A report that had no effect, and why."""
+
+    lease_id: str
+    sequence: int
+    gpu_ms: int
+    final: bool
+    measured_at: Time | None
+    """As the report says."""
+    refused_at: Time
+    error: UsageProblem
+
+
 class Usage(Answer):
     """An accepted report."""
 

@@ -30,7 +30,7 @@ from schemas.ids import (
     format_order_id,
     parse_account_id,
 )
-from schemas.refusals import field, sentence
+from schemas.refusals import Args, Refusal, field, sentence
 from schemas.store import (
     NOBODY,
     Account,
@@ -43,6 +43,7 @@ from schemas.store import (
     Lease,
     Listing,
     Order,
+    RefusedUsage,
     Spender,
     Usage,
     Withdrawn,
@@ -50,6 +51,7 @@ from schemas.store import (
 from schemas.tape import Candle, Ticker
 from schemas.units import (
     HOUR_MS,
+    MAX_TIME_MS,
     MINUTE_MS,
     ceil_grid,
     format_duration,
@@ -459,6 +461,22 @@ def _shown_degradation(found: Degradation) -> resources.Degradation:
 
 def _time_or_none(time: int | None) -> str | None:
     return None if time is None else format_time(time)
+
+
+def shown_refused_usage(refused: RefusedUsage) -> resources.RefusedUsage:
+    return resources.RefusedUsage(
+        lease_id=format_lease_id(refused.lease),
+        sequence=refused.sequence,
+        gpu_ms=refused.gpu_ms,
+        final=refused.final,
+        measured_at=format_time(min(refused.measured_at, MAX_TIME_MS)) if refused.measured_at else None,
+        refused_at=format_time(refused.refused_at),
+        error=usage_problem(refused.code, refused.args),
+    )
+
+
+def usage_problem(code: Refusal, args: Args) -> resources.UsageProblem:
+    return resources.UsageProblem(code=code.value, message=sentence(code, args), field=field(code, args))
 
 
 def shown_usage(usage: Usage) -> resources.Usage:

@@ -559,18 +559,6 @@ def report(lease_id: str, sequence: int, gpu_ms: int, /, *, final: bool = False,
 
 
 @app.command
-def usage(lease_id: str, /, *, limit: int = 50, access: Access = HERE) -> None:
-    """List the metered use of a lease."""
-
-    async def call(exchange: Exchange) -> None:
-        found = await exchange.usage(lease_id, limit=limit)
-        rows = ((str(u.sequence), str(u.gpu_ms), "yes" if u.final else "", u.reported_at) for u in found)
-        show(found, ("sequence", "GPU-ms in all", "final", "reported"), rows, access)
-
-    run(call, access)
-
-
-@app.command
 def balance(*, access: Access = HERE) -> None:
     """Show your account's money."""
 

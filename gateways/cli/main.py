@@ -1,11 +1,11 @@
 """`cx`: the commands of who trades are in `commands.py`, of what happens to leases after their sale in `leases.py`, of
-money in and out in `payments.py`, of spend and caps in `spending.py`, of months in `invoices.py`, of an exchange's
-admin in `admin.py`; those of who runs one in `operate.py`, which is loaded only when one of them is called, so that the
-others start at once."""
+money in and out in `payments.py`, of spend and caps in `spending.py`, of months in `invoices.py`, of metered use in
+`usage.py`, of an exchange's admin in `admin.py`; those of who runs one in `operate.py`, which is loaded only when one
+of them is called, so that the others start at once."""
 
 import cyclopts
 
-from gateways.cli import admin, invoices, leases, payments, spending, suppliers
+from gateways.cli import admin, invoices, leases, payments, spending, suppliers, usage
 from gateways.cli.commands import app
 
 PROCESSES = "One process of an exchange on Kafka, each alone"
@@ -22,6 +22,7 @@ for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases
 app.command(suppliers.suppliers)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries, payments.fees):
     app.command(of_money)
+app.command(usage.usage)
 app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")
 for command in (invoices.invoice, invoices.statement):
     app.command(command)

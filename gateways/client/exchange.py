@@ -50,6 +50,7 @@ from gateways.client.types import (
     OrderFill,
     Reference,
     Refusal,
+    RefusedUsage,
     Spend,
     Standing,
     Status,
@@ -277,6 +278,10 @@ class Exchange:
         if after is not None:
             return await self._list(path, Usage, limit, {}, after=str(after))
         return (await self._list(path, Usage, MAX_USAGE, {}))[-limit:]
+
+    async def refused_usage(self, lease_id: str | None = None, *, limit: int = 100) -> list[RefusedUsage]:
+        """Reports of one's own, of a lease or of any, that had no effect, and why: the newest first."""
+        return await self._list("/v1/usage/refused", RefusedUsage, limit, {"lease_id": lease_id})
 
     # Money, accounts and keys
 

@@ -496,6 +496,18 @@ class UsageAnswer(Resource):
     error: Refusal | None
 
 
+class RefusedUsage(Resource):
+    """A report that had no effect, and why; `measured_at` is as the report says."""
+
+    lease_id: str
+    sequence: int
+    gpu_ms: int
+    final: bool
+    measured_at: str | None
+    refused_at: str
+    error: Refusal
+
+
 class Usage(Resource):
     """An accepted report."""
 

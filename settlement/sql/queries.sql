@@ -254,6 +254,13 @@ SELECT (SELECT min(time) FROM positions WHERE topic = $3) AS settled_to,
     (SELECT min(coalesce(ends_at, end_at)) FROM leases
         WHERE state <> 'closed' AND ((NOT $2::boolean AND buyer = $1) OR ($2 AND seller = $1))) AS open_until;
 
+-- Refused usage reports of an account, or of a lease, the newest first.
+-- name: refused_usage
+SELECT * FROM refused_usage
+WHERE account = $1 AND ($2::bigint IS NULL OR (position, fill_index) = ($2, $3))
+    AND ($4::bigint IS NULL OR (refused_at, partition, record_offset) < ($4, $5, $6))
+ORDER BY refused_at DESC, partition DESC, record_offset DESC LIMIT $7;
+
 -- name: refusal
 SELECT code, args FROM refusals WHERE topic = $1 AND partition = $2 AND record_offset = $3;
 
@@ -455,6 +462,9 @@ ON CONFLICT (account, reference) DO UPDATE SET
 
 -- name: save_usage
 INSERT INTO usage SELECT * FROM unnest($1::usage[]);
+
+-- name: save_refused_usage
+INSERT INTO refused_usage SELECT * FROM unnest($1::refused_usage[]);
 
 -- name: save_outbox
 INSERT INTO outbox SELECT * FROM unnest($1::outbox[]);

@@ -151,11 +151,11 @@ async def test_use_in_any_order_is_charged_once_and_the_rest_goes_back(
 async def test_each_report_keeps_up_to_when_it_was_measured(market: Market, buyer: Account, seller: Account) -> None:
     lease = await running(market, buyer, seller)
     market.log.time = now = lease.start + HOUR_MS
-    for sequence, measured_at in enumerate((lease.start + MINUTE_MS, 0, now + 5, 7), 1):
+    for sequence, measured_at in enumerate((7, lease.start + MINUTE_MS, 0, now + 5), 1):
         said = UsageReport(lease.id, seller.id, sequence, 0, measured_at=measured_at)
         assert (await market.report(said)).refusal is None
     kept = [usage.measured_at for usage in await market.store.usage(lease.id, after=0, limit=9)]
-    assert kept == [lease.start + MINUTE_MS, now, now, lease.start]
+    assert kept == [lease.start, lease.start + MINUTE_MS, now, now]
     assert (await lease_of(market, lease.id)).last_sequence == 4
 
 

@@ -309,6 +309,47 @@ def test_in_whatever_order_records_come_the_lease_is_as_the_rules_allow(
         check(books, lease, before)
 
 
+def accepted(books: Books, *reports: UsageReport) -> None:
+    for report in reports:
+        assert books.use(report, START + HOUR_MS) is None
+
+
+def test_a_last_report_has_the_highest_number() -> None:
+    books = sold(BPS, INTERRUPTIBLE)
+    for name in ("deliver", "accept", "end"):
+        assert books.instruction(INSTRUCTIONS[name], START) is None
+    accepted(books, UsageReport(LEASE, SELLER, 5, 0))
+    refusal = books.use(UsageReport(LEASE, SELLER, 4, 0, final=True), START + HOUR_MS)
+    assert refusal == (Refusal.USAGE_NOT_LAST, (4, 5))
+    accepted(books, UsageReport(LEASE, SELLER, 6, 0, final=True))
+    assert books.leases[LEASE].state == LeaseState.CLOSED
+    accepted(books, UsageReport(LEASE, SELLER, 5, 0), UsageReport(LEASE, SELLER, 6, 0, final=True))
+
+
+def test_figures_and_the_moments_up_to_which_they_count_rise_together() -> None:
+    books = sold(BPS, INTERRUPTIBLE)
+    for name in ("deliver", "accept"):
+        assert books.instruction(INSTRUCTIONS[name], START) is None
+    minutes = {3: 30, 1: 40, 2: 10, 5: 20, 4: 5, 6: 61}
+    for number, minute in minutes.items():
+        accepted(books, UsageReport(LEASE, SELLER, number, number, measured_at=START + minute * MINUTE_MS))
+    moments = {row.sequence: (row.measured_at - START) // MINUTE_MS for row in books.new_usage}
+    assert [moments[number] for number in range(1, 7)] == [30, 30, 30, 30, 30, 60]
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(-HOUR_MS, 3 * HOUR_MS)), max_size=12))
+def test_in_whatever_order_reports_come_their_moments_rise_with_their_numbers(script: list[tuple[int, int]]) -> None:
+    books = sold(BPS, INTERRUPTIBLE)
+    for name in ("deliver", "accept"):
+        assert books.instruction(INSTRUCTIONS[name], START) is None
+    for number, moment in script:
+        books.use(UsageReport(LEASE, SELLER, number, 0, measured_at=START + moment), START + 3 * HOUR_MS)
+    rows = sorted(books.new_usage, key=lambda row: row.sequence)
+    moments = [row.measured_at for row in rows]
+    assert moments == sorted(moments)
+    assert all(START <= moment <= START + HOURS * HOUR_MS for moment in moments)
+
+
 def test_the_engine_hears_once_of_a_lease_that_is_reclaimed_and_then_ended() -> None:
     books = sold(BPS, INTERRUPTIBLE)
     for name in ("deliver", "accept", "reclaim", "end"):

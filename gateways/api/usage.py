@@ -1,0 +1,76 @@
+"""Routes of metered use: what suppliers report, what of it was taken or refused."""
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from gateways.api import resources, terms
+from gateways.api.instructions import Clerk
+from gateways.api.keys import Keys
+from gateways.api.leases import find_lease
+from gateways.api.replies import Replies
+from gateways.api.routes import ApiRequest, Limit
+from schemas.store import RefusedUsage, Scope, Store
+
+MAX_INT = (1 << 63) - 1
+
+
+def usage_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """What suppliers report, what of it was taken or refused."""
+
+    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
+    async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
+        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
+        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
+
+    @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
+    async def list_usage(
+        request: ApiRequest,
+        lease_id: FromPath[str],
+        after: Annotated[int, QueryParameter(ge=0, le=MAX_INT)] = 0,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Usage]:
+        """The accepted reports of a lease, by sequence."""
+        lease = await find_lease(store, replies, request.user, lease_id)
+        found = await store.usage(lease.id, after=after, limit=limit)
+        return resources.Page(
+            [terms.shown_usage(usage) for usage in found], str(found[-1].sequence) if len(found) == limit else None
+        )
+
+    @get("/v1/usage/refused", **keys.door(Scope.READ, 404))
+    async def list_refused_usage(
+        request: ApiRequest,
+        lease_id: FromQuery[str | None] = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.RefusedUsage]:
+        """The account's own reports that had no effect, with the reason of each, the newest first.
+
+        What named no lease of the account was answered so at once, and is not kept.
+        """
+        lease = None if lease_id is None else await find_lease(store, replies, request.user, lease_id, as_supplier=True)
+        found = await store.refused_usage(
+            request.user.account.id,
+            lease=None if lease is None else lease.id,
+            before=None if after is None else terms.parsed("after", _parse_place, after),
+            limit=limit,
+        )
+        return resources.Page(
+            [terms.shown_refused_usage(each) for each in found], _place(found[-1]) if len(found) == limit else None
+        )
+
+    return [report_usage, list_usage, list_refused_usage]
+
+
+def _place(refused: RefusedUsage) -> str:
+    return ".".join(map(str, (refused.refused_at, *refused.record)))
+
+
+def _parse_place(text: str) -> tuple[int, int, int]:
+    """Raises ValueError."""
+    numbers = [int(part) for part in text.split(".") if part.isdecimal() and part.isascii() and len(part) <= 18]
+    if len(numbers) != 3 or text.count(".") != 2 or numbers[1] >= 1 << 31:
+        raise ValueError(f"{text!r} is no cursor of this list: take the `next` of its last part")
+    return numbers[0], numbers[1], numbers[2]
