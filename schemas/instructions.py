@@ -23,6 +23,11 @@ class Deliver(Struct, frozen=True, array_like=True, tag="deliver"):
     account: int
     """Who says so: must be the lease's supplier."""
     connection: str
+    """Sealed by the gateway: neither the log nor the database can read it."""
+    gpus: tuple[str, ...] = ()
+    """Their names, as the supplier tells them apart: all of the lease's, or none."""
+    proof: str = ""
+    """What shows that the machines can be reached."""
 
 
 class Accept(Struct, frozen=True, array_like=True, tag="accept"):
@@ -125,7 +130,25 @@ class CreditLimit(Struct, frozen=True, array_like=True, tag="credit_limit"):
     """µ$; 0 is none."""
 
 
-Instruction = Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews | CreditLimit
+class Renew(Struct, frozen=True, array_like=True, tag="renew"):
+    """The buyer wants a lease to go on by itself when it nears its end, by `duration` at up to `price`; the lease that
+    it then becomes likewise. A duration of 0 switches that off."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: must be the lease's buyer."""
+    duration: int
+    """ms."""
+    price: int
+    """µ$ per GPU-hour."""
+    owner: int
+    """Of the account, and its fee, as the gateway stamps them in orders."""
+    fee_bps: int
+
+
+Instruction = (
+    Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews | CreditLimit | Renew
+)
 
 
 class UsageReport(Struct, frozen=True, array_like=True, tag="usage"):

@@ -81,6 +81,11 @@ class Refusal(StrEnum):
     WITHDRAWAL_STATE = "withdrawal_state"
     CREDIT_IN_USE = "credit_in_use"
     USAGE_NOT_LAST = "usage_not_last"
+    GPU_NAMES_INVALID = "gpu_names_invalid"
+    GPU_IN_USE = "gpu_in_use"
+    RENEWAL_INVALID = "renewal_invalid"
+    # by gateways
+    UNKNOWN_SSH_KEY = "unknown_ssh_key"
 
 
 class Wording(NamedTuple):
@@ -200,6 +205,16 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.WITHDRAWAL_STATE: Wording(
         "state", "the withdrawal {0} is {1} for good: what came of it since is a deposit, or a new withdrawal"
     ),
+    Refusal.GPU_NAMES_INVALID: Wording(
+        "gpus",
+        "{0} GPUs are named, {1} different ones: name all {2} of the lease, up to {3}, each once and in 1 to {4} "
+        "printable ASCII characters, or none",
+    ),
+    Refusal.GPU_IN_USE: Wording("gpus", "the GPU {0} is bound to the lease {1} until {2:time}: name another"),
+    Refusal.UNKNOWN_SSH_KEY: Wording(
+        "ssh_key", "there is no SSH key {0} of this account: add it first (cx keys ssh add)"
+    ),
+    Refusal.RENEWAL_INVALID: Wording("{0}", "{0} of the renewal is not valid: {1}"),
 }
 
 

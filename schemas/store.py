@@ -239,6 +239,8 @@ class Intent(Struct, frozen=True):
     """µ$; 0 for an ask."""
     not_after: int
     spender: Spender = NOBODY
+    ssh_key: str = ""
+    """Of a bid: the SSH public key that its machines are to let in."""
 
 
 class Order(Struct, frozen=True):
@@ -268,6 +270,7 @@ class Order(Struct, frozen=True):
     created_at: int
     """ms; log time of the answer, or the gateway's while on its way."""
     spender: Spender = NOBODY
+    ssh_key: str = ""
 
 
 class AmendStatus(StrEnum):
@@ -384,6 +387,17 @@ class Degradation(Struct, frozen=True, array_like=True):
     note: str
 
 
+class Renewal(Struct, frozen=True, array_like=True):
+    """How a lease goes on by itself: by `duration` ms, at up to `price` µ$ per GPU-hour."""
+
+    duration: int
+    price: int
+    owner: int
+    fee_bps: int
+    sent: bool = False
+    """The extension was sent: whether it filled, its order says, and `next` of the lease."""
+
+
 class Lease(Struct, frozen=True):
     """A fill's lease."""
 
@@ -429,6 +443,24 @@ class Lease(Struct, frozen=True):
     """Of its usage reports, the highest accepted."""
     spender: Spender = NOBODY
     """Its bid's."""
+    gpus: tuple[str, ...] = ()
+    """As the supplier named them at delivery; not in lists."""
+    proof: str = ""
+    """The supplier's: what shows that the machines can be reached."""
+    next: LeaseId | None = None
+    """The lease with which it goes on, on the same machines."""
+    renewal: Renewal | None = None
+    ssh_key: str = ""
+    """The SSH public key that its bid named, for the machines to let in; not in lists."""
+
+
+class SshKey(Struct, frozen=True):
+    """An SSH public key of an account, by the account's own name for it."""
+
+    name: str
+    public_key: str
+    """As in an `authorized_keys` file: its type, and the key in base64."""
+    created_at: int
 
 
 class Spread(NamedTuple):
@@ -610,6 +642,18 @@ class Store(Protocol):
     async def keys(self, account: int) -> list[ApiKey]: ...
 
     async def revoke_key(self, account: int, key_id: int) -> bool:
+        """False where the account has no such key."""
+        ...
+
+    async def add_ssh_key(self, account: int, key: SshKey, *, most: int) -> bool:
+        """Under that name, in place of another; False where the account has `most` keys of other names already."""
+        ...
+
+    async def ssh_keys(self, account: int) -> list[SshKey]:
+        """By name."""
+        ...
+
+    async def remove_ssh_key(self, account: int, name: str) -> bool:
         """False where the account has no such key."""
         ...
 

@@ -51,6 +51,7 @@ from schemas.instructions import (
     End,
     Instruction,
     Reclaim,
+    Renew,
     Restore,
     Source,
     UsageReport,
@@ -58,11 +59,13 @@ from schemas.instructions import (
     WithdrawalNews,
 )
 from schemas.refusals import Refusal
-from schemas.store import AmendStatus, CloseReason, OrderStatus
+from schemas.store import AmendStatus, CloseReason, OrderStatus, Renewal
+from schemas.units import MAX_TIME_MS
 from settlement import invoices, leases, ledger, outbox, payments
 from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
+from settlement.machines import MAX_NAMED, Gpu, Machines, wrong_names
 from settlement.outbox import OutboxRow
 from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
@@ -104,6 +107,7 @@ class OrderRow(Struct):
     team: str = ""
     user: str = ""
     pool: str = ""
+    ssh_key: str = ""
 
     @property
     def key(self) -> OrderKey:
@@ -192,6 +196,11 @@ class Wanted(Struct):
     withdrawals: set[WithdrawalKey] = msgspec.field(default_factory=set)
     withdrawers: set[int] = msgspec.field(default_factory=set)
     """Accounts whose free money, or credit, is asked for."""
+    gpus: set[Gpu] = msgspec.field(default_factory=set)
+    extended: set[LeaseId] = msgspec.field(default_factory=set)
+    """Leases that go on here, whose GPUs may be needed."""
+    gpus_since: int = MAX_TIME_MS
+    """Who had a GPU before that does not matter."""
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -201,6 +210,12 @@ class Wanted(Struct):
             match event:
                 case Accepted():
                     self.orders.add((event.account, event.client_order_id))
+                    if (lease := outbox.renewed(event.client_order_id)) is not None:
+                        self._add_lease(lease)
+                case Extension():
+                    if self._add_lease(event.lease):
+                        self.extended.add(event.lease)
+                        self.gpus_since = min(self.gpus_since, execution.time)
                 case Rejected():
                     self.orders.add((event.account, event.client_order_id))
                     self.amends.add((event.account, event.client_order_id))
@@ -213,8 +228,12 @@ class Wanted(Struct):
                 case _:
                     pass
 
-    def add_instruction(self, instruction: Instruction) -> None:
+    def add_instruction(self, instruction: Instruction, now: int) -> None:
         match instruction:
+            case Deliver():
+                self._add_lease(instruction.lease)
+                self.gpus.update((instruction.account, gpu) for gpu in instruction.gpus[:MAX_NAMED])
+                self.gpus_since = min(self.gpus_since, now)
             case Deposit():
                 if not payments.wrong_deposit(instruction):
                     self.references.add(_deposit_reference(instruction))
@@ -290,6 +309,7 @@ class Books:
         self.spend = Spend()
         self.charges: dict[ChargeKey, Charge] = {}
         """What the batch charges for."""
+        self.machines = Machines()
 
         self._billed: dict[LeaseId, Billed] = {}
         self._times: dict[int, int] = {}
@@ -376,8 +396,10 @@ class Books:
                 case ClassChanged():
                     self.classes[event.spec.class_id] = event.spec
                     self.changed_classes[event.spec.class_id] = partition
-                case Returned() | Withdrawn() | Extension():
-                    pass  # they move no money: an Extension's is in the fill before it
+                case Extension():
+                    self._extended(event, execution.position, now)
+                case Returned() | Withdrawn():
+                    pass  # they move no money
                 case ClassRetired():
                     self.class_states[event.class_id].retired = True
                 case HaltChanged():
@@ -473,6 +495,9 @@ class Books:
             refusal_args="[]",
             created_at=now,
         )
+        renewed = outbox.renewed(event.client_order_id)
+        if renewed is not None and (lease := self.leases.get(renewed)) is not None and lease.buyer == event.account:
+            order.command = codec.encode(outbox.extension(lease)) if lease.renewal else b""
         self.orders[order.key] = self.new_orders[order.key] = order
         return order
 
@@ -528,6 +553,22 @@ class Books:
         bid.held = to_hold
         self._post(f"fill:{format_lease_id(lease.id)}", now, entries)
 
+    def _extended(self, event: Extension, position: int, now: int) -> None:
+        """The lease of the fill before it goes on with another: on its machines, where those are free then."""
+        lease, before = self.leases[position, event.index], self.leases.get(event.lease)
+        if before is None or not leases.go_on(before, lease, now):
+            return
+        self._change_lease(before)
+        if before.state not in (leases.DELIVERED, leases.ACTIVE, leases.DEGRADED):
+            return  # it is delivered like any other
+        gpus = self.machines.of(before.id)
+        if self.machines.clash(lease.seller, gpus, lease.start, lease.end) is None:
+            self.machines.bind(lease.id, lease.seller, gpus, lease.start, lease.end)
+            leases.deliver(lease, before.connection, now, before.proof)
+            if before.state != leases.DELIVERED:
+                leases.accept(lease, now)
+            self._watch(lease)
+
     def _end(self, order: OrderRow, status: OrderStatus, reason: str, left: int, now: int) -> None:
         """Ends the order and releases what it held."""
         if order.status == OrderStatus.SENT:
@@ -547,6 +588,8 @@ class Books:
                 self.outbox.append(outbox.withdrawn(lease, at))
             case leases.DELIVERED:
                 leases.accept(lease, at)
+            case _ if leases.renewal_due(lease):
+                self.outbox.append(outbox.extended(lease, at))
             case _:
                 self._close(lease, Step.CLOSE, CloseReason.COMPLETED, at)
         self._change_lease(lease)
@@ -565,7 +608,7 @@ class Books:
                 return self._limit_credit(instruction, now)
             case _:
                 lease = self.leases.get(instruction.lease)
-                is_buyers = isinstance(instruction, Accept | End)
+                is_buyers = isinstance(instruction, Accept | End | Renew)
                 if lease is None or instruction.account != (lease.buyer if is_buyers else lease.seller):
                     return _unknown(instruction.lease)
                 refusal = self._step(lease, instruction, self._not_too_late(lease, now))
@@ -574,11 +617,11 @@ class Books:
                 return refusal
 
     def _step(
-        self, lease: LeaseRow, said: Deliver | Accept | Degrade | Restore | Reclaim | End, now: int
+        self, lease: LeaseRow, said: Deliver | Accept | Degrade | Restore | Reclaim | End | Renew, now: int
     ) -> Refused | None:
         match said:
             case Deliver():
-                return leases.deliver(lease, said.connection, now)
+                return self._deliver(lease, said, now)
             case Accept():
                 return leases.accept(lease, now)
             case Degrade():
@@ -588,16 +631,35 @@ class Books:
             case Reclaim():
                 escrow = lease.in_escrow
                 if (refusal := leases.reclaim(lease, now)) is None:
+                    self.machines.free(lease.id, lease.seller, lease.until)
                     self._bill(lease, f"reclaim:{format_lease_id(lease.id)}", now, escrow)
                     self.outbox.append(outbox.withdrawn(lease, now))
                 return refusal
             case End():
                 escrow, was = lease.in_escrow, lease.state
                 if (refusal := leases.end(lease, now)) is None:
+                    self.machines.free(lease.id, lease.seller, lease.until)
                     self._bill(lease, f"end:{format_lease_id(lease.id)}", now, escrow)
                     if was != leases.RECLAIMING:  # which the engine knows as withdrawn
                         self.outbox.append(outbox.returned(lease, now))
                 return refusal
+
+            case Renew(duration=0):
+                return leases.renew(lease, None, now)
+            case Renew():
+                return leases.renew(lease, Renewal(said.duration, said.price, said.owner, said.fee_bps), now)
+
+    def _deliver(self, lease: LeaseRow, said: Deliver, now: int) -> Refused | None:
+        since = max(lease.start, now)
+        refusal = (
+            leases.refused(lease, Step.DELIVER)
+            or wrong_names(said.gpus, lease.quantity)
+            or self.machines.clash(lease.seller, said.gpus, since, lease.end)
+            or leases.deliver(lease, said.connection, now, said.proof)
+        )
+        if refusal is None:
+            self.machines.bind(lease.id, lease.seller, said.gpus, since, lease.end)
+        return refusal
 
     def use(self, report: UsageReport, now: int) -> Refused | None:
         """The bill follows the highest sequence; a final report closes the lease at once, as no later one can be."""

@@ -13,12 +13,15 @@ from schemas.events import Fill
 from schemas.ids import LeaseId, format_lease_id
 from schemas.instructions import UsageReport
 from schemas.refusals import Args, Refusal
-from schemas.store import CloseReason, Degradation, LeaseState
-from schemas.units import BPS, MINUTE_MS
+from schemas.store import CloseReason, Degradation, LeaseState, Renewal
+from schemas.units import BPS, GRID_MS, HOUR_MS, MAX_PRICE, MAX_WINDOW_MS, MINUTE_MS
 from settlement.metering import Bill, allocated_gpu_ms, bill, first_use, forfeited_gpu_ms, uptime_bps
 
-MAX_CONNECTION = 4096
-"""Characters of how to reach the machines."""
+MAX_CONNECTION = 24_000
+"""Characters of how to reach the machines, sealed: of 4,096 that anybody may write."""
+MAX_PROOF = 4096
+RENEW_BEFORE_MS = HOUR_MS
+"""Before its end a lease that is to be renewed is extended."""
 MAX_NOTE = 500
 MAX_DEGRADATIONS = 100
 """Of one lease."""
@@ -36,6 +39,7 @@ class Step(StrEnum):
     RESTORE = "restore"
     RECLAIM = "reclaim"
     END = "end"
+    RENEW = "renew"
     VOID = "void"
     CLOSE = "close"
 
@@ -56,6 +60,7 @@ TRANSITIONS: dict[Step, dict[LeaseState, LeaseState]] = {
     Step.RESTORE: {DEGRADED: ACTIVE},
     Step.RECLAIM: {PENDING: CLOSED, DELIVERED: RECLAIMING, ACTIVE: RECLAIMING, DEGRADED: RECLAIMING},
     Step.END: {PENDING: CLOSED, DELIVERED: ENDED, ACTIVE: ENDED, DEGRADED: ENDED, RECLAIMING: ENDED},
+    Step.RENEW: {state: state for state in (PENDING, DELIVERED, ACTIVE, DEGRADED)},
     Step.VOID: {PENDING: CLOSED},
     Step.CLOSE: {state: CLOSED for state in (DELIVERED, ACTIVE, DEGRADED, RECLAIMING, ENDED)},
 }
@@ -63,6 +68,7 @@ TRANSITIONS: dict[Step, dict[LeaseState, LeaseState]] = {
 
 _attributes = msgspec.msgpack.Decoder(Attributes).decode
 _degradations = msgspec.json.Decoder(list[Degradation]).decode
+_renewal = msgspec.json.Decoder(Renewal).decode
 
 
 class LeaseRow(Struct):
@@ -113,6 +119,12 @@ class LeaseRow(Struct):
     pool: str = ""
     uptime_bps: int | None = None
     """Once it is closed: how much of what was to be billed worked; None where nothing was."""
+    proof: str = ""
+    next_position: int | None = None
+    """The lease with which it goes on, on the same machines, and which follows."""
+    next_index: int | None = None
+    renewal: str = ""
+    """JSON of Renewal; '' is none."""
 
     @property
     def id(self) -> LeaseId:
@@ -193,7 +205,7 @@ def refused(lease: LeaseRow, step: Step) -> Refused | None:
     return Refusal.LEASE_STATE, (format_lease_id(lease.id), lease.state, " or ".join(allowed))
 
 
-def deliver(lease: LeaseRow, connection: str, now: int) -> Refused | None:
+def deliver(lease: LeaseRow, connection: str, now: int, proof: str = "") -> Refused | None:
     """The supplier hands over, once and in time."""
     if (refusal := refused(lease, Step.DELIVER)) is not None:
         return refusal
@@ -201,9 +213,11 @@ def deliver(lease: LeaseRow, connection: str, now: int) -> Refused | None:
         return Refusal.LEASE_STATE, (format_lease_id(lease.id), "past its time of delivery", PENDING)
     if len(connection) > MAX_CONNECTION or "\0" in connection:
         return Refusal.UNREADABLE, (f"its connection has at most {MAX_CONNECTION} characters, and no NUL",)
+    if len(proof) > MAX_PROOF or "\0" in proof:
+        return Refusal.UNREADABLE, (f"its proof has at most {MAX_PROOF} characters, and no NUL",)
     _go(lease, Step.DELIVER, now)
     lease.delivered_at = now
-    lease.connection = connection
+    lease.connection, lease.proof = connection, proof
     lease.deadline = now + lease.acceptance_ms
     return None
 
@@ -215,7 +229,7 @@ def accept(lease: LeaseRow, at: int) -> Refused | None:
     assert lease.delivered_at is not None
     _go(lease, Step.ACCEPT, at)
     lease.accepted_at = min(at, lease.delivered_at + lease.acceptance_ms)
-    lease.deadline = lease.until + lease.grace_ms
+    _await_end(lease)
     return None
 
 
@@ -311,6 +325,53 @@ def end(lease: LeaseRow, now: int) -> Refused | None:
     return None
 
 
+def renew(lease: LeaseRow, wanted: Renewal | None, now: int) -> Refused | None:
+    """The buyer says how it goes on by itself, or with None that it does not."""
+    if (refusal := refused(lease, Step.RENEW)) is not None:
+        return refusal
+    if now >= lease.end or lease.next_position is not None:
+        is_over = "past its end" if now >= lease.end else "extended"
+        return Refusal.LEASE_STATE, (format_lease_id(lease.id), is_over, "running, and not extended")
+    if wanted is not None:
+        if not GRID_MS <= wanted.duration <= MAX_WINDOW_MS or wanted.duration % GRID_MS:
+            return Refusal.RENEWAL_INVALID, ("duration", "it must be whole minutes, at most a year")
+        if not 1 <= wanted.price <= MAX_PRICE:
+            return Refusal.RENEWAL_INVALID, ("price", "it must be above 0, and no more than any class takes")
+    lease.renewal = "" if wanted is None else msgspec.json.encode(wanted).decode()
+    if lease.state in (ACTIVE, DEGRADED):
+        _await_end(lease)
+    return None
+
+
+def renewal_due(lease: LeaseRow) -> bool:
+    """Whether the deadline that has passed was the one at which it is to be extended; from then on it was."""
+    wanted = renewal(lease)
+    if wanted is None or wanted.sent or lease.state not in (ACTIVE, DEGRADED) or lease.next_position is not None:
+        return False
+    lease.renewal = msgspec.json.encode(msgspec.structs.replace(wanted, sent=True)).decode()
+    _await_end(lease)
+    return True
+
+
+def renewal(lease: LeaseRow) -> Renewal | None:
+    """How it goes on by itself."""
+    return _renewal(lease.renewal) if lease.renewal else None
+
+
+def go_on(before: LeaseRow, lease: LeaseRow, now: int) -> bool:
+    """`lease` is that with which the other goes on: on the same machines, delivered and accepted as that is. False, and
+    nothing changes, where it does not follow it; it is a lease like any other then."""
+    same = (before.buyer, before.seller, before.ask_id) == (lease.buyer, lease.seller, lease.ask_id)
+    if not same or before.until != lease.start or before.next_position is not None or lease.state != PENDING:
+        return False
+    before.next_position, before.next_index = lease.id
+    if (wanted := renewal(before)) is not None:
+        lease.renewal = msgspec.json.encode(msgspec.structs.replace(wanted, sent=False)).decode()
+    if before.state in (ACTIVE, DEGRADED):
+        _await_end(before)  # by whatever way it goes on, it is not renewed any more
+    return True
+
+
 def close(lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
     """Ends the lease by `step`, VOID or CLOSE, which its state must allow; a reason that it has already stands."""
     _go(lease, step, at)
@@ -337,6 +398,13 @@ def uptime(lease: LeaseRow) -> int | None:
 def degradations(lease: LeaseRow) -> list[Degradation]:
     """In the order in which they began."""
     return _degradations(lease.degradations)
+
+
+def _await_end(lease: LeaseRow) -> None:
+    """What time does next to a lease in use: it extends it where that is wanted, else closes it."""
+    wanted = renewal(lease)
+    extends = wanted is not None and not wanted.sent and lease.next_position is None
+    lease.deadline = lease.end - RENEW_BEFORE_MS if extends else lease.until + lease.grace_ms
 
 
 def _end(lease: LeaseRow, step: Step, reason: CloseReason, now: int, at: int) -> None:

@@ -306,7 +306,7 @@ def _want(wanted: Wanted, item: Item) -> None:
         case Unreadable() | None:
             pass
         case instruction:
-            wanted.add_instruction(instruction)
+            wanted.add_instruction(instruction, item.time)
 
 
 def _apply(books: Books, item: Item) -> Refused | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec
-from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Side
+from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, LineId
@@ -47,11 +47,13 @@ from schemas.store import (
     PlacedAmend,
     PlaceStatus,
     RefusedUsage,
+    Renewal,
     Scope,
     Spender,
     SpenderKind,
     Spent,
     Spread,
+    SshKey,
     StoreError,
     SupplierRecord,
     Totals,
@@ -73,6 +75,7 @@ MAX_WAITERS = 100_000
 _args = msgspec.json.Decoder(Args).decode
 _attributes = msgspec.msgpack.Decoder(Attributes).decode
 _degradations = msgspec.json.Decoder(tuple[Degradation, ...]).decode
+_renewal = msgspec.json.Decoder(Renewal).decode
 _spec = msgspec.msgpack.Decoder(ClassSpec).decode
 
 
@@ -185,6 +188,16 @@ class Store:
 
     async def revoke_key(self, account: int, key_id: int) -> bool:
         return await self._row(self._sql.revoke_key, account, key_id) is not None
+
+    async def add_ssh_key(self, account: int, key: SshKey, *, most: int) -> bool:
+        row = await self._row(self._sql.add_ssh_key, account, *msgspec.structs.astuple(key), most)
+        return row is not None
+
+    async def ssh_keys(self, account: int) -> list[SshKey]:
+        return [SshKey(*row) for row in await self._rows(self._sql.ssh_keys, account)]
+
+    async def remove_ssh_key(self, account: int, name: str) -> bool:
+        return await self._row(self._sql.remove_ssh_key, account, name) is not None
 
     async def balance(self, account: int) -> Balance:
         return Balance(**await self._row(self._sql.balance, account))
@@ -306,7 +319,10 @@ class Store:
 
     async def lease(self, lease: LeaseId) -> Lease | None:
         row = await self._row(self._sql.lease, *lease)
-        return _lease(row) if row is not None else None
+        if row is None:
+            return None
+        details = await self._row(self._sql.lease_details, *lease)
+        return msgspec.structs.replace(_lease(row), gpus=tuple(details["gpus"]), ssh_key=details["ssh_key"] or "")
 
     async def leases(
         self,
@@ -484,7 +500,7 @@ class Progress:
 def _sent(intent: Intent, now: int) -> OrderRow:
     """The row of an order on its way."""
     command = codec.decode_command(intent.command)
-    if not isinstance(command, PlaceAsk | PlaceBid):
+    if not isinstance(command, PlaceAsk | PlaceBid | Extend):
         raise ValueError(f"the intent {intent.client_order_id} of account {intent.account} has no order as its command")
     return OrderRow(
         account=intent.account,
@@ -508,6 +524,7 @@ def _sent(intent: Intent, now: int) -> OrderRow:
         refusal_args="[]",
         created_at=now,
         **msgspec.structs.asdict(intent.spender),
+        ssh_key=intent.ssh_key,
     )
 
 
@@ -530,6 +547,7 @@ def _order(row: OrderRow) -> Order:
         refusal_args=_args(row.refusal_args),
         created_at=row.created_at,
         spender=Spender(row.team, row.user, row.pool),
+        ssh_key=row.ssh_key,
     )
 
 
@@ -617,4 +635,7 @@ def _lease(row: Any) -> Lease:
         uptime_bps=row["uptime_bps"],
         last_sequence=row["last_sequence"],
         spender=_spender(row),
+        proof=row["proof"],
+        next=None if row["next_position"] is None else (row["next_position"], row["next_index"]),
+        renewal=_renewal(row["renewal"]) if row["renewal"] else None,
     )

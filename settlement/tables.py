@@ -12,6 +12,7 @@ from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, Wanted
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
+from settlement.machines import GpuRow
 from settlement.payments import CreditRow, WithdrawalRow
 from settlement.spend import SpenderKey
 from settlement.usage import UsageRow
@@ -77,6 +78,11 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     if wanted.reports:
         for row in await connection.fetch(sql.neighbours, *zip(*wanted.reports, strict=True)):
             books.add_usage(UsageRow(*row))
+    if wanted.gpus or wanted.extended:
+        sellers, gpus = zip(*wanted.gpus, strict=True) if wanted.gpus else ((), ())
+        positions, indexes = zip(*wanted.extended, strict=True) if wanted.extended else ((), ())
+        rows = await connection.fetch(sql.gpus_bound, sellers, gpus, positions, indexes, wanted.gpus_since)
+        books.machines.add(GpuRow(*row) for row in rows)
     if wanted.references:
         for reference, account, amount in await connection.fetch(sql.deposits_made, list(wanted.references)):
             books.deposits[reference] = (account, amount)
@@ -131,6 +137,10 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.add_leases, [_columns(lease) for lease in books.new_leases.values()])
     if books.changed_leases:
         await connection.execute(sql.save_leases, [_columns(lease) for lease in books.changed_leases.values()])
+    if freed := books.machines.freed:
+        await connection.execute(sql.free_gpus, *zip(*((*lease, until) for lease, until in freed.items()), strict=True))
+    if bound := [row for row in books.machines.added.values() if row.since < row.until]:
+        await connection.execute(sql.bind_gpus, *zip(*bound, strict=True))
     if books.outbox:
         await connection.execute(sql.save_outbox, books.outbox)
     if books.charges:

@@ -17,7 +17,7 @@ from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.invoices import invoice_routes
 from gateways.api.keys import Keys
-from gateways.api.leases import lease_routes
+from gateways.api.leases import lease_routes, ssh_routes
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.payments import payment_routes
@@ -35,6 +35,7 @@ from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.api.suppliers import supplier_routes
 from gateways.api.usage import usage_routes
+from gateways.api.vault import Vault
 from gateways.web.routes import page_routes
 from schemas.book import Offers, Standings
 from schemas.log import Log
@@ -58,6 +59,7 @@ class Exchange:
         books: Offers,
         standings: Standings,
         tape: Tape,
+        vault: Vault,
         checks: Checks,
         registry: CollectorRegistry,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
@@ -77,7 +79,7 @@ class Exchange:
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
         self.desk = Desk(log, store, self.replies, self.classes, checks, answer_timeout_s)
         self.controls = Controls(log, store, standings, self.replies, self.classes, answer_timeout_s)
-        self.clerk = Clerk(log, store, answer_timeout_s)
+        self.clerk = Clerk(log, store, vault, answer_timeout_s)
         self.stream = Stream(
             store=store, books=books, tape=tape, classes=self.classes, replies=self.replies, now=log.now
         )
@@ -105,7 +107,6 @@ def create_app(exchange: Exchange) -> Litestar:
             ),
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *control_routes(keys, exchange.controls),
-            *lease_routes(store, keys, exchange.clerk, replies),
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
             *spending_routes(log, store, keys, replies),
@@ -113,6 +114,8 @@ def create_app(exchange: Exchange) -> Litestar:
             *audit_routes(store, keys),
             *fee_routes(log, store, keys),
             *supplier_routes(log, store),
+            *lease_routes(store, keys, exchange.desk, exchange.clerk, replies),
+            *ssh_routes(store, keys, log),
             *tape_routes(exchange.classes, exchange.tape, log),
             *stream_routes(exchange.stream, keys, exchange.registry),
             *page_routes(),

@@ -36,6 +36,7 @@ _STATUS_OF_REFUSAL = {
     Refusal.WITHDRAWAL_STATE: 409,
     Refusal.CREDIT_IN_USE: 409,
     Refusal.LEASE_STATE: 409,
+    Refusal.GPU_IN_USE: 409,
     Refusal.ALREADY_RETURNED: 409,
 }
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")

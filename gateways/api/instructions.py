@@ -4,11 +4,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import structlog
+
 from gateways.api import resources
 from gateways.api.errors import ApiError, refused, unknown
 from gateways.api.terms import parsed, usage_problem
+from gateways.api.vault import Vault, VaultError
 from schemas.codec import encode
-from schemas.ids import LeaseId, format_lease_id, parse_lease_id, partition_of
+from schemas.ids import LeaseId, format_account_id, format_lease_id, parse_lease_id, partition_of
 from schemas.instructions import (
     Accept,
     CreditLimit,
@@ -18,6 +21,7 @@ from schemas.instructions import (
     End,
     Instruction,
     Reclaim,
+    Renew,
     Restore,
     UsageReport,
     Withdrawal,
@@ -25,7 +29,7 @@ from schemas.instructions import (
 )
 from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import CloseReason, Lease, LeaseState, Outcome, Store
+from schemas.store import Account, CloseReason, Lease, LeaseState, Outcome, Renewal, Store
 from schemas.topics import INSTRUCTIONS, USAGE
 from schemas.units import parse_time
 
@@ -38,8 +42,9 @@ MAX_GPU_MS = (1 << 63) - 1
 class Clerk:
     """Appends what settlement folds and waits for what it made of it."""
 
-    def __init__(self, log: Log, store: Store, timeout_s: float) -> None:
+    def __init__(self, log: Log, store: Store, vault: Vault, timeout_s: float) -> None:
         self._log = log
+        self._vault = vault
         self._store = store
         self._timeout_s = timeout_s
         self._suppliers: OrderedDict[LeaseId, int] = OrderedDict()
@@ -67,10 +72,26 @@ class Clerk:
         """What became of a withdrawal. Raises ApiError. The same again changes nothing."""
         await self._instruct(DEPOSITS_PARTITION, news, "say it again")
 
-    async def deliver(self, account: int, lease: Lease, connection: str) -> None:
-        """Raises ApiError. The same connection again changes nothing."""
-        if lease.delivered_at is None or lease.connection != connection:
-            await self._tell(lease, Deliver(lease.id, account, connection))
+    async def deliver(self, lease: Lease, body: resources.NewDelivery) -> None:
+        """Raises ApiError. The same delivery again changes nothing."""
+        said = body.connection, tuple(sorted(body.gpus)), body.proof
+        if lease.delivered_at is None or (self.connection(lease), lease.gpus, lease.proof) != said:
+            sealed = self._vault.seal(body.connection, format_account_id(lease.buyer))
+            await self._tell(lease, Deliver(lease.id, lease.seller, sealed, tuple(body.gpus), body.proof))
+
+    def connection(self, lease: Lease) -> str | None:
+        """As its buyer reads it; None where this gateway cannot open it."""
+        try:
+            return self._vault.open(lease.connection, format_account_id(lease.buyer))
+        except VaultError as error:
+            structlog.get_logger().error("sealed", lease=format_lease_id(lease.id), why=str(error))
+            return None
+
+    async def renew(self, account: Account, lease: Lease, duration: int, price: int) -> None:
+        """Raises ApiError. A duration of 0 switches it off; the same again changes nothing."""
+        wanted = Renewal(duration, price, account.owner, account.buyer_fee_bps) if duration else None
+        if lease.renewal != wanted:
+            await self._tell(lease, Renew(lease.id, account.id, duration, price, account.owner, account.buyer_fee_bps))
 
     async def accept(self, account: int, lease: Lease) -> None:
         """Raises ApiError. Once more changes nothing."""

@@ -2,26 +2,32 @@
 
 from typing import Annotated
 
-from litestar import delete, get, post
+from litestar import Response, delete, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from gateways.api import resources, terms
-from gateways.api.errors import invalid, refused
+from gateways.api.errors import ApiError, invalid, refused
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
+from gateways.api.orders import Desk
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
-from gateways.api.routes import ApiRequest, ClassFilter, Limit
+from gateways.api.routes import ApiRequest, ClassFilter, Limit, placed
+from gateways.api.ssh import public_key
 from schemas.commands import Side
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, parse_order_id, partition_of
+from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import ApiKey, Lease, LeaseState, Scope, Store
+from schemas.store import ApiKey, Lease, LeaseState, Scope, SshKey, Store
+from schemas.units import parse_duration, parse_usd
 
+MAX_SSH_KEYS = 50
+"""Of an account."""
 _SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
 _STATES = {state.value: state for state in LeaseState}
 
 
-def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
     """What was sold, its delivery and its use."""
 
     @get("/v1/leases", **keys.door(Scope.READ))
@@ -47,7 +53,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
             order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
         )
         return resources.Page(
-            [terms.shown_lease(lease, account, in_list=True) for lease in found],
+            [shown(lease, account, in_list=True) for lease in found],
             format_lease_id(found[-1].id) if len(found) == limit else None,
         )
 
@@ -55,19 +61,19 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
         """A lease of the account, as buyer or supplier."""
         lease = await own_lease(request.user, lease_id)
-        return terms.shown_lease(lease, request.user.account.id)
+        return shown(lease, request.user.account.id)
 
-    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
+    @post("/v1/leases/{lease_id:str}/delivery", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def deliver(
         request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewDelivery]
     ) -> resources.Lease:
-        """The supplier hands the machines over."""
-        account = request.user.account.id
-        if not all(each.isprintable() or each in "\n\t" for each in data.connection):
-            raise invalid("connection", "connection has control characters: the buyer's terminal would obey them")
+        """The supplier hands the machines over. It may name the GPUs: none is in two leases at one time."""
+        for name, text in (("connection", data.connection), ("proof", data.proof)):
+            if not all(each.isprintable() or each in "\n\t" for each in text):
+                raise invalid(name, f"{name} has control characters: the buyer's terminal would obey them")
         lease = await own_lease(request.user, lease_id, as_supplier=True)
-        await clerk.deliver(account, lease, data.connection)
-        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+        await clerk.deliver(lease, data)
+        return shown(await own_lease(request.user, lease_id), lease.seller)
 
     @post("/v1/leases/{lease_id:str}/acceptance", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
     async def accept(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
@@ -75,7 +81,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         account = request.user.account.id
         lease = await own_lease(request.user, lease_id, as_buyer=True)
         await clerk.accept(account, lease)
-        return terms.shown_lease(await own_lease(request.user, lease_id), account)
+        return shown(await own_lease(request.user, lease_id), account)
 
     @post("/v1/leases/{lease_id:str}/degradation", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def degrade(
@@ -84,14 +90,14 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         """The supplier says that some of the GPUs do not work, from now on. Said anew it replaces what was said."""
         lease = await own_lease(request.user, lease_id, as_supplier=True)
         await clerk.degrade(lease, data.gpus, data.note)
-        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+        return shown(await own_lease(request.user, lease_id), lease.seller)
 
     @delete("/v1/leases/{lease_id:str}/degradation", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 504))
     async def restore(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
         """The supplier says that all of it works again."""
         lease = await own_lease(request.user, lease_id, as_supplier=True)
         await clerk.restore(lease)
-        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+        return shown(await own_lease(request.user, lease_id), lease.seller)
 
     @post("/v1/leases/{lease_id:str}/reclaim", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def reclaim(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
@@ -101,7 +107,7 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         """
         lease = await own_lease(request.user, lease_id, as_supplier=True)
         await clerk.reclaim(lease)
-        return terms.shown_lease(await own_lease(request.user, lease_id), lease.seller)
+        return shown(await own_lease(request.user, lease_id), lease.seller)
 
     @post("/v1/leases/{lease_id:str}/end", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
     async def end_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
@@ -112,12 +118,58 @@ def lease_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
         """
         lease = await own_lease(request.user, lease_id, as_buyer=True)
         await clerk.end(lease)
-        return terms.shown_lease(await own_lease(request.user, lease_id), lease.buyer)
+        return shown(await own_lease(request.user, lease_id), lease.buyer)
+
+    @post("/v1/leases/{lease_id:str}/extension", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
+    async def extend(
+        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewExtension]
+    ) -> Response[resources.Order]:
+        """The buyer makes it longer, on the same machines: all of its GPUs, or nothing changes.
+
+        The answer is a fill-or-kill bid that meets the lease's ask alone. Filled, its lease goes on where this one
+        ends, without another delivery: `extended_by`.
+        """
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        return placed(*await desk.extend(request.user, lease, data))
+
+    @put("/v1/leases/{lease_id:str}/renewal", **keys.door(Scope.TRADE, 404, 409, 422, 504))
+    async def renew(
+        request: ApiRequest, lease_id: FromPath[str], data: JSONBody[resources.NewRenewal]
+    ) -> resources.Lease:
+        """The buyer wants it to go on: it is extended so an hour before its end, and what it becomes likewise."""
+        duration = terms.parsed("duration", parse_duration, data.duration)
+        price = terms.parsed("max_price", parse_usd, data.max_price)
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        await clerk.renew(request.user.account, lease, duration, price)
+        return shown(await own_lease(request.user, lease_id), lease.buyer)
+
+    @delete("/v1/leases/{lease_id:str}/renewal", status_code=200, **keys.door(Scope.TRADE, 404, 409, 504))
+    async def stop_renewal(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:
+        """It ends when its window does."""
+        lease = await own_lease(request.user, lease_id, as_buyer=True)
+        await clerk.renew(request.user.account, lease, 0, 0)
+        return shown(await own_lease(request.user, lease_id), lease.buyer)
 
     async def own_lease(key: ApiKey, text: str, *, as_buyer: bool = False, as_supplier: bool = False) -> Lease:
         return await find_lease(store, replies, key, text, as_buyer=as_buyer, as_supplier=as_supplier)
 
-    return [list_leases, show_lease, deliver, accept, degrade, restore, reclaim, end_lease]
+    def shown(lease: Lease, account: int, *, in_list: bool = False) -> resources.Lease:
+        connection = clerk.connection(lease) if account == lease.buyer else None
+        return terms.shown_lease(lease, account, connection, in_list=in_list)
+
+    return [
+        list_leases,
+        show_lease,
+        deliver,
+        accept,
+        degrade,
+        restore,
+        reclaim,
+        end_lease,
+        extend,
+        renew,
+        stop_renewal,
+    ]
 
 
 async def find_lease(
@@ -134,3 +186,30 @@ async def find_lease(
     if lease is None or account not in parts:
         raise refused(Refusal.UNKNOWN_LEASE, (text,))
     return lease
+
+
+def ssh_routes(store: Store, keys: Keys, log: Log) -> list[HTTPRouteHandler]:
+    """The SSH public keys that machines are to let in."""
+
+    @post("/v1/ssh-keys", **keys.door(Scope.TRADE, 409))
+    async def add_ssh_key(request: ApiRequest, data: JSONBody[resources.NewSshKey]) -> resources.SshKey:
+        """Keep a public key, for bids to name it; in place of the one with that name. Leases keep what they had."""
+        if not (data.name.isascii() and data.name.isprintable()):
+            raise invalid("name", "name must be 1 to 64 printable ASCII characters")
+        key = SshKey(data.name, terms.parsed("public_key", public_key, data.public_key), log.now())
+        if not await store.add_ssh_key(request.user.account.id, key, most=MAX_SSH_KEYS):
+            raise ApiError(409, "too_many_ssh_keys", f"the account has {MAX_SSH_KEYS} SSH keys: remove one", "name")
+        return terms.shown_ssh_key(key)
+
+    @get("/v1/ssh-keys", **keys.door(Scope.READ))
+    async def list_ssh_keys(request: ApiRequest) -> resources.Page[resources.SshKey]:
+        """The account's SSH public keys, by name."""
+        return resources.Page([terms.shown_ssh_key(key) for key in await store.ssh_keys(request.user.account.id)], None)
+
+    @delete("/v1/ssh-keys/{name:str}", **keys.door(Scope.TRADE, 404))
+    async def remove_ssh_key(request: ApiRequest, name: FromPath[str]) -> None:
+        """Bids can name it no longer; what named it stays as it is."""
+        if not await store.remove_ssh_key(request.user.account.id, name):
+            raise ApiError(404, "not_found", "there is no SSH key of that name", "name")
+
+    return [add_ssh_key, list_ssh_keys, remove_ssh_key]

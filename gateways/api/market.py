@@ -9,7 +9,7 @@ from gateways.api.errors import refused, unknown
 from gateways.api.replies import Replies, settled
 from schemas.attributes import ClassSpec
 from schemas.codec import encode
-from schemas.commands import CreateClass, PlaceAsk, PlaceBid
+from schemas.commands import CreateClass, Extend, PlaceAsk, PlaceBid
 from schemas.events import Rejected
 from schemas.log import Log
 from schemas.refusals import Args, Refusal
@@ -32,6 +32,8 @@ class Checks(Protocol):
     def check_bid(
         self, bid: PlaceBid, starts: tuple[int, ...], spec: ClassSpec, now: int
     ) -> tuple[Refusal, Args] | None: ...
+
+    def check_extend(self, extend: Extend, spec: ClassSpec, now: int) -> tuple[Refusal, Args] | None: ...
 
     def check_class(self, spec: ClassSpec) -> tuple[Refusal, Args] | None: ...
 

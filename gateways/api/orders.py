@@ -20,6 +20,7 @@ from gateways.api.terms import (
     ask_command,
     bid_command,
     command_of,
+    extension_command,
     fills_in,
     given,
     shown_fill,
@@ -29,7 +30,7 @@ from schemas.attributes import ClassSpec
 from schemas.codec import encode
 from schemas.commands import Amend, Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
-from schemas.ids import format_order_id, partition_of, position
+from schemas.ids import format_lease_id, format_order_id, partition_of, position
 from schemas.log import Log, LogError
 from schemas.refusals import Args, Refusal
 from schemas.store import (
@@ -39,6 +40,8 @@ from schemas.store import (
     ApiKey,
     CapReached,
     Intent,
+    Lease,
+    LeaseState,
     Order,
     OrderStatus,
     PlaceStatus,
@@ -50,7 +53,7 @@ from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
 
 MAX_CLIENT_ORDER_ID = 64
 
-LATER_FIELDS = ("display",)
+LATER_FIELDS = ("display", "ssh_key")
 """Of a new order, since there were others; false where they change nothing."""
 
 _digest_form = msgspec.msgpack.Encoder()
@@ -87,6 +90,11 @@ class Desk:
             side, command = Side.ASK, ask_command(body, account, client_order_id, now, self._log.speed)
         digest = meaning(body)
         wrong = self._check(command, listing.spec, now)
+        ssh_key = ""
+        if isinstance(body, resources.NewBid) and body.ssh_key is not None:
+            kept = {known.name: known.public_key for known in await self._store.ssh_keys(account.id)}
+            ssh_key = kept.get(body.ssh_key, "")
+            wrong = wrong or (None if ssh_key else (Refusal.UNKNOWN_SSH_KEY, (ascii(body.ssh_key)[1:65],)))
         if wrong is not None:
             # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
             named = body.client_order_id is not None
@@ -105,7 +113,50 @@ class Desk:
             hold=_hold(command, command.quantity) if isinstance(command, PlaceBid) else 0,
             not_after=command.not_after,
             spender=key.spender,
+            ssh_key=ssh_key,
         )
+        return await self._enter(intent, now)
+
+    async def extend(self, key: ApiKey, lease: Lease, body: resources.NewExtension) -> tuple[resources.Order, bool]:
+        """The bid that makes a lease of the account longer, and whether it was there before. Raises ApiError."""
+        account = key.account
+        client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
+        if not _is_client_order_id(client_order_id):
+            raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+        digest = meaning(body, about=format_lease_id(lease.id))
+        named = body.client_order_id is not None
+        if named and (first := await self._store.order_by_client_id(account.id, client_order_id)) is not None:
+            return await self._repeat(first, digest), True
+        if lease.next is not None:
+            raise ApiError(
+                409,
+                "lease_extended",
+                f"the lease goes on with {format_lease_id(lease.next)}: extend that one",
+                "lease_id",
+            )
+        if lease.ends_at is not None or lease.state is LeaseState.CLOSED:
+            raise refused(Refusal.LEASE_STATE, (format_lease_id(lease.id), lease.state, "running to its end"))
+        now, listing = self._log.now(), await self._classes.listing(lease.class_id)
+        command = extension_command(body, lease, account, client_order_id, now, self._log.speed)
+        if (wrong := self._checks.check_extend(command, listing.spec, now)) is not None:
+            raise refused(*wrong)
+        intent = Intent(
+            account=account.id,
+            client_order_id=client_order_id,
+            side=Side.BID,
+            class_id=lease.class_id,
+            partition=partition_of(lease.id[0]),
+            command=encode(command),
+            digest=digest,
+            hold=hold(command.price, command.quantity, command.end - command.start, command.fee_bps),
+            not_after=command.not_after,
+            spender=key.spender,
+            ssh_key=lease.ssh_key,
+        )
+        return await self._enter(intent, now)
+
+    async def _enter(self, intent: Intent, now: int) -> tuple[resources.Order, bool]:
+        """The intent is written, with what it holds, and sent; or it was there before. Raises ApiError."""
         placed = await self._store.place(intent, now=now)
         if placed.status is PlaceStatus.NO_FUNDS:
             raise _no_funds("the order", "held", intent.hold, placed.cash)
@@ -114,7 +165,7 @@ class Desk:
         assert placed.order is not None, "only an order without funds, or over a cap, is not there"
         if placed.status is PlaceStatus.NEW:
             return await self._send(placed.order), False
-        return await self._repeat(placed.order, digest), True
+        return await self._repeat(placed.order, intent.digest), True
 
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
         """The order as it stands then, and whether the same amend was there before. Raises ApiError."""
@@ -411,8 +462,10 @@ class Desk:
         return [shown_fill(lease.id, lease) for lease in reversed(leases)]
 
 
-def meaning(body: resources.NewBid | resources.NewAsk | resources.NewTerms) -> bytes:
-    """A digest of what the caller wrote, defaults filled in: equal for the same order sent again.
+def meaning(
+    body: resources.NewBid | resources.NewAsk | resources.NewTerms | resources.NewExtension, *, about: str = ""
+) -> bytes:
+    """A digest of what the caller wrote, `about` what, defaults filled in: equal for the same order sent again.
 
     A field that came later counts only where it says something: an order that was sent before it is still the same.
     Of an amend only what it states counts.
@@ -422,7 +475,8 @@ def meaning(body: resources.NewBid | resources.NewAsk | resources.NewTerms) -> b
         content = {name: value for name, value in content.items() if value is not None}
     else:
         content = {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
-    return hashlib.sha256(_digest_form.encode((type(body).__name__, content))).digest()
+    meant = (type(body).__name__, content, about) if about else (type(body).__name__, content)
+    return hashlib.sha256(_digest_form.encode(meant)).digest()
 
 
 def _is_client_order_id(text: str) -> bool:

@@ -557,6 +557,8 @@ class NewBid(Request):
     """Your own name for the order, once for ever: with it, sending the order again is safe."""
     not_after: Moment | None = None
     """Not taken after this time; a minute from now where absent."""
+    ssh_key: str | None = None
+    """One of the account's SSH keys, by name: the supplier sees it with the lease, to let it in."""
 
 
 class NewAsk(Request):
@@ -698,6 +700,10 @@ class Bid(OrderState, tag_field="side", tag="bid"):
     min_fill: int
     accepts: Accepts
     prefer: str
+    ssh_key: str | None
+    """The SSH public key that it named, as it was then."""
+    extends: str | None
+    """The lease that it makes longer."""
 
 
 class Ask(OrderState, tag_field="side", tag="ask"):
@@ -787,6 +793,15 @@ class Degradation(Answer):
     note: str
 
 
+class Renewal(Answer):
+    """How a lease goes on by itself: it is extended so an hour before it ends, and what it becomes likewise."""
+
+    duration: Duration
+    max_price: Price
+    sent: bool
+    """It was extended, or could not be: the order `renewal of lse_…` says which."""
+
+
 class Lease(Answer):
     """Capacity that was sold, for the account that asks: the other side's money is not shown."""
 
@@ -816,8 +831,8 @@ class Lease(Answer):
     delivered_at: Time | None
     accepted_at: Time | None
     closed_at: Time | None
-    connection: str
-    """How to reach the machines."""
+    connection: str | None
+    """How to reach the machines; null for the supplier, who said it. Kept sealed."""
     used_gpu_ms: int
     """Metered since acceptance, as billed."""
     escrow: Usd | None
@@ -842,6 +857,15 @@ class Lease(Answer):
     """Of the buyer, who ordered it, like the next two."""
     user: str | None
     pool: str | None
+    gpus: list[str] | None
+    """Of its GPUs, as its supplier named them; null in lists."""
+    proof: str
+    """The supplier's: what shows that the machines can be reached."""
+    extended_by: str | None
+    """The lease with which it goes on, on the same machines."""
+    renewal: Renewal | None
+    ssh_key: str | None
+    """The SSH public key that its bid named; null in lists."""
 
 
 class NewDegradation(Request):
@@ -853,9 +877,49 @@ class NewDegradation(Request):
 
 
 class NewDelivery(Request):
-    """How to reach the machines of a lease: for its buyer alone."""
+    """The machines of a lease, handed over."""
 
     connection: Annotated[str, Meta(min_length=1, max_length=4096)]
+    """How to reach them: for its buyer alone, and kept sealed."""
+    gpus: Annotated[list[str], Meta(max_length=1024)] = []
+    """The names of its GPUs, all of them or none. No GPU is in two leases at one time."""
+    proof: Annotated[str, Meta(max_length=4096)] = ""
+    """What shows that they can be reached, like the output of a probe: for both sides. No secrets."""
+
+
+class NewExtension(Request):
+    """How much longer a lease is to go on, on the same machines: all of it, or nothing changes."""
+
+    duration: Duration
+    max_price: Price
+    """It trades at the ask's own price, if that is no more."""
+    client_order_id: str | None = None
+    """As of an order: with it, sending it again is safe."""
+
+
+class NewRenewal(Request):
+    """How a lease goes on by itself, an hour before it ends."""
+
+    duration: Duration
+    max_price: Price
+
+
+class NewSshKey(Request):
+    """An SSH public key, by a name of your own."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    public_key: Annotated[str, Meta(max_length=16384, examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])]
+    """A line as in ~/.ssh/id_ed25519.pub."""
+
+
+class SshKey(Answer):
+    """An SSH public key of the account."""
+
+    name: str
+    public_key: str
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""
+    created_at: Time
 
 
 class UsageReport(Request):

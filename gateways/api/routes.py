@@ -369,12 +369,12 @@ def order_routes(
 
         The same client_order_id again gets the first order, with 200 and `Idempotent-Replayed: true`.
         """
-        return _placed(*await desk.place(request.user, data))
+        return placed(*await desk.place(request.user, data))
 
     @post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
-        return _placed(*await desk.place(request.user, data))
+        return placed(*await desk.place(request.user, data))
 
     @get("/v1/orders", **keys.door(Scope.READ))
     async def list_orders(
@@ -542,7 +542,8 @@ def _may_end_orders(key: ApiKey) -> None:
         raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for asks")
 
 
-def _placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
+def placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
+    """The answer to an order that was placed, or was there before."""
     if replayed:
         return Response(order, status_code=200, headers={"Idempotent-Replayed": "true"}, media_type=MediaType.JSON)
     return Response(order, status_code=201, media_type=MediaType.JSON)

@@ -7,6 +7,7 @@ import msgspec
 
 from gateways.api import resources
 from gateways.api.errors import invalid
+from gateways.api.ssh import fingerprint
 from schemas.attributes import (
     DELIVERIES,
     INTERCONNECTS,
@@ -20,10 +21,11 @@ from schemas.attributes import (
     regions_of,
 )
 from schemas.book import Offer
-from schemas.commands import HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
+from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
 from schemas.events import Execution, Fill
 from schemas.ids import (
     FillId,
+    LeaseId,
     format_account_id,
     format_fill_id,
     format_lease_id,
@@ -44,7 +46,9 @@ from schemas.store import (
     Listing,
     Order,
     RefusedUsage,
+    Renewal,
     Spender,
+    SshKey,
     Usage,
     Withdrawn,
 )
@@ -71,7 +75,7 @@ MAX_NOT_AFTER_MS = 24 * HOUR_MS
 """The engine remembers each client_order_id until then. Both times are of the wall: a faster log has more."""
 MAX_SHOWN_FILLS = 500
 
-_commands: msgspec.msgpack.Decoder[PlaceAsk | PlaceBid] = msgspec.msgpack.Decoder(PlaceAsk | PlaceBid)
+_commands: msgspec.msgpack.Decoder[PlaceAsk | PlaceBid | Extend] = msgspec.msgpack.Decoder(PlaceAsk | PlaceBid | Extend)
 
 Value = TypeVar("Value")
 
@@ -279,8 +283,52 @@ def shown_class(listing: Listing) -> resources.Class:
 
 
 def command_of(order: Order) -> PlaceAsk | PlaceBid:
-    """The command as it was sent, with the terms that the order has by now."""
-    return _commands.decode(order.command)
+    """The command as it was sent, with the terms that the order has by now; of an extension the bid that it is."""
+    command = _commands.decode(order.command)
+    return _as_bid(command, order.class_id) if isinstance(command, Extend) else command
+
+
+def extends(order: Order) -> LeaseId | None:
+    """The lease that the order makes longer."""
+    command = _commands.decode(order.command)
+    return command.fill if isinstance(command, Extend) else None
+
+
+def _as_bid(extend: Extend, class_id: str) -> PlaceBid:
+    return PlaceBid(
+        class_id=class_id,
+        account=extend.account,
+        owner=extend.owner,
+        client_order_id=extend.client_order_id,
+        not_after=extend.not_after,
+        quantity=extend.quantity,
+        price=extend.price,
+        duration=extend.end - extend.start,
+        starts=(extend.start,),
+        accepts=Accepts(),
+        min_fill=extend.quantity,
+        time_in_force=TimeInForce.FOK,
+        fee_bps=extend.fee_bps,
+    )
+
+
+def extension_command(
+    body: resources.NewExtension, lease: Lease, account: Account, client_order_id: str, now: int, speed: int
+) -> Extend:
+    """Raises ApiError 400 where a field is not in its form."""
+    return Extend(
+        fill=lease.id,
+        ask_id=lease.ask_id,
+        account=account.id,
+        owner=account.owner,
+        client_order_id=client_order_id,
+        not_after=_not_after(None, now, speed),
+        quantity=lease.quantity,
+        start=lease.end,
+        end=lease.end + parsed("duration", parse_duration, body.duration),
+        price=parsed("max_price", parse_usd, body.max_price),
+        fee_bps=account.buyer_fee_bps,
+    )
 
 
 def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resources.Order:
@@ -331,6 +379,8 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
                 not_suppliers=[format_account_id(supplier) for supplier in command.accepts.not_suppliers],
             ),
             prefer=name_of(command.prefer),
+            ssh_key=order.ssh_key or None,
+            extends=None if (lease := extends(order)) is None else format_lease_id(lease),
         )
     return resources.Ask(
         **state,
@@ -416,8 +466,8 @@ def shown_ticker(class_id: str, ticker: Ticker | None) -> resources.Ticker:
     )
 
 
-def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resources.Lease:
-    """For the buyer or the supplier; who is both sees it as the buyer."""
+def shown_lease(lease: Lease, account: int, connection: str | None, *, in_list: bool = False) -> resources.Lease:
+    """For the buyer or the supplier; who is both sees it as the buyer. `connection` as the buyer can read it."""
     buys = account == lease.buyer
     return resources.Lease(
         lease_id=format_lease_id(lease.id),
@@ -438,7 +488,7 @@ def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resourc
         delivered_at=_time_or_none(lease.delivered_at),
         accepted_at=_time_or_none(lease.accepted_at),
         closed_at=_time_or_none(lease.closed_at),
-        connection=lease.connection,
+        connection=connection if buys else None,
         used_gpu_ms=lease.used_gpu_ms,
         escrow=format_usd(lease.escrow) if buys else None,
         charged=format_usd(lease.charged) if buys else None,
@@ -450,6 +500,26 @@ def shown_lease(lease: Lease, account: int, *, in_list: bool = False) -> resourc
         uptime_bps=lease.uptime_bps,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
         last_sequence=lease.last_sequence,
+        gpus=None if in_list else list(lease.gpus),
+        proof=lease.proof,
+        extended_by=None if lease.next is None else format_lease_id(lease.next),
+        renewal=None if lease.renewal is None else _shown_renewal(lease.renewal),
+        ssh_key=None if in_list else lease.ssh_key or None,
+    )
+
+
+def _shown_renewal(renewal: Renewal) -> resources.Renewal:
+    return resources.Renewal(
+        duration=format_duration(renewal.duration), max_price=format_usd(renewal.price), sent=renewal.sent
+    )
+
+
+def shown_ssh_key(key: SshKey) -> resources.SshKey:
+    return resources.SshKey(
+        name=key.name,
+        public_key=key.public_key,
+        fingerprint=fingerprint(key.public_key),
+        created_at=format_time(key.created_at),
     )
 
 

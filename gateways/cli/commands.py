@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import cyclopts
 import msgspec
 from cyclopts import Parameter
+from cyclopts.types import ExistingFile
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +37,8 @@ accounts = cyclopts.App(name="accounts", help="Parties: for the exchange's own p
 keys = cyclopts.App(name="keys", help="API keys of your account.")
 app.command(accounts)
 app.command(keys)
+ssh_keys = cyclopts.App(name="ssh", help="SSH public keys, which the machines that you buy let in.")
+keys.command(ssh_keys)
 
 
 @Parameter(name="*")
@@ -83,6 +86,7 @@ def buy(
     confidential: bool = False,
     interruptible: bool = False,
     tif: str = "gtc",
+    ssh_key: str | None = None,
     id: str | None = None,
     access: Access = HERE,
 ) -> None:
@@ -118,6 +122,8 @@ def buy(
         capacity that may be taken back will do, too
     tif
         gtc (stands until filled), ioc (what fills now), fok (all now or nothing)
+    ssh_key
+        one of your SSH keys (cx keys ssh), by name: the supplier lets it in
     id
         your own name for the order: with it, sending it again is safe
     """
@@ -133,6 +139,7 @@ def buy(
             confidential=confidential,
             interruptible=interruptible,
         ),
+        "ssh_key": ssh_key,
     }
 
     async def call(exchange: Exchange) -> None:
@@ -517,11 +524,28 @@ def leases(
 
 
 @app.command
-def deliver(lease_id: str, connection: str, /, *, access: Access = HERE) -> None:
-    """As its supplier, hand a lease's machines over: how to reach them, for the buyer alone."""
+def deliver(
+    lease_id: str,
+    connection: str,
+    /,
+    *,
+    gpu: list[str] | None = None,
+    proof: ExistingFile | None = None,
+    access: Access = HERE,
+) -> None:
+    """As its supplier, hand a lease's machines over: how to reach them, for the buyer alone.
+
+    Parameters
+    ----------
+    gpu
+        the name of a GPU, like its UUID: say all of the lease's, or none; no GPU is in two leases at one time
+    proof
+        file of what shows that they can be reached, for both sides
+    """
+    shown = proof.read_text() if proof is not None else ""
 
     async def call(exchange: Exchange) -> None:
-        show_one(await exchange.deliver(lease_id, connection), access)
+        show_one(await exchange.deliver(lease_id, connection, gpus=gpu or (), proof=shown), access)
 
     run(call, access)
 
@@ -674,6 +698,47 @@ def revoke_key(key_id: int, /, *, account: str = "me", access: Access = HERE) ->
     run(call, access)
 
 
+@ssh_keys.command(name="add")
+def add_ssh_key(name: str, public_key: ExistingFile, /, *, access: Access = HERE) -> None:
+    """Keep an SSH public key, for bids to name it.
+
+    Parameters
+    ----------
+    name
+        your own name for it; a key that has that name already makes place
+    public_key
+        its file, like ~/.ssh/id_ed25519.pub
+    """
+    line = public_key.read_text()
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.add_ssh_key(name, line), access)
+
+    run(call, access)
+
+
+@ssh_keys.command(name="list")
+def list_ssh_keys(*, access: Access = HERE) -> None:
+    """List your SSH public keys."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.ssh_keys()
+        show(found, ("name", "fingerprint", "since"), ((k.name, k.fingerprint, k.created_at) for k in found), access)
+
+    run(call, access)
+
+
+@ssh_keys.command(name="remove")
+def remove_ssh_key(name: str, /, *, access: Access = HERE) -> None:
+    """Forget an SSH public key: no bid can name it any more. Leases keep what they had."""
+
+    async def call(exchange: Exchange) -> None:
+        await exchange.remove_ssh_key(name)
+        print(f"the SSH key {name} is removed")
+
+    run(call, access)
+
+
 # How it runs and shows
 
 
@@ -791,5 +856,5 @@ def _lease_row(lease: Lease) -> Sequence[str]:
         *window,
         state,
         money or "",
-        lease.connection,
+        lease.connection or "",
     )

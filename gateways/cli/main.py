@@ -17,7 +17,7 @@ app.command(admin.app)
 app.command("gateways.cli.supply:app", name="supply", help="Sell from a price list: the book is made equal to it.")
 app.command(spending.app)
 app.command(spending.spend)
-for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim):
+for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim, leases.extend, leases.renew):
     app.command(command)
 app.command(suppliers.suppliers)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries, payments.fees):
@@ -36,6 +36,9 @@ app.command("gateways.cli.operate:engine", help="Match one partition's orders.",
 app.command("gateways.cli.operate:settlement", help="Turn executions into leases and money.", group=PROCESSES)
 app.command("gateways.cli.operate:marketdata", help="Publish the public stream of fills.", group=PROCESSES)
 app.command("gateways.cli.operate:gateway", help="Serve the HTTP API.", group=PROCESSES)
+app.command(
+    "gateways.cli.operate:print_secret", name="new-secret", help="Print a new secret for gateways.", group=PROCESSES
+)
 app.command("gateways.cli.operate:admin_key", help="Print a new key of the exchange's own account.", group=PROCESSES)
 
 

@@ -17,6 +17,7 @@ import uvloop
 from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
+from gateways.api.vault import Vault, VaultError, new_vault_secret
 from gateways.cli.commands import HERE, Access, run, show_one
 from gateways.cli.play import play as play_market
 from gateways.cli.processes import (
@@ -320,19 +321,40 @@ async def _marketdata(url: str, partitions: int) -> None:
         await forever([FillsPublisher(log, partition) for partition in range(partitions)])
 
 
-def gateway(*, log: Log, dsn: str, host: str = "127.0.0.1", port: Port = 8080, partitions: Partitions = 1) -> None:
-    """Serve the HTTP API, with a replica of the books beside it. Any number of them can run."""
-    _supervise(_gateway(log, dsn, host, port, partitions))
+def gateway(
+    *,
+    log: Log,
+    dsn: str,
+    secrets: Path,
+    host: str = "127.0.0.1",
+    port: Port = 8080,
+    partitions: Partitions = 1,
+) -> None:
+    """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
+
+    Parameters
+    ----------
+    secrets
+        file of what seals how buyers reach their machines, the same for all gateways; made by cx new-secret > FILE. To
+        change it, put a new one on a line in front, and keep those behind
+    """
+    _supervise(_gateway(log, dsn, secrets, host, port, partitions))
 
 
-async def _gateway(url: str, dsn: str, host: str, port: int, partitions: int) -> None:
+async def _gateway(url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int) -> None:
+    vault = Vault.of_file(secrets)
     async with (
         connected(url, partitions) as log,
         connected_store(dsn) as store,
-        serving(log, store, host, port, CollectorRegistry()) as address,
+        serving(log, store, vault, host, port, CollectorRegistry()) as address,
     ):
         print(f"The API is open at {address}", flush=True)
         await asyncio.Event().wait()
+
+
+def print_secret() -> None:
+    """Print a new secret for the file that all gateways are told (--secrets)."""
+    print(new_vault_secret())
 
 
 def admin_key(*, dsn: str) -> None:
@@ -374,7 +396,7 @@ def _supervise(work: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(work))
-    except (LogError, StoreError, PostgresError, BrokerError, OSError, ValueError) as error:
+    except (LogError, StoreError, PostgresError, BrokerError, VaultError, OSError, ValueError) as error:
         print(f"cx: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except Exception:

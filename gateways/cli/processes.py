@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import PREFIX_LENGTH, digest, new_secret
 from gateways.api.server import serve
+from gateways.api.vault import Vault
 from gateways.cli.facts.classes import standard_classes
 from gateways.client import Exchange as Client
 from gateways.log.open import open_log
@@ -39,6 +40,8 @@ from settlement.store import Store
 READY_TIMEOUT_S = 600.0
 """For recovery: folding a long log from its start takes its time."""
 CONFIG = "cx.json"
+SECRETS = "secrets"
+"""The file of those that seal what buyers alone may read."""
 EXCHANGE = "exchange"
 """The name of the exchange's own account, the first one."""
 
@@ -89,7 +92,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         log = await stack.enter_async_context(
             connected(settings.log, settings.partitions, folder=folder, speed=settings.speed)
         )
-        snapshots = folder / "snapshots"
+        snapshots, vault = folder / "snapshots", Vault.in_folder(settings.data / SECRETS)
         store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
         registry = CollectorRegistry()
         metrics = EngineMetrics(registry)
@@ -105,7 +108,9 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                 ]
             )
         )
-        url = await stack.enter_async_context(serving(log, store, settings.host, settings.port, registry, engines))
+        url = await stack.enter_async_context(
+            serving(log, store, vault, settings.host, settings.port, registry, engines)
+        )
         key = await _admin_key(store, _saved_key(settings.data / CONFIG), log.now())
         if settings.list_classes:
             await _list_standard_classes(url, key)
@@ -148,12 +153,27 @@ async def connected_store(dsn: str | None, folder: Path = Path()) -> AsyncIterat
 
 @contextlib.asynccontextmanager
 async def serving(
-    log: Log, store: Store, host: str, port: int, registry: CollectorRegistry, engines: Sequence[EngineService] = ()
+    log: Log,
+    store: Store,
+    vault: Vault,
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    engines: Sequence[EngineService] = (),
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
     replica, tape = Replica(log), Tape(log)
-    api = Exchange(log=log, store=store, books=replica, standings=replica, tape=tape, checks=checks, registry=registry)
+    api = Exchange(
+        log=log,
+        store=store,
+        books=replica,
+        standings=replica,
+        tape=tape,
+        vault=vault,
+        checks=checks,
+        registry=registry,
+    )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):
             engine.listeners.append(replies.hear)

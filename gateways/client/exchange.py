@@ -52,6 +52,7 @@ from gateways.client.types import (
     Refusal,
     RefusedUsage,
     Spend,
+    SshKey,
     Standing,
     Status,
     SupplierRecord,
@@ -241,10 +242,40 @@ class Exchange:
         """An own lease."""
         return await self._call("GET", f"/v1/leases/{_part(lease_id)}", Lease)
 
-    async def deliver(self, lease_id: str, connection: str) -> Lease:
-        """Hands the machines of a lease over: how its buyer reaches them."""
+    async def deliver(self, lease_id: str, connection: str, *, gpus: Sequence[str] = (), proof: str = "") -> Lease:
+        """Hands the machines of a lease over: how its buyer reaches them, the names of all its GPUs, or of none, and
+        what shows that they can be reached."""
         path = f"/v1/leases/{_part(lease_id)}/delivery"
-        return await self._call("POST", path, Lease, body={"connection": connection})
+        body = {"connection": connection, "gpus": list(gpus), "proof": proof}
+        return await self._call("POST", path, Lease, body=body)
+
+    async def extend(self, lease_id: str, *, duration: str, max_price: str, client_order_id: str | None = None) -> Bid:
+        """As its buyer, makes a lease longer on the same machines: a fill-or-kill bid, filled or cancelled."""
+        name = client_order_id or secrets.token_hex(16)
+        body = {"duration": duration, "max_price": max_price, "client_order_id": name}
+        path = f"/v1/leases/{_part(lease_id)}/extension"
+        return await self._call("POST", path, Bid, body=body)
+
+    async def renew(self, lease_id: str, *, duration: str, max_price: str) -> Lease:
+        """As its buyer, has a lease extended so an hour before it ends, and what it becomes likewise."""
+        body = {"duration": duration, "max_price": max_price}
+        return await self._call("PUT", f"/v1/leases/{_part(lease_id)}/renewal", Lease, body=body)
+
+    async def stop_renewal(self, lease_id: str) -> Lease:
+        """Switches that off."""
+        return await self._call("DELETE", f"/v1/leases/{_part(lease_id)}/renewal", Lease)
+
+    async def add_ssh_key(self, name: str, public_key: str) -> SshKey:
+        """Keeps a line of a .pub file under a name, for bids to name it (`ssh_key`)."""
+        return await self._call("POST", "/v1/ssh-keys", SshKey, body={"name": name, "public_key": public_key})
+
+    async def ssh_keys(self) -> list[SshKey]:
+        """The account's SSH public keys, by name."""
+        return (await self._call("GET", "/v1/ssh-keys", _Page[SshKey])).items
+
+    async def remove_ssh_key(self, name: str) -> None:
+        """Bids can name it no longer."""
+        await self._call("DELETE", f"/v1/ssh-keys/{_part(name)}", type(None))
 
     async def accept(self, lease_id: str) -> Lease:
         """Accepts the delivery of a lease."""

@@ -377,6 +377,10 @@ class Bid(OrderState, tag_field="side", tag="bid"):
     """Who placed it, like the next two: of its key."""
     user: str | None = None
     pool: str | None = None
+    ssh_key: str | None = None
+    """The SSH public key that it named, as it was then."""
+    extends: str | None = None
+    """The lease that it makes longer."""
 
 
 class Ask(OrderState, tag_field="side", tag="ask"):
@@ -424,6 +428,23 @@ class Degradation(Resource):
     note: str
 
 
+class Renewal(Resource):
+    """How a lease goes on by itself, an hour before it ends; `sent`: it was extended, or could not be."""
+
+    duration: str
+    max_price: str
+    sent: bool
+
+
+class SshKey(Resource):
+    """An SSH public key of the account, by its own name for it."""
+
+    name: str
+    public_key: str
+    fingerprint: str
+    created_at: str
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 
@@ -453,7 +474,8 @@ class Lease(Resource):
     delivered_at: str | None
     accepted_at: str | None
     closed_at: str | None
-    connection: str
+    connection: str | None
+    """How to reach the machines; None for its supplier, who said it."""
     used_gpu_ms: int
     escrow: str | None
     charged: str | None
@@ -474,6 +496,14 @@ class Lease(Resource):
     """Who ordered it, like the next two; None for its supplier."""
     user: str | None = None
     pool: str | None = None
+    gpus: list[str] | None = None
+    """As its supplier named them; None in lists."""
+    proof: str = ""
+    extended_by: str | None = None
+    """The lease with which it goes on, on the same machines."""
+    renewal: Renewal | None = None
+    ssh_key: str | None = None
+    """The SSH public key that its bid named; None in lists."""
 
 
 class UsageReport(Resource):

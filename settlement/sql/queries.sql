@@ -186,10 +186,29 @@ SELECT * FROM classes ORDER BY class_id;
 
 -- Leases and usage, as gateways read them.
 
+-- Under a name of its own, in place of what had it; nothing where there are $5 others already.
+-- name: add_ssh_key
+INSERT INTO ssh_keys (account, name, public_key, created_at)
+SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM ssh_keys WHERE account = $1 AND name <> $2) < $5
+ON CONFLICT (account, name) DO UPDATE SET public_key = excluded.public_key, created_at = excluded.created_at
+RETURNING name;
+
+-- name: ssh_keys
+SELECT name, public_key, created_at FROM ssh_keys WHERE account = $1 ORDER BY name;
+
+-- name: remove_ssh_key
+DELETE FROM ssh_keys WHERE account = $1 AND name = $2 RETURNING name;
+
 -- name: lease
 SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
 FROM leases LEFT JOIN ledger_accounts AS escrow ON escrow.id = -leases.number
 WHERE position = $1 AND fill_index = $2;
+
+-- name: lease_details
+SELECT
+    (SELECT coalesce(array_agg(gpu ORDER BY gpu), '{}') FROM lease_gpus WHERE (position, fill_index) = ($1, $2)) AS gpus,
+    (SELECT ssh_key FROM orders WHERE order_id = leases.bid_id) AS ssh_key
+FROM leases WHERE (position, fill_index) = ($1, $2);
 
 -- name: leases_bought
 SELECT leases.*, coalesce(escrow.balance, 0) AS escrow
@@ -341,6 +360,17 @@ LATERAL (
         AND u.sequence > report.sequence ORDER BY u.sequence LIMIT 1)
 ) AS found;
 
+-- Who has the GPUs named ($1, $2), or those of some leases ($3, $4), from $5 on.
+-- name: gpus_bound
+SELECT position, fill_index, seller, gpu, lower(during), upper(during)
+FROM lease_gpus JOIN (
+    SELECT * FROM unnest($1::bigint[], $2::text[]) AS named (seller, gpu)
+    UNION
+    SELECT seller, gpu FROM lease_gpus
+    JOIN unnest($3::bigint[], $4::integer[]) AS lease (position, fill_index) USING (position, fill_index)
+) AS wanted USING (seller, gpu)
+WHERE during && int8range($5, NULL);
+
 -- name: deposits_made
 SELECT reference, ledger_account / 8 AS account, amount
 FROM transactions JOIN entries ON entries.transaction = transactions.id AND amount > 0
@@ -402,7 +432,8 @@ UPDATE leases SET
     accepted_at = new.accepted_at, closed_at = new.closed_at, deadline = new.deadline, connection = new.connection,
     last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned,
     ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations,
-    uptime_bps = new.uptime_bps
+    uptime_bps = new.uptime_bps,
+    proof = new.proof, next_position = new.next_position, next_index = new.next_index, renewal = new.renewal
 FROM unnest($1::leases[]) AS new
 WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
@@ -465,6 +496,24 @@ INSERT INTO usage SELECT * FROM unnest($1::usage[]);
 
 -- name: save_refused_usage
 INSERT INTO refused_usage SELECT * FROM unnest($1::refused_usage[]);
+
+-- Of leases that end early. First of all: what they leave may be bound anew by the same batch.
+-- name: free_gpus
+WITH ended AS (
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS lease (position, fill_index, until)
+), unused AS (
+    DELETE FROM lease_gpus USING ended
+    WHERE (lease_gpus.position, lease_gpus.fill_index) = (ended.position, ended.fill_index) AND lower(during) >= until
+)
+UPDATE lease_gpus SET during = int8range(lower(during), until) FROM ended
+WHERE (lease_gpus.position, lease_gpus.fill_index) = (ended.position, ended.fill_index)
+    AND lower(during) < until AND upper(during) > until;
+
+-- name: bind_gpus
+INSERT INTO lease_gpus (position, fill_index, seller, gpu, during)
+SELECT position, fill_index, seller, gpu, int8range(since, until)
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+    AS bound (position, fill_index, seller, gpu, since, until);
 
 -- name: save_outbox
 INSERT INTO outbox SELECT * FROM unnest($1::outbox[]);

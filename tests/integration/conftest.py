@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, new_secret
 from gateways.api.server import serve
+from gateways.api.vault import Vault, new_vault_secret
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.fills import FillsPublisher
@@ -90,6 +91,7 @@ async def serving(log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5
         books=replica,
         standings=replica,
         tape=tape,
+        vault=Vault([new_vault_secret()]),
         checks=checks,
         registry=CollectorRegistry(),
         answer_timeout_s=answer_timeout_s,

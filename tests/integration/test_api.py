@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from gateways.api.orders import meaning
 from gateways.api.resources import NewBid
 from gateways.api.terms import bid_command
+from gateways.api.vault import Vault, new_vault_secret
 from gateways.cli import processes
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
@@ -462,7 +463,7 @@ async def test_an_order_is_answered_before_the_engine_of_this_process_has_append
     engine = EngineService(embedded_log, 0, metrics=EngineMetrics(registry), idle_tick_s=60)
     async with (
         running([engine, SettlementService(embedded_log, store)]),
-        processes.serving(embedded_log, store, "127.0.0.1", 0, registry, [engine]) as url,
+        processes.serving(embedded_log, store, Vault([new_vault_secret()]), "127.0.0.1", 0, registry, [engine]) as url,
         Client(url, await admin_key(store, embedded_log)) as admin,
     ):
         await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")

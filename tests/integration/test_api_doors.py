@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.server import serve
+from gateways.api.vault import Vault, new_vault_secret
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from matching_engine import checks
@@ -19,6 +20,7 @@ from schemas.store import Scope
 from tests.integration.conftest import Venue, running
 
 PUBLIC = {
+    "/",
     "/metrics",
     "/v1/book/{class_id}",
     "/v1/candles/{class_id}",
@@ -30,8 +32,9 @@ PUBLIC = {
     "/v1/openapi.json",
     "/v1/status",
     "/v1/tickers",
+    "/web/{name}",
 }
-UNLISTED = {"/metrics", "/v1/openapi.json"}
+UNLISTED = {"/", "/metrics", "/v1/openapi.json", "/web/{name}"}
 
 
 def app_of(exchange: Venue) -> Litestar:
@@ -40,7 +43,14 @@ def app_of(exchange: Venue) -> Litestar:
     log, tape = exchange.log, Tape(exchange.log)
     return create_app(
         Exchange(
-            log=log, store=exchange.store, books=books, standings=books, tape=tape, checks=checks, registry=registry
+            log=log,
+            store=exchange.store,
+            books=books,
+            standings=books,
+            tape=tape,
+            vault=Vault([new_vault_secret()]),
+            checks=checks,
+            registry=registry,
         )
     )
 
@@ -65,6 +75,7 @@ def example(path: str) -> str:
         ("client_order_id", "x"),
         ("lease_id", "lse_1-0"),
         ("month", "2026-11"),
+        ("name", "laptop"),
     ):
         path = path.replace(f"{{{name}}}", value)
     return path
@@ -127,6 +138,7 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
         books=Replica(exchange.log),
         standings=Replica(exchange.log),
         tape=Tape(exchange.log),
+        vault=Vault([new_vault_secret()]),
         checks=checks,
         registry=CollectorRegistry(),
         max_in_flight=2,
@@ -148,7 +160,7 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
             assert answer.status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/", "/v1/orders/by-client-id/a/b"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/orders/by-client-id/a/b"])
 async def test_what_is_not_there_is_a_404_in_the_same_form(exchange: Venue, path: str) -> None:
     async with aiohttp.ClientSession(exchange.url) as http, http.get(path) as answer:
         error = (await answer.json())["error"]

@@ -219,6 +219,8 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
     """As the README says: an engine and its standby, settlement, market data and two gateways, on one log."""
     log, database = ("--log", f"kafka://{broker.address}"), ("--dsn", dsn)
     metrics, *ports = (free_port() for _ in range(3))
+    secrets = tmp_path / "secrets"
+    secrets.write_text((await cx("new-secret"))[1])
     one, other = (f"http://127.0.0.1:{port}" for port in ports)
     async with contextlib.AsyncExitStack() as stack:
         for number, words in enumerate(
@@ -227,7 +229,7 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
                 ("engine", *log),
                 ("settlement", *log, *database),
                 ("marketdata", *log),
-                *(("gateway", *log, *database, "--port", str(port)) for port in ports),
+                *(("gateway", *log, *database, "--secrets", str(secrets), "--port", str(port)) for port in ports),
             )
         ):
             await stack.enter_async_context(process(tmp_path / f"output-{number}", *words))

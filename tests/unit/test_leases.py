@@ -13,7 +13,7 @@ from schemas.commands import Return, Side, Withdraw
 from schemas.events import Accepted, Execution, Fill, Ticked
 from schemas.instructions import Accept, Degrade, Deliver, End, Instruction, Reclaim, Restore, UsageReport
 from schemas.refusals import Refusal
-from schemas.store import CloseReason, LeaseState
+from schemas.store import CloseReason, LeaseState, Renewal
 from schemas.units import BPS, HOUR_MS, MINUTE_MS
 from settlement import leases
 from settlement.books import Books
@@ -26,17 +26,18 @@ START = 100 * HOUR_MS
 BUYER, SELLER, QUANTITY, HOURS, PRICE, FEE_BPS = 2, 3, 3, 2, 2_499_997, 133
 BID, ASK = 8, 7
 LEASE = BID, 0
+RENEWAL = Renewal(HOUR_MS, PRICE, BUYER, FEE_BPS)
 
 # What each step makes of each state: `-` is refused.
 TABLE = """
-                   deliver    accept  meter       degrade   restore  reclaim     end     void    close
-pending_delivery   delivered  -       -           -         -        closed      closed  closed  -
-delivered          -          active  delivered   -         -        reclaiming  ended   -       closed
-active             -          -       active      degraded  -        reclaiming  ended   -       closed
-degraded           -          -       degraded    degraded  active   reclaiming  ended   -       closed
-reclaiming         -          -       reclaiming  -         -        -           ended   -       closed
-ended              -          -       ended       -         -        -           -       -       closed
-closed             -          -       -           -         -        -           -       -       -
+                  deliver    accept  meter       degrade   restore  reclaim     end     void    close   renew
+pending_delivery  delivered  -       -           -         -        closed      closed  closed  -       pending_delivery
+delivered         -          active  delivered   -         -        reclaiming  ended   -       closed  delivered
+active            -          -       active      degraded  -        reclaiming  ended   -       closed  active
+degraded          -          -       degraded    degraded  active   reclaiming  ended   -       closed  degraded
+reclaiming        -          -       reclaiming  -         -        -           ended   -       closed  -
+ended             -          -       ended       -         -        -           -       -       closed  -
+closed            -          -       -           -         -        -           -       -       -       -
 """
 
 EVERY = [
@@ -90,6 +91,8 @@ def take(lease: LeaseRow, step: str, now: int) -> Refused | None:
             return leases.reclaim(lease, now)
         case "end":
             return leases.end(lease, now)
+        case "renew":
+            return leases.renew(lease, RENEWAL, now)
     assert step in ("void", "close")
     if (refusal := leases.refused(lease, Step(step))) is None:
         leases.close(lease, Step(step), CloseReason.NOT_DELIVERED, now)

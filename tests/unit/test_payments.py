@@ -93,8 +93,8 @@ def test_a_second_request_is_the_first_one_or_is_refused(asked: Withdrawal, refu
 def test_what_no_withdrawal_can_be_called_is_not_looked_for() -> None:
     wanted = Wanted()
     for account, reference in ((0, "a"), (1 << 63, "a"), (5, "\x00"), (5, "")):
-        wanted.add_instruction(msgspec.structs.replace(SENT, account=account, reference=reference))
-        wanted.add_instruction(msgspec.structs.replace(ASKED, account=account, reference=reference))
+        wanted.add_instruction(msgspec.structs.replace(SENT, account=account, reference=reference), 0)
+        wanted.add_instruction(msgspec.structs.replace(ASKED, account=account, reference=reference), 0)
     assert (wanted.withdrawals, wanted.withdrawers) == (set(), set())
 
 
@@ -174,7 +174,7 @@ def test_credit_is_lent_as_cash_that_cannot_go_out() -> None:
 )
 def test_a_credit_that_cannot_be_is_refused(said: CreditLimit, refusal: Refusal) -> None:
     made, wanted = books(), Wanted()
-    wanted.add_instruction(said)
+    wanted.add_instruction(said, 0)
     refused = made.instruction(said, 1)
     assert refused is not None
     assert (refused[0], made.transactions, wanted.withdrawers - {6}) == (refusal, [], set())

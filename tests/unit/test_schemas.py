@@ -79,6 +79,7 @@ from schemas.instructions import (
     End,
     Instruction,
     Reclaim,
+    Renew,
     Restore,
     Source,
     UsageReport,
@@ -138,6 +139,8 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Tick": Tick(),
     "Deposit": Deposit(2, 1_000_000, "wire-1"),
     "Deliver": Deliver((41, 0), 3, "ssh root@192.0.2.1"),
+    "Deliver@2": Deliver((41, 0), 3, "ssh root@192.0.2.1", ("GPU-1", "GPU-2"), "both were seen"),
+    "Renew": Renew((41, 0), 2, 24 * HOUR, 2_600_000, 2, 100),
     "Accept": Accept((41, 0), 2),
     "Degrade": Degrade((41, 0), 3, 2, "link down"),
     "Restore": Restore((41, 0), 3),
@@ -210,7 +213,7 @@ def test_the_bytes_of_a_message_never_change(name: str) -> None:
     assert codec.encode(MESSAGES[name]) == golden()[name]
 
 
-@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ChangeClass", "ClassChanged", "UsageReport"])
+@pytest.mark.parametrize("name", ["PlaceAsk", "CreateClass", "ChangeClass", "ClassChanged", "Deliver", "UsageReport"])
 def test_old_bytes_lack_the_newest_field_and_are_read_with_its_default(name: str) -> None:
     assert len(golden()[name]) < len(golden()[NEWEST[name]])
     assert decode(name, golden()[name]) == MESSAGES[name]
