@@ -31,6 +31,8 @@ PUBLIC = {
     "/v1/offers/{class_id}",
     "/v1/openapi.json",
     "/v1/status",
+    "/v1/suppliers",
+    "/v1/suppliers/{account_id}/record",
     "/v1/tickers",
     "/web/{name}",
 }
