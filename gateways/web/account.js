@@ -1,8 +1,8 @@
 // The account that is signed in: its money, orders and leases, read anew whenever something becomes of them.
 
 import { ApiError, call, sentence, session } from "./api.js";
-import { byId, h, say } from "./dom.js";
-import { cut, formatUsd, sum } from "./money.js";
+import { byId, chosen, h, rows, say } from "./dom.js";
+import { dollars, sum } from "./money.js";
 import { leaseRows } from "./leases.js";
 import { orderRows } from "./orders.js";
 
@@ -15,6 +15,7 @@ export class AccountView {
   #orders = { items: /** @type {any[]} */ ([]), next: null };
   #bought = { items: /** @type {any[]} */ ([]), next: null };
   #sold = { items: /** @type {any[]} */ ([]), next: null };
+  #spend = { items: /** @type {any[]} */ ([]), next: null };
   /** @type {{end: () => void} | null} */ #reading = null;
   #timer = 0;
   classId = "";
@@ -30,7 +31,7 @@ export class AccountView {
       this.#signIn(byId("sign-in-key").value.trim());
     });
     byId("sign-in-back").addEventListener("click", () => byId("sign-in").close());
-    for (const choice of document.querySelectorAll("input[name=orders]")) choice.addEventListener("change", () => this.refresh());
+    for (const choice of document.querySelectorAll("input[name=orders], input[name=by]")) choice.addEventListener("change", () => this.refresh());
     setInterval(() => session.account && !document.hidden && this.refresh(), ANEW_MS);
   }
 
@@ -84,7 +85,7 @@ export class AccountView {
     this.#reading = null;
     this.stream.key = "";
     session.signOut();
-    [this.#balance, this.#orders, this.#bought, this.#sold] = [null, ...Array(3).fill({ items: [], next: null })];
+    [this.#balance, this.#orders, this.#bought, this.#sold, this.#spend] = [null, ...Array(4).fill({ items: [], next: null })];
     this.#show();
     this.#showAll();
   }
@@ -92,15 +93,16 @@ export class AccountView {
   async #load() {
     const key = session.key;
     if (!key) return;
-    const open = /** @type {HTMLInputElement} */ (document.querySelector("input[name=orders]:checked")).value;
-    const [balance, orders, bought, sold] = await Promise.all([
+    const open = chosen("orders");
+    const [balance, orders, bought, sold, spend] = await Promise.all([
       call("GET", "/v1/balance"),
       call("GET", "/v1/orders", { query: { limit: SHOWN, ...(open === "open" ? { status: "open" } : {}) } }),
       call("GET", "/v1/leases", { query: { limit: SHOWN, role: "buyer" } }),
       call("GET", "/v1/leases", { query: { limit: SHOWN, role: "supplier" } }),
+      call("GET", "/v1/spend", { query: { limit: SHOWN, by: chosen("by") } }),
     ]);
     if (key !== session.key) return; // somebody else has signed in meanwhile
-    [this.#balance, this.#orders, this.#bought, this.#sold] = [balance, orders, bought, sold];
+    [this.#balance, this.#orders, this.#bought, this.#sold, this.#spend] = [balance, orders, bought, sold, spend];
     say(byId("account-error"), "");
     this.#showAll();
   }
@@ -125,9 +127,14 @@ export class AccountView {
   #showAll() {
     const balance = this.#balance ?? { cash: "0.00", held: "0.00", escrow: "0.00", receivable: "0.00" };
     for (const name of ["cash", "held", "escrow", "receivable"])
-      for (const shown of document.querySelectorAll(`[data-balance=${name}]`)) say(shown, `$${cut(balance[name], 2)}`);
-    say(byId("earned"), total(this.#sold.items, "earned"));
-    say(byId("spent"), total(this.#bought.items, "charged"));
+      for (const shown of document.querySelectorAll(`[data-balance=${name}]`)) say(shown, dollars(sum([balance[name]])));
+    say(byId("earned"), dollars(sum(this.#sold.items.map((each) => each.earned ?? "0"))));
+    say(byId("spent"), dollars(sum(this.#spend.items.map((each) => each.charged))));
+    rows(byId("spend-rows"), this.#spend.items, (each) => each.name ?? "", spendRow, ({ children }, each) => {
+      say(children[1], dollars(sum([each.charged])));
+      say(children[2], each.committed === null ? "–" : dollars(sum([each.committed])));
+    });
+    byId("spend-none").hidden = this.#spend.items.length > 0;
     this.#showOrders();
     const done = () => this.refresh();
     leaseRows("leases", this.#bought.items, done);
@@ -147,10 +154,10 @@ export class AccountView {
   }
 }
 
-/** To the cent, as the balances are shown. @param {any[]} leases @param {string} what */
-function total(leases, what) {
-  const micro = sum(leases.map((each) => each[what] ?? "0"));
-  return `$${formatUsd(micro - (micro % 10_000n))}`;
+/** @param {any} spend */
+function spendRow(spend) {
+  const name = spend.name ?? "none";
+  return h("tr", {}, h("th", { scope: "row", class: "code" }, name), h("td", { class: "figure" }), h("td", { class: "figure" }));
 }
 
 /** Says that a list has more than is shown. @param {string} name @param {string | null} next */

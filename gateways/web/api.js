@@ -32,6 +32,11 @@ export const session = {
     sessionStorage.setItem(KEY, key);
   },
 
+  /** What may have changed since: its fees. */
+  async refresh() {
+    this.account = await call("GET", "/v1/accounts/me");
+  },
+
   signOut() {
     sessionStorage.removeItem(KEY);
     [this.key, this.account, this.scopes] = ["", null, []];

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { candleAt, candlesShown, drawCandles, drawCurve, drawDepth } from "./charts.js";
-import { byId, flash, framed, h, rows, say } from "./dom.js";
+import { byId, chosen, flash, framed, h, rows, say } from "./dom.js";
 import { count, minute, price, second, span, timeOf } from "./format.js";
 import { change, cut, formatUsd, parseUsd } from "./money.js";
 
@@ -172,11 +172,6 @@ export class ClassView {
     this.#marked = marked;
     this.#drawCandles();
   }
-}
-
-/** @param {string} name of a group of radio buttons */
-function chosen(name) {
-  return /** @type {HTMLInputElement} */ (document.querySelector(`input[name=${name}]:checked`)).value;
 }
 
 /** @param {import("./models.js").Level[]} levels */

@@ -26,6 +26,11 @@ export function byId(id) {
   return found;
 }
 
+/** What is chosen in a group of radio buttons. @param {string} name */
+export function chosen(name) {
+  return /** @type {HTMLInputElement} */ (document.querySelector(`input[name=${name}]:checked`)).value;
+}
+
 /** Sets the text where it is another. @param {Node} node @param {string} text @returns {boolean} whether it was */
 export function say(node, text) {
   if (node.textContent === text) return false;

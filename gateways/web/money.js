@@ -27,6 +27,11 @@ export function formatUsd(micro, decimals = 2) {
   return `${micro < 0n ? "-" : ""}${grouped(whole)}${shown && "."}${shown}`;
 }
 
+/** µ$ as they are read: −$1,234.50. @param {bigint} micro */
+export function dollars(micro) {
+  return micro < 0n ? `−$${formatUsd(-micro)}` : `$${formatUsd(micro)}`;
+}
+
 /**
  * What a bid holds: ceil(limit × GPUs × time × (1 + fee)), as `hold` in schemas/units.py.
  * @param {bigint} limit µ$ per GPU-hour
@@ -48,9 +53,10 @@ export function cost(price, gpus, durationMs) {
   return (price * gpus * durationMs) / HOUR_MS;
 }
 
-/** @param {string[]} amounts decimal strings of dollars; their sum in µ$ */
+/** To the cent, towards zero. @param {string[]} amounts decimal strings of dollars @returns {bigint} their sum in µ$ */
 export function sum(amounts) {
-  return amounts.reduce((total, each) => total + parseUsd(each), 0n);
+  const total = amounts.reduce((before, each) => before + parseUsd(each), 0n);
+  return total - (total % 10_000n);
 }
 
 /**

@@ -4,7 +4,7 @@ import { call, callUntilAnswered, sentence, session } from "./api.js";
 import { confirmed } from "./confirm.js";
 import { byId, say } from "./dom.js";
 import { count, durationMs, price } from "./format.js";
-import { cost, formatUsd, hold, parseUsd } from "./money.js";
+import { cost, dollars, hold, parseUsd } from "./money.js";
 
 const HOURS_TO_WAIT = 23; // as `cx buy` and the client: now, or else one of the next hours
 
@@ -38,7 +38,7 @@ export class Ticket {
     say(byId("ticket-scope"), session.account ? `Your key may not ${side === "bid" ? "trade" : "supply"}.` : "Sign in with a key to trade.");
     try {
       const { limit, gpus, ms } = this.#terms();
-      const told = side === "bid" ? `Costs and holds at most $${formatUsd(this.#hold(limit, gpus, ms), 2)}` : `Brings in $${formatUsd(cost(limit, gpus, ms), 2)} if all of it is sold`;
+      const told = side === "bid" ? `Costs and holds at most ${dollars(this.#hold(limit, gpus, ms))}` : `Brings in ${dollars(cost(limit, gpus, ms))} if all of it is sold`;
       say(byId("ticket-cost"), told);
     } catch {
       say(byId("ticket-cost"), "");
@@ -118,7 +118,7 @@ export class Ticket {
     try {
       const body = this.#body();
       const bid = this.#text("side") === "bid";
-      const facts = bid ? await this.#bidFacts(/** @type {any} */ (body)) : this.#askFacts(body);
+      const facts = await (bid ? this.#bidFacts(body) : this.#askFacts(body));
       if (await confirmed(bid ? "Place this bid?" : "Place this ask?", facts, bid ? "Place bid" : "Place ask")) await this.#place(bid, body);
     } catch (error) {
       say(byId("ticket-error"), sentence(error));
@@ -128,31 +128,32 @@ export class Ticket {
   /** @param {any} body @returns {Promise<import("./confirm.js").Facts>} */
   async #bidFacts(body) {
     const { limit, gpus, ms } = this.#terms();
+    const [balance, within] = await Promise.all([call("GET", "/v1/balance"), onSale(body, limit), session.refresh()]);
     const held = this.#hold(limit, gpus, ms);
     const fee = session.account.buyer_fee_bps;
-    const cash = parseUsd((await call("GET", "/v1/balance")).cash);
-    const within = body.starts ? `now, or else within ${HOURS_TO_WAIT} hours` : body.start;
+    const free = parseUsd(balance.cash) + parseUsd(balance.credit);
     return [
       ["Rent", `${count(body.quantity)} × ${body.class} for ${body.duration}`],
-      ["From", within],
+      ["From", body.starts ? `now, or else within ${HOURS_TO_WAIT} hours` : body.start],
       ["Places", body.min_fill === body.quantity ? "all from one place, or none" : `at least ${count(body.min_fill)} from each`],
       ["Limit", `$${price(body.price)} per GPU-hour`],
-      ["Costs at most", `$${formatUsd(held)}${fee ? `, ${fee / 100} % fee included` : ""}`],
-      ["Held now", `$${formatUsd(held)}; what it does not cost comes back`],
-      ["Free cash", `$${formatUsd(cash)} now, ${cash < held ? `$${formatUsd(held - cash)} too little` : `$${formatUsd(cash - held)} then`}`],
-      ["On sale now", await onSale(body, limit)],
+      ["Costs at most", `${dollars(held)}${fee ? `, ${fee / 100} % fee included` : ""}`],
+      ["Held now", `${dollars(held)}; what it does not cost comes back`],
+      ["Free to use", `${dollars(free)} now, ${free < held ? `${dollars(held - free)} too little` : `${dollars(free - held)} then`}`],
+      ["On sale now", within],
     ];
   }
 
-  /** @param {any} body @returns {import("./confirm.js").Facts} */
-  #askFacts(body) {
+  /** @param {any} body @returns {Promise<import("./confirm.js").Facts>} */
+  async #askFacts(body) {
+    await session.refresh();
     const { limit, gpus, ms } = this.#terms();
     const fee = session.account.seller_fee_bps;
     return [
       ["Offer", `${count(body.quantity)} × ${body.class}, ${body.region}`],
       ["Available", `from ${body.start} for ${this.#text("duration")}`],
       ["Price", `$${price(body.price)} per GPU-hour, or more`],
-      ["Brings in", `$${formatUsd(cost(limit, gpus, ms))} if all of it is sold at that${fee ? `, less ${fee / 100} % fee` : ""}`],
+      ["Brings in", `${dollars(cost(limit, gpus, ms))} if all of it is sold at that${fee ? `, less ${fee / 100} % fee` : ""}`],
       ["Held now", "nothing"],
       ["Tier", body.tier ? `interruptible with ${body.notice_minutes} minutes' notice` : "guaranteed"],
     ];

@@ -1,5 +1,7 @@
 """What people do on the page: rent, offer, cancel, take over, end."""
 
+from datetime import UTC, datetime, timedelta
+
 from playwright.async_api import Page, expect
 
 from gateways.client import Exchange
@@ -29,7 +31,7 @@ async def test_a_newcomer_places_a_bid_and_sees_it_fill(market: Market, screens:
         assert said["Rent"] == f"8 × {market.class_id} for 24h"
         assert said["Places"] == "all from one place, or none"
         assert said["Held now"] == "$499.20; what it does not cost comes back"
-        assert said["Free cash"] == "$5,000.00 now, $4,500.80 then"
+        assert said["Free to use"] == "$5,000.00 now, $4,500.80 then"
         assert said["On sale now"] == "8 GPUs within your limit from $2.3500; not all need suit your terms"
         await keep(page, "review")
         await page.get_by_role("button", name="Place bid").click()
@@ -107,7 +109,7 @@ async def test_what_is_wrong_is_said_and_nothing_is_placed(market: Market, scree
             await expect(error).to_contain_text(words)
         await write_order(page, start="soon")
         await review.click()
-        assert (await facts(page))["Free cash"] == "$10.00 now, $489.20 too little"
+        assert (await facts(page))["Free to use"] == "$10.00 now, $489.20 too little"
         await page.get_by_role("button", name="Place bid").click()
         await expect(error).to_contain_text("499.20")
         await page.locator("input[name=side][value=ask]").check()
@@ -126,8 +128,9 @@ async def test_a_supplier_sells_and_delivers_and_a_buyer_accepts_and_ends(market
         await write_order(selling, "ask", quantity="8", price="2.00", duration="30d", region="us-east", lot="4")
         assert (await place(selling))["Brings in"] == "$11,520.00 if all of it is sold at that"
         await sign_in(buying, dev)
-        await write_order(buying, quantity="4", price="2.00", duration="24h", start="now", region="us-east")
-        await place(buying)
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+        await write_order(buying, quantity="4", price="2.00", duration="24h", start="at", at=tomorrow, region="us-east")
+        assert (await place(buying))["From"] == f"{tomorrow}:00Z"
         await selling.get_by_role("link", name="Supply").click()
         await own_row(selling, "asks", market.class_id)
         await own_row(selling, "sold", "pending delivery")

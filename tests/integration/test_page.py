@@ -1,6 +1,10 @@
 """The page's files over HTTP: what they are, who may load what, and how they are kept."""
 
 import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
@@ -61,3 +65,12 @@ def test_what_the_page_names_is_there() -> None:
             for element in re.findall(r'byId\("([^"]+)"\)', asset.content.decode()):
                 assert f'id="{element}"' in html, f"{name} wants #{element}"
     assert set(named) == set(files) - {"index.html"}
+
+
+def test_the_distribution_has_the_page(tmp_path: Path) -> None:
+    root = FOLDER.parents[1]
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=root, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        for name, asset in assets().items():
+            assert packed.read(f"gateways/web/{name}") == asset.content
