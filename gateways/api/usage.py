@@ -6,7 +6,7 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from gateways.api import resources, terms
+from gateways.api import cloud_events, resources, terms
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
 from gateways.api.leases import find_lease
@@ -20,10 +20,18 @@ MAX_INT = (1 << 63) - 1
 def usage_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
     """What suppliers report, what of it was taken or refused."""
 
-    @post("/v1/usage", status_code=200, **keys.door(Scope.METER))
+    door = keys.door(Scope.METER, 504)
+
+    @post("/v1/usage", status_code=200, **{**door, "opt": {**door["opt"], "read": cloud_events.reports}})
     async def report_usage(request: ApiRequest, data: JSONBody[resources.UsageReports]) -> resources.UsageAnswers:
-        """Metered use of leases that the account supplies: each report is answered for itself, in order."""
-        return resources.UsageAnswers(answers=await clerk.report(request.user.account.id, data.reports))
+        """Metered use of leases that the account supplies: each report is answered for itself, in order.
+
+        A CloudEvents 1.0 event of type exchange.lease.usage.v1 is a report, too: structured, a batch, or binary. Its
+        subject is the lease's id, its time up to when the figure counts, its data has sequence, gpu_ms and final.
+        """
+        answers = await clerk.report(request.user.account.id, data.reports)
+        cloud_events.check_answered(request.headers, answers)
+        return resources.UsageAnswers(answers=answers)
 
     @get("/v1/leases/{lease_id:str}/usage", **keys.door(Scope.READ, 404))
     async def list_usage(

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 
 import aiohttp
+import msgspec
 import pytest
 
+from gateways.api.cloud_events import STRUCTURED
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Lease, UsageReport
 from schemas import topics
@@ -21,6 +23,7 @@ from tests.integration.test_cli import cx, cx_json
 from tests.settling import SOON_S, Market, ScriptedLog, settling
 
 PRICE, QUANTITY = 2_499_997, 3
+encode_json = msgspec.json.encode
 
 
 @pytest.fixture
@@ -166,6 +169,43 @@ async def test_the_parts_of_the_list_have_no_gaps_and_a_wrong_cursor_is_said_to_
 async def rented_from_itself(exchange: Venue, cloud: Exchange) -> Lease:
     async with exchange.trader("developer") as developer:
         return await rented(cloud, developer)
+
+
+async def test_another_meter_feeds_the_exchange_by_cloud_events(exchange: Venue) -> None:
+    key = await exchange.key_of("cloud", "read", "supply", "meter", "trade", money="1000")
+    async with Exchange(exchange.url, key) as cloud:
+        lease = await rented_from_itself(exchange, cloud)
+
+        def event(sequence: int, gpu_ms: int, time: str) -> dict[str, object]:
+            named = {"specversion": "1.0", "type": "exchange.lease.usage.v1", "id": str(sequence), "source": "/node-17"}
+            return {**named, "subject": lease.lease_id, "time": time, "data": {"sequence": sequence, "gpu_ms": gpu_ms}}
+
+        one, two = event(1, 0, "2020-01-01T00:00:00Z"), event(2, 10**9, lease.end)
+        binary = {f"ce-{name}": str(value) for name, value in event(3, 0, lease.end).items() if name != "data"}
+        answers = []
+        headers = {"Authorization": f"Bearer {key}"}
+        async with aiohttp.ClientSession(headers=headers) as http:
+            for kind, body in (
+                ({"Content-Type": "application/cloudevents+json; charset=utf-8"}, one),
+                ({"Content-Type": "application/cloudevents-batch+json"}, [one, two]),
+                ({"Content-Type": "application/json", **binary}, {"sequence": 3, "gpu_ms": 0}),
+            ):
+                async with http.post(f"{exchange.url}/v1/usage", data=encode_json(body), headers=kind) as answer:
+                    assert answer.status == 200, await answer.text()
+                    answers += (await answer.json())["answers"]
+            async with http.post(
+                f"{exchange.url}/v1/usage", data=encode_json({**one, "type": "x"}), headers={"Content-Type": STRUCTURED}
+            ) as answer:
+                assert (answer.status, (await answer.json())["error"]["field"]) == (400, "type")
+        assert [(a["sequence"], a["status"], a["error"] and a["error"]["code"]) for a in answers] == [
+            (1, "accepted", None),
+            (1, "accepted", None),
+            (2, "refused", "usage_above_allocated"),
+            (3, "accepted", None),
+        ]
+        first, third = await cloud.usage(lease.lease_id)
+        assert (first.sequence, first.measured_at) == (1, lease.start), "no use is before its lease"
+        assert (third.sequence, third.measured_at) != (3, lease.end), "nor after it was said"
 
 
 async def test_cx_shows_what_was_reported_in_vain(exchange: Venue) -> None:
