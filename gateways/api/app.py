@@ -36,6 +36,7 @@ from gateways.api.stream import Stream
 from gateways.api.suppliers import supplier_routes
 from gateways.api.usage import usage_routes
 from gateways.api.vault import Vault
+from gateways.api.webhook import webhook_routes
 from gateways.web.routes import page_routes
 from schemas.book import Offers, Standings
 from schemas.log import Log
@@ -65,8 +66,10 @@ class Exchange:
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         max_in_flight: int = MAX_IN_FLIGHT,
         access_log: bool = False,
+        payment_secrets: tuple[bytes, ...] = (),
     ) -> None:
         self.ready = asyncio.Event()
+        self.payment_secrets = payment_secrets
         self.log = log
         self.store = store
         self.books = books
@@ -109,6 +112,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *control_routes(keys, exchange.controls),
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
+            *webhook_routes(exchange.clerk, exchange.payment_secrets),
             *spending_routes(log, store, keys, replies),
             *invoice_routes(store, keys, replies),
             *audit_routes(store, keys),

@@ -1,6 +1,6 @@
 """What the API takes and gives, as JSON: money and prices are decimal strings of dollars, times RFC 3339 in UTC."""
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct, field
 
@@ -247,6 +247,44 @@ class NewWithdrawalState(Request):
     provider_reference: Annotated[str, Meta(max_length=128)] = ""
     reason: Annotated[str, Meta(max_length=128)] = ""
     """Of a failure."""
+
+
+Words = Annotated[str, Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class PaymentData(Struct):
+    """What a payment provider says of a payment. Fields that we do not know are the provider's own."""
+
+    account_id: str
+    reference: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[ -~]+$")]
+    """Of a deposit the payment's own, once for ever; of a withdrawal the account's."""
+    amount: Usd | None = None
+    """Of a deposit."""
+    provider_reference: Words = ""
+    """Of a withdrawal."""
+    reason: Words = ""
+    """Of a failure."""
+
+
+class PaymentEvent(Struct):
+    """What happened: `deposit.received`, or `withdrawal.` with sent, settled or failed, and then a PaymentData."""
+
+    type: str
+    data: dict[str, Any]
+
+
+class KnownPaymentEvent(Struct):
+    """An event of a type that the exchange knows."""
+
+    data: PaymentData
+
+
+class PaymentEventAnswer(Answer):
+    """What was made of it."""
+
+    event_id: str
+    status: str
+    """`done`, now or before; `ignored`, of a type that the exchange does not know."""
 
 
 class Entry(Answer):

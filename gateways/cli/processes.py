@@ -19,6 +19,7 @@ from gateways.api.app import Exchange, create_app
 from gateways.api.keys import PREFIX_LENGTH, digest, new_secret
 from gateways.api.server import serve
 from gateways.api.vault import Vault
+from gateways.api.webhook import secrets_in
 from gateways.cli.facts.classes import standard_classes
 from gateways.client import Exchange as Client
 from gateways.log.open import open_log
@@ -42,6 +43,8 @@ READY_TIMEOUT_S = 600.0
 CONFIG = "cx.json"
 SECRETS = "secrets"
 """The file of those that seal what buyers alone may read."""
+PAYMENTS_SECRET = "CX_PAYMENTS_SECRET"
+"""The environment's: what signs a payment provider's events (gateways/api/webhook.py)."""
 EXCHANGE = "exchange"
 """The name of the exchange's own account, the first one."""
 
@@ -173,6 +176,7 @@ async def serving(
         vault=vault,
         checks=checks,
         registry=registry,
+        payment_secrets=secrets_in(os.environ.get(PAYMENTS_SECRET, "")),
     )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):

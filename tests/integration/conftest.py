@@ -82,7 +82,9 @@ def engines(log: EmbeddedLog) -> list[Service]:
 
 
 @contextlib.asynccontextmanager
-async def serving(log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5.0) -> AsyncIterator[str]:
+async def serving(
+    log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5.0, payment_secrets: tuple[bytes, ...] = ()
+) -> AsyncIterator[str]:
     """The API over them: its address."""
     replica, tape = Replica(log), Tape(log)
     api = Exchange(
@@ -95,6 +97,7 @@ async def serving(log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5
         checks=checks,
         registry=CollectorRegistry(),
         answer_timeout_s=answer_timeout_s,
+        payment_secrets=payment_secrets,
     )
     async with running([replica, tape, api]), serve(create_app(api)) as server:
         yield server.url
