@@ -33,6 +33,7 @@ function show() {
   document.title = `${classId || { account: "Orders and leases", supply: "Supply" }[own] || "Markets"} · Compute exchange`;
   for (const link of document.querySelectorAll("nav a"))
     link.toggleAttribute("aria-current", /** @type {HTMLElement} */ (link).dataset.for?.split(" ").includes(shown));
+  byId("class-none").hidden = !classId || market.trades(classId);
   view.show(classId);
   ticket.classId = classId;
   ticket.show();

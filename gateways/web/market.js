@@ -35,6 +35,11 @@ export class Market {
     return this.classes.reduce((most, each) => (most === undefined || volume(each) > volume(most) ? each : most), undefined)?.class;
   }
 
+  /** Whether there is such a class to trade; while they are not read yet there may be. @param {string} classId */
+  trades(classId) {
+    return !this.classes.length || this.classes.some((each) => each.class === classId);
+  }
+
   /** @param {string | null} classId which row is marked as shown */
   mark(classId) {
     for (const link of this.#body.querySelectorAll("a")) {

@@ -71,6 +71,21 @@ async def test_a_key_stays_in_its_tab(market: Market, screens: Screens) -> None:
         assert await page.evaluate("() => sessionStorage.length") == 0
 
 
+async def test_a_key_that_is_revoked_signs_out(market: Market, screens: Screens) -> None:
+    key = await market.key_of("leaver", "read", "trade")
+    async with screens.open(class_view(market.class_id), may_fail=True) as page:
+        await sign_in(page, key)
+        async with Exchange(market.url, key) as leaver:
+            account = (await leaver.account()).account_id
+            for each in await leaver.keys():
+                await market.admin.revoke_key(each.key_id, account_id=account)
+        await page.get_by_role("link", name="Orders and leases").click()
+        await page.locator("input[name=orders][value=all]").check()
+        await expect(page.locator("#sign-in-error")).to_have_text("the key is unknown or revoked")
+        await expect(page.locator("#account-name")).to_have_text("")
+        assert await page.evaluate("() => sessionStorage.length") == 0
+
+
 async def test_an_order_that_stands_is_cancelled(market: Market, screens: Screens) -> None:
     key = await market.key_of("patient", "read", "trade", money="1000")
     async with screens.open(class_view(market.class_id)) as page:
@@ -91,6 +106,13 @@ async def test_an_order_that_stands_is_cancelled(market: Market, screens: Screen
         await page.get_by_role("button", name="Cancel the order").click()
         await expect(page.locator("#orders-none")).to_be_visible()
         await expect(page.locator("header [data-balance=cash]")).to_have_text("$1,000.00")
+
+
+async def test_a_class_that_is_not_there_is_said_to_be_none(market: Market, screens: Screens) -> None:
+    async with screens.open(class_view("NONE"), may_fail=True) as page:
+        await expect(page.locator("#class-none")).to_be_visible()
+        await page.goto(f"{market.url}/{class_view(market.class_id)}")
+        await expect(page.locator("#class-none")).to_be_hidden()
 
 
 async def test_what_is_wrong_is_said_and_nothing_is_placed(market: Market, screens: Screens) -> None:
