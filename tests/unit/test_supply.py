@@ -398,6 +398,12 @@ def test_an_offer_without_an_end_is_put_off_once_half_of_its_time_is_over() -> N
     assert difference([offer], [longer]).changes[0].terms["end"] == "now+30d"
 
 
+def test_an_offer_that_begins_now_does_not_wait_for_its_ask() -> None:
+    offer = only(id="1")
+    later = replace(ask_of(offer), start=format_time(NOW + DAY_MS))
+    assert difference([offer], [later]).changes[0].terms == {"start": "now"}
+
+
 def test_what_has_ended_is_not_posted_and_an_ask_that_should_have_ended_goes() -> None:
     offer = only(id="1", end="2026-11-24T03:30:00Z")
     found = difference([offer], [])
@@ -456,6 +462,8 @@ def test_too_much_at_once_is_refused_with_the_figures() -> None:
     assert too_much(difference([], asks), 99)
     assert too_much(difference([], asks), 100) == ""
     assert too_much(difference([], []), 0) == "", "nothing of nothing"
+    grown = [replace(offers[0], quantity=128), *offers[2:]]
+    assert "64 of 320 GPUs" in too_much(difference(grown, asks), 19), "nor does a row that grows"
     assert too_much(difference([replace(offers[0], quantity=1), only(id="new")], asks[:1]), 20), (
         "new rows make up for none"
     )

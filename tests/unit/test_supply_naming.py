@@ -78,6 +78,7 @@ def test_spellings_of_one_thing(class_id: str, spellings: str) -> None:
         ("H100 SXM 40GB 80GB", "two things"),
         ("NVIDIA B300 SXM6 AC MIG 1g.34gb", "a slice"),
         ("A100 SXM4 80GB MIG 3g.40gb", "a slice"),
+        ("H100 SXM5 MIG", "a slice"),
         ("Nvidia B200 (1 gpu slice)", "a slice"),
         ("MI300", "no model"),
         ("H100 SXM5 80GB with InfiniBand", "no model"),
