@@ -7,7 +7,7 @@ import gateways
 from gateways.api.errors import refused
 from schemas.refusals import Args, Refusal
 
-ARGS: Args = (1, 1, 1, 1)
+ARGS: Args = (1, 1, 1, 1, 1)
 
 
 def test_each_refusal_has_the_status_that_the_table_says_and_else_422() -> None:
