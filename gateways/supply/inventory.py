@@ -67,7 +67,7 @@ class Line(Struct, frozen=True):
     """What a list says of one thing for sale, by field, in its own words."""
 
     where: str
-    """`line 3`, or `item 3` of a list that has no lines."""
+    """`line 3`, or of JSON `item 3`."""
     said: Mapping[str, str]
 
     def get(self, field: str) -> str:
@@ -373,7 +373,12 @@ def _json(text: str) -> Iterator[Line]:
 
 
 def _yaml(text: str) -> Iterator[Line]:
-    return _items(read_yaml(text))
+    lines = list(_items(read_yaml(text)))
+    rows = yaml.compose(text, Loader=yaml.BaseLoader)
+    if isinstance(rows, yaml.MappingNode):
+        rows = rows.value[0][1]
+    for line, row in zip(lines, rows.value, strict=True):
+        yield Line(f"line {row.start_mark.line + 1}", line.said)
 
 
 def read_json(text: str) -> Any:

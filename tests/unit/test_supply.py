@@ -14,6 +14,7 @@ from gateways.cli.facts.classes import standard_classes
 from gateways.client.types import Ask
 from gateways.supply import sources
 from gateways.supply.inventory import (
+    FIELDS,
     Columns,
     Inventory,
     Line,
@@ -74,8 +75,10 @@ def test_numbers_are_read_as_they_are_written_and_never_as_floats() -> None:
     rows = '[{"gpu": "L40S", "gpus": 8, "price": 0.1000000000000000055, "confidential": true, "at": {"x": 1}}]'
     (line,) = lines_of(rows, "json")
     assert line.said == {"gpu": "L40S", "gpus": "8", "price": "0.1000000000000000055", "confidential": "yes", "at": ""}
-    (line,) = lines_of("offers:\n- {gpu: L40S, gpus: 8, price: 2.10, region: no, start: 2026-12-01T00:00:00Z}", "yaml")
-    assert line.said["price"] == "2.10"
+    (line,) = lines_of(
+        "# ours\noffers:\n- {gpu: L40S, gpus: 8, price: 2.10, region: no, start: 2026-12-01T00:00:00Z}", "yaml"
+    )
+    assert (line.where, line.said["price"]) == ("line 3", "2.10")
     assert line.said["region"] == "no"
     assert line.said["start"] == "2026-12-01T00:00:00Z"
 
@@ -533,3 +536,23 @@ def test_a_report_says_the_same_to_people_and_programs() -> None:
     assert rows["withdraw"][-1] == "the list has no such row"
     assert rows["wrong"][-1].startswith("gpus is 'x': say a whole number")
     assert "leaves open" in rows["quarantine"][-1]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from(["csv", "json", "yaml"]),
+    st.text(st.sampled_from("gpu,rice\"\n\r:-[]{}#&*!|>%@` '0.é\x00\ud800"), max_size=60),
+)
+def test_any_text_is_a_list_or_said_to_be_none(form: str, text: str) -> None:
+    try:
+        lines, unused = mapped(lines_of(text, form), Columns())
+        inventory(lines, TICKS, Settled(), unused)
+    except ListError:
+        pass
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), st.text(max_size=12)))
+def test_any_row_is_an_offer_or_quarantined_or_wrong(said: dict[str, str]) -> None:
+    found = read(said)
+    assert len(found.offers) + len(found.quarantined) + bool(found.wrong) == 1
