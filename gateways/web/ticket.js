@@ -5,6 +5,7 @@ import { confirmed } from "./confirm.js";
 import { byId, say } from "./dom.js";
 import { count, durationMs, price } from "./format.js";
 import { cost, dollars, hold, parseUsd } from "./money.js";
+import { preview } from "./preview.js";
 
 const HOURS_TO_WAIT = 23; // as `cx buy` and the client: now, or else one of the next hours
 
@@ -128,7 +129,7 @@ export class Ticket {
   /** @param {any} body @returns {Promise<import("./confirm.js").Facts>} */
   async #bidFacts(body) {
     const { limit, gpus, ms } = this.#terms();
-    const [balance, within] = await Promise.all([call("GET", "/v1/balance"), onSale(body, limit), session.refresh()]);
+    const [balance, now] = await Promise.all([call("GET", "/v1/balance"), preview(body, limit, ms), session.refresh()]);
     const held = this.#hold(limit, gpus, ms);
     const fee = session.account.buyer_fee_bps;
     const free = parseUsd(balance.cash) + parseUsd(balance.credit);
@@ -140,7 +141,7 @@ export class Ticket {
       ["Costs at most", `${dollars(held)}${fee ? `, ${fee / 100} % fee included` : ""}`],
       ["Held now", `${dollars(held)}; what it does not cost comes back`],
       ["Free to use", `${dollars(free)} now, ${free < held ? `${dollars(held - free)} too little` : `${dollars(free - held)} then`}`],
-      ["On sale now", within],
+      [body.start === undefined || body.start === "now" ? "Fills now" : "Fills then", now],
     ];
   }
 
@@ -182,20 +183,6 @@ function outcome(order) {
   const fills = (order.fills ?? []).map((/** @type {any} */ fill) => `${count(fill.quantity)} at $${price(fill.price)}: ${fill.lease_id}`);
   const state = order.status === "open" ? `stands, ${count(order.left)} of ${count(order.quantity)} GPUs left` : `${order.status} ${order.reason}`.trim();
   return [`${order.order_id} ${state}`, ...fills].join("; ");
-}
-
-/** What the book has for a bid's window. @param {any} body @param {bigint} limit @returns {Promise<string>} */
-async function onSale(body, limit) {
-  const query = { start: body.start ?? "now", duration: body.duration, levels: 100 };
-  try {
-    const { asks } = await call("GET", `/v1/book/${encodeURIComponent(body.class)}`, { query });
-    const within = asks.filter((/** @type {any} */ ask) => parseUsd(ask.price) <= limit);
-    const gpus = within.reduce((/** @type {number} */ total, /** @type {any} */ ask) => total + ask.quantity, 0);
-    if (gpus) return `${count(gpus)} GPUs within your limit from $${price(within[0].price)}; not all need suit your terms`;
-    return asks.length ? `none within your limit: the cheapest is $${price(asks[0].price)}` : "none for this window: it will stand and wait";
-  } catch (error) {
-    return `not known: ${sentence(error)}`;
-  }
 }
 
 function randomHex() {

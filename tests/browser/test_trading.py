@@ -32,7 +32,7 @@ async def test_a_newcomer_places_a_bid_and_sees_it_fill(market: Market, screens:
         assert said["Places"] == "all from one place, or none"
         assert said["Held now"] == "$499.20; what it does not cost comes back"
         assert said["Free to use"] == "$5,000.00 now, $4,500.80 then"
-        assert said["On sale now"] == "8 GPUs within your limit from $2.3500; not all need suit your terms"
+        assert said["Fills now"] == "8 at $2.3500 (unspecified, vm): $451.20"
         await keep(page, "review")
         await page.get_by_role("button", name="Place bid").click()
 
@@ -86,12 +86,39 @@ async def test_a_key_that_is_revoked_signs_out(market: Market, screens: Screens)
         assert await page.evaluate("() => sessionStorage.length") == 0
 
 
+async def test_a_review_says_what_would_fill_and_so_it_fills(market: Market, screens: Screens) -> None:
+    async with market.trader("cloud") as cloud, screens.open(class_view(market.class_id)) as page:
+        for gpus, price, terms in (
+            (8, "1.10", {"region": "eu-west"}),
+            (8, "1.20", {"region": "us-east", "tier": "interruptible", "notice_minutes": 5}),
+            (8, "1.30", {"region": "us-east", "lot": 4}),
+            (2, "1.40", {"region": "us-east", "delivery": "container"}),
+            (1, "1.50", {"region": "us-east", "interconnect": "infiniband"}),
+            (9, "2.50", {"region": "us-east"}),
+        ):
+            await cloud.ask(market.class_id, gpus, price, end="now+30d", **terms)
+        await sign_in(page, await market.key_of("dev", "read", "trade", money="9000"))
+        bid = {"quantity": "7", "price": "2.00", "duration": "10h", "region": "us-east", "min_fill": "1"}
+        await write_order(page, **bid, start="now", delivery="vm", time_in_force="ioc")
+        said = await place(page)
+        us_east = "4 at $1.3000 (us-east, vm), 1 at $1.5000 (us-east, vm, infiniband)"
+        assert said["Fills now"] == f"{us_east}: $67.00; 2 later, if at all"
+        await expect(page.locator("#ticket-answer")).to_contain_text("4 at $1.3000: lse_")
+        await expect(page.locator("#ticket-answer")).to_contain_text("1 at $1.5000: lse_")
+        await expect(page.locator("header [data-balance=cash]")).to_have_text("$8,933.00")
+
+        await write_order(page, quantity="3", price="2.00", min_fill="")
+        said = await place(page)
+        assert said["Fills now"] == "nothing that suits: the nearest is $2.5000, 9 from one place (us-east, vm)"
+        await expect(page.locator("#ticket-answer")).to_contain_text("cancelled ioc_rest")
+
+
 async def test_an_order_that_stands_is_cancelled(market: Market, screens: Screens) -> None:
     key = await market.key_of("patient", "read", "trade", money="1000")
     async with screens.open(class_view(market.class_id)) as page:
         await sign_in(page, key)
         await write_order(page, quantity="4", price="1.00", duration="10h", name="my first")
-        assert (await place(page))["On sale now"] == "none for this window: it will stand and wait"
+        assert (await place(page))["Fills now"] == "nothing is for sale for this window"
         await expect(page.locator("#book-bids tr")).to_contain_text("1.0000")
         await own_row(page, "here", "40.00")
         await expect(page.locator("header [data-balance=cash]")).to_have_text("$960.00")
