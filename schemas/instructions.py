@@ -146,8 +146,27 @@ class Renew(Struct, frozen=True, array_like=True, tag="renew"):
     fee_bps: int
 
 
+class DailyCredits(Struct, frozen=True, array_like=True, tag="daily_credits"):
+    """The exchange grants an account so many credits each UTC day from now on, spent before its cash; 0: no more."""
+
+    account: int
+    daily: int
+    """µ$."""
+
+
 Instruction = (
-    Deposit | Deliver | Accept | Degrade | Restore | Reclaim | End | Withdrawal | WithdrawalNews | CreditLimit | Renew
+    Deposit
+    | Deliver
+    | Accept
+    | Degrade
+    | Restore
+    | Reclaim
+    | End
+    | Withdrawal
+    | WithdrawalNews
+    | CreditLimit
+    | Renew
+    | DailyCredits
 )
 
 

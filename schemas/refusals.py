@@ -64,6 +64,7 @@ class Refusal(StrEnum):
     RULES_INVALID = "rules_invalid"
     # by settlement
     AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    CREDITS_OUT_OF_RANGE = "credits_out_of_range"
     REFERENCE_REUSED = "reference_reused"
     UNKNOWN_LEASE = "unknown_lease"
     LEASE_STATE = "lease_state"
@@ -163,6 +164,7 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.ALREADY_RETURNED: Wording("fill_id", "the lease of fill {0} was returned or withdrawn before"),
     Refusal.LIMITS_INVALID: Wording("{0}", "the limit {0} is {1}: it must be {2}"),
     Refusal.RULES_INVALID: Wording("number", "rules {0} cannot follow rules {1}"),
+    Refusal.CREDITS_OUT_OF_RANGE: Wording("daily", "credits of {0:usd} a day are out of range: 0 to {1:usd}"),
     Refusal.AMOUNT_OUT_OF_RANGE: Wording(
         "amount", "amount {0:usd} is out of range: it must be above 0 and at most {1:usd}"
     ),

@@ -115,6 +115,17 @@ class Spent(Struct, frozen=True):
     committed: int
 
 
+class Credits(Struct, frozen=True):
+    """An account's daily credits, in µ$: spent before its cash, and gone with the day."""
+
+    daily: int
+    """Granted each day from now on."""
+    day: int
+    """Of which the following are: UTC, in days since the epoch."""
+    granted: int
+    remaining: int
+
+
 class CapReached(Struct, frozen=True):
     """The cap that an order would pass: all in µ$."""
 
@@ -156,6 +167,8 @@ class Balance(Struct, frozen=True):
     """Withdrawn, and not out yet."""
     credit: int
     """How far its cash may go below 0."""
+    daily_credits: int = 0
+    """Of the day, not spent yet."""
 
 
 class Deposited(Struct, frozen=True):
@@ -193,6 +206,7 @@ class LedgerKind(StrEnum):
     OUTGOING = "outgoing"
     LENT = "lent"
     """Below 0: what of the ledger's cash is lent. Of both together a Balance has the sum."""
+    DAILY_CREDITS = "daily_credits"
     ESCROW = "escrow"
 
 
@@ -667,6 +681,10 @@ class Store(Protocol):
 
     async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:
         """None where no key and no cap ever named it."""
+        ...
+
+    async def daily_credits(self, account: int) -> Credits | None:
+        """None where it was never granted any."""
         ...
 
     async def spent_by(

@@ -52,12 +52,13 @@ RULES = {
     "uptimes": Key.LEASE,
     "months": Key.LEASE,
     "committed": Key.ACCOUNT,
+    "daily_credits": Key.ACCOUNT,
     "outgoing": Key.ACCOUNT,
     "credits": Key.ACCOUNT,
     "payments": Key.TRANSACTION,
 }
 """Of the database alone: each is the query `audit_…`, over all keys or some of them."""
-WHOLE_RULES = ("balances", "earnings", "spend", "invoices")
+WHOLE_RULES = ("balances", "earnings", "spend", "grants", "invoices")
 """Those whose queries add up all that there is. In place of the first two the auditor has rules of its own sums; the
 others follow from what it checks of each lease and each entry, but for how these are grouped."""
 

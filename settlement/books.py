@@ -6,7 +6,7 @@ their order, and `tables.py` writes what has changed.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -45,6 +45,7 @@ from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, 
 from schemas.instructions import (
     Accept,
     CreditLimit,
+    DailyCredits,
     Degrade,
     Deliver,
     Deposit,
@@ -61,7 +62,8 @@ from schemas.instructions import (
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus, Renewal
 from schemas.units import MAX_TIME_MS
-from settlement import invoices, leases, ledger, outbox, payments
+from settlement import daily_credits, invoices, leases, ledger, outbox, payments
+from settlement.daily_credits import DailyCreditRow
 from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
@@ -179,6 +181,8 @@ class Due(NamedTuple):
     """(0, '') for a lease."""
     is_amend: bool = False
     """Whether the intent is that of an amend."""
+    payer: int = 0
+    """The account whose daily credits lapse; 0 for all others."""
 
 
 class Wanted(Struct):
@@ -201,6 +205,9 @@ class Wanted(Struct):
     """Leases that go on here, whose GPUs may be needed."""
     gpus_since: int = MAX_TIME_MS
     """Who had a GPU before that does not matter."""
+    payers: set[int] = msgspec.field(default_factory=set)
+    """Accounts whose credits may be wanted, beside the buyers of `leases`."""
+    granted: set[int] = msgspec.field(default_factory=set)
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -221,6 +228,7 @@ class Wanted(Struct):
                     self.amends.add((event.account, event.client_order_id))
                 case Fill():
                     self.order_ids |= {event.bid_id, event.ask_id}
+                    self.payers.add(event.buyer)
                 case Amended() | Filled() | Cancelled() | Expired():
                     self.order_ids.add(event.order_id)
                     if isinstance(event, Amended) or _is_amend(event):
@@ -248,6 +256,10 @@ class Wanted(Struct):
             case WithdrawalNews():
                 if payments.is_possible(instruction.account, instruction.reference):
                     self.withdrawals.add((instruction.account, instruction.reference))
+            case DailyCredits():
+                if not daily_credits.wrong(instruction):
+                    self.payers.add(instruction.account)
+                    self.granted.add(instruction.account)
             case _:
                 self._add_lease(instruction.lease)
 
@@ -290,6 +302,9 @@ class Books:
         self.clock: dict[int, int] = {}
         """Partition -> the time of its executions so far."""
 
+        self.daily_credits: dict[int, DailyCreditRow] = {}
+        """By account."""
+
         self.changed_classes: dict[str, int] = {}
         """Class -> its partition."""
         self.class_states: defaultdict[str, ClassState] = defaultdict(ClassState)
@@ -307,6 +322,7 @@ class Books:
         self.new_usage: list[UsageRow] = []
         self.outbox: list[OutboxRow] = []
         self.spend = Spend()
+        self.changed_daily_credits: dict[int, DailyCreditRow] = {}
         self.charges: dict[ChargeKey, Charge] = {}
         """What the batch charges for."""
         self.machines = Machines()
@@ -343,6 +359,11 @@ class Books:
                 self.spend.watch(row)
                 self._billed[row.id] = invoices.billed(row)
             self._watch(row)
+
+    def add_daily_credits(self, rows: Iterable[DailyCreditRow]) -> None:
+        """Likewise."""
+        for row in rows:
+            self._await_midnight(self.daily_credits.setdefault(row.account, row))
 
     def add_usage(self, row: UsageRow) -> None:
         self.usage[row.position, row.fill_index][row.sequence] = row
@@ -415,8 +436,10 @@ class Books:
         """Applies the partition's deadlines before `now`, in order of (deadline, lease)."""
         due = self._due[partition]
         while due and due[0].deadline < now:
-            deadline, lease_id, intent, is_amend = heapq.heappop(due)
-            if is_amend:
+            deadline, lease_id, intent, is_amend, payer = heapq.heappop(due)
+            if payer:
+                self._turn_credits(self.daily_credits[payer], deadline + 1)
+            elif is_amend:
                 if self.amends[intent].status == AmendStatus.SENT:
                     self._end_amend(self.amends[intent], AmendStatus.LOST)
             elif intent[0]:
@@ -606,6 +629,8 @@ class Books:
                 return self._hear(instruction, now)
             case CreditLimit():
                 return self._limit_credit(instruction, now)
+            case DailyCredits():
+                return self._grant_daily(instruction, now)
             case _:
                 lease = self.leases.get(instruction.lease)
                 is_buyers = isinstance(instruction, Accept | End | Renew)
@@ -755,6 +780,39 @@ class Books:
     def _credit(self, account: int) -> CreditRow:
         return self.credits.get(account, CreditRow(account, 0, 0, 0))
 
+    def _grant_daily(self, asked: DailyCredits, now: int) -> Refused | None:
+        if (wrong := daily_credits.wrong(asked)) is not None:
+            return wrong
+        if asked.account not in self.known_accounts:
+            return Refusal.UNKNOWN_ACCOUNT, (asked.account,)
+        row = self.daily_credits.setdefault(asked.account, DailyCreditRow(asked.account, 0, now // units.DAY_MS))
+        self._post_credits(row, daily_credits.change(row, asked.daily, now))
+        return None
+
+    def _turn_credits(self, row: DailyCreditRow, at: int) -> None:
+        """The credits of the days before `at` lapse, and those of its day are granted."""
+        if row.day < at // units.DAY_MS:
+            self._post_credits(row, daily_credits.turn(row, at // units.DAY_MS))
+
+    def _post_credits(self, row: DailyCreditRow, postings: Sequence[daily_credits.Posting]) -> None:
+        for posting in postings:
+            self._post(*posting)
+        self.changed_daily_credits[row.account] = row
+        self._await_midnight(row)
+
+    def _pay_by_credits(self, payer: int, charged: int, at: int) -> int:
+        """µ$ of a charge that the payer's credits of the day take over."""
+        if (row := self.daily_credits.get(payer)) is None:
+            return 0
+        self._turn_credits(row, at)
+        if taken := daily_credits.take(row, charged, at):
+            self.changed_daily_credits[payer] = row
+        return taken
+
+    def _await_midnight(self, row: DailyCreditRow) -> None:
+        if row.deadline is not None:
+            self._expect(0, Due(row.deadline, (-1, 0), (0, ""), payer=row.account))
+
     def _close(self, lease: LeaseRow, step: Step, reason: CloseReason, at: int) -> None:
         """What is left of its escrow goes back."""
         escrow = lease.in_escrow
@@ -769,12 +827,13 @@ class Books:
         lease.charged, lease.earned = owed.charged, owed.earned
         if charged:
             self.spend.charge(lease, lease.class_id, charged, at)
-        rest = lease.in_escrow
+        rest, by_credits = lease.in_escrow, self._pay_by_credits(lease.buyer, charged, at)
         entries = {
             ledger.escrow(lease.number): rest - escrow,
             ledger.payable(lease.seller): earned,
             ledger.REVENUE: charged - earned,
-            ledger.cash(lease.buyer): escrow - charged - rest,
+            ledger.cash(lease.buyer): escrow - charged - rest + by_credits,
+            ledger.daily_credits(lease.buyer): -by_credits,
         }
         month = invoices.month_of_charge(at, lease.until)
         self._charge(lease, month)

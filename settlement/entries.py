@@ -19,6 +19,7 @@ IDS = {
     LedgerKind.RECEIVABLE: ledger.payable,
     LedgerKind.OUTGOING: ledger.outgoing,
     LedgerKind.LENT: ledger.lent,
+    LedgerKind.DAILY_CREDITS: ledger.daily_credits,
 }
 _CURSOR = re.compile(r"-?\d{1,19}(\.-?\d{1,19})+", re.ASCII)
 _LIMIT = 1 << 63

@@ -2,13 +2,14 @@
 
 A ledger account's id is computed, so that nobody has to look one up: `8 * account + code`, or minus the lease's number.
 Amounts are µ$; an entry above 0 adds to the ledger account. Money from outside comes from `OUTSIDE`, whose balance is
-therefore minus all that the exchange holds for others.
+therefore minus all that the exchange holds for others; that of `GRANTS` is minus the credits that it gave away.
 """
 
 from msgspec import Struct
 
 from schemas.units import month_of
 
+GRANTS = 4
 OUTSIDE = 6
 REVENUE = 7
 
@@ -39,6 +40,11 @@ def outgoing(account: int) -> int:
 def lent(account: int) -> int:
     """Below 0: what of its cash is lent, its credit limit."""
     return 8 * account + 5
+
+
+def daily_credits(account: int) -> int:
+    """What is left of its credits of the day."""
+    return 8 * account + 6
 
 
 def escrow(lease_number: int) -> int:

@@ -31,6 +31,7 @@ from schemas.store import (
     CapReached,
     Caps,
     CloseReason,
+    Credits,
     Degradation,
     Deposited,
     Entry,
@@ -210,6 +211,10 @@ class Store:
     async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:
         row = await self._row(self._sql.caps, account, kind, name, now // DAY_MS)
         return Caps(**row) if row is not None else None
+
+    async def daily_credits(self, account: int) -> Credits | None:
+        row = await self._row(self._sql.daily_credits, account)
+        return Credits(**row) if row is not None else None
 
     async def spent_by(
         self, account: int, by: str, *, days: tuple[int, int], after: str | None, limit: int

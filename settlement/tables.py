@@ -8,8 +8,10 @@ from msgspec import Struct
 from schemas.attributes import ClassSpec
 from schemas.events import Execution
 from schemas.refusals import Refusal
+from schemas.units import DAY_MS
 from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, Wanted
+from settlement.daily_credits import DailyCreditRow
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
 from settlement.machines import GpuRow
@@ -95,7 +97,7 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
         books.receivables = dict.fromkeys(wanted.withdrawers, 0)
         payables = [ledger.payable(account) for account in wanted.withdrawers]
         books.receivables.update(await connection.fetch(sql.balances_of, payables))
-    if parties := wanted.depositors | wanted.withdrawers:
+    if parties := wanted.depositors | wanted.withdrawers | wanted.granted:
         books.known_accounts.update(row["id"] for row in await connection.fetch(sql.accounts_known, list(parties)))
     complete_to = {}
     for partition, time in wanted.times.items():
@@ -108,9 +110,23 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
         ends = [intents[-1].not_after] if len(intents) == max_due else []
         ends += [amends[-1].not_after] if len(amends) == max_due else []
         ends += [leases[-1].deadline or 0] if len(leases) == max_due else []
+        ends += await _load_credits_due(connection, sql, books, time, max_due) if not partition else []
         if ends:
             complete_to[partition] = min(ends)
+    if payers := wanted.payers | {lease.buyer for lease in books.leases.values()}:
+        books.add_daily_credits(
+            DailyCreditRow(*row) for row in await connection.fetch(sql.daily_credits_of, list(payers))
+        )
     return complete_to
+
+
+async def _load_credits_due(
+    connection: Connection, sql: Queries, books: Books, time: int, max_due: int
+) -> Sequence[int]:
+    """Those whose day ends by then; the last one's end where there may be more. Partition 0 has the days' ends."""
+    due = [DailyCreditRow(*row) for row in await connection.fetch(sql.daily_credits_due, time // DAY_MS, max_due)]
+    books.add_daily_credits(due)
+    return [(due[-1].day + 1) * DAY_MS - 1] if len(due) == max_due else []
 
 
 async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
@@ -147,6 +163,10 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_charges, list(books.charges.values()))
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
+    if books.changed_daily_credits:
+        await connection.execute(
+            sql.save_daily_credits, [_columns(row) for row in books.changed_daily_credits.values()]
+        )
     if spent := books.spend.charged:
         charges = [(*key, charged) for key, charged in spent.items()]
         await connection.execute(sql.save_spend, *zip(*charges, strict=True))
@@ -174,6 +194,9 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     if books.new_credits:
         opened = [(ledger.lent(row.account), "lent", row.account) for row in books.new_credits]
+        await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
+    if books.changed_daily_credits:
+        opened = [(ledger.daily_credits(account), "daily_credits", account) for account in books.changed_daily_credits]
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     made = books.transactions
     entries = [(one.reference, *entry) for one in made for entry in one.entries.items()]

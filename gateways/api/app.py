@@ -113,7 +113,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
             *webhook_routes(exchange.clerk, exchange.payment_secrets),
-            *spending_routes(log, store, keys, replies),
+            *spending_routes(log, store, keys, exchange.clerk, replies),
             *invoice_routes(store, keys, replies),
             *audit_routes(store, keys),
             *fee_routes(log, store, keys),

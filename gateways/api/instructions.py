@@ -15,6 +15,7 @@ from schemas.ids import LeaseId, format_account_id, format_lease_id, parse_lease
 from schemas.instructions import (
     Accept,
     CreditLimit,
+    DailyCredits,
     Degrade,
     Deliver,
     Deposit,
@@ -59,6 +60,10 @@ class Clerk:
             Deposit(account=account, amount=amount, reference=reference),
             "send it again with the same reference",
         )
+
+    async def grant_daily(self, account: int, daily: int) -> None:
+        """Raises ApiError. The same again changes nothing."""
+        await self._instruct(DEPOSITS_PARTITION, DailyCredits(account, daily), "send it again")
 
     async def withdraw(self, asked: Withdrawal) -> None:
         """Raises ApiError. The same reference again changes nothing."""

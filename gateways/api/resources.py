@@ -148,6 +148,26 @@ class Caps(Answer):
     """What its open orders and leases can still cost."""
 
 
+class NewDailyCredits(Request):
+    """What an account is granted each UTC day from now on; 0: no more. Today's are raised to it, never lowered."""
+
+    daily: Usd
+
+
+class DailyCredits(Answer):
+    """An account's daily credits: charges take from them first, and what is left lapses with the UTC day."""
+
+    account_id: str
+    daily: Usd
+    """Granted at each 00:00 UTC from now on."""
+    granted: Usd
+    """For the day that runs."""
+    remaining: Usd
+    """Of those, not spent yet."""
+    lapse_at: Time | None
+    """null: it was never granted any."""
+
+
 class Spend(Answer):
     """What one team, user, pool or class was charged."""
 
@@ -196,6 +216,8 @@ class Balance(Answer):
     """Withdrawn, and not out yet."""
     credit: Usd
     """How far cash may go below 0."""
+    daily_credits: Usd
+    """Granted for today (UTC) and not spent yet: charges take from them first."""
 
 
 class NewCredit(Request):

@@ -1,4 +1,4 @@
-"""Routes of what teams, users and pools may spend, and do."""
+"""Routes of what teams, users and pools may spend, and do; and of daily credits."""
 
 import re
 from datetime import date, timedelta
@@ -10,12 +10,14 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from gateways.api import resources, terms
 from gateways.api.errors import ApiError, invalid
+from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys, spender_name
 from gateways.api.replies import Replies, settled
 from gateways.api.routes import ApiRequest, Limit
+from schemas.ids import format_account_id, parse_account_id
 from schemas.log import Log
-from schemas.store import NOBODY, ApiKey, Caps, Scope, SpenderKind, Spent, Store
-from schemas.units import DAY_MS, MICRO, format_usd, parse_usd
+from schemas.store import NOBODY, ApiKey, Caps, Credits, Scope, SpenderKind, Spent, Store
+from schemas.units import DAY_MS, MICRO, format_time, format_usd, parse_usd
 
 MAX_CAP = 10**9 * MICRO
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -23,8 +25,8 @@ _EPOCH = date(1970, 1, 1)
 _BY = {kind.value: kind.value for kind in SpenderKind} | {"class": "class"}
 
 
-def spending_routes(log: Log, store: Store, keys: Keys, replies: list[Replies]) -> list[HTTPRouteHandler]:
-    """Caps of teams, users and pools, and what they spend."""
+def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
+    """Caps of teams, users and pools, what they spend, and credits."""
 
     async def shown(request: ApiRequest, kind: SpenderKind, name: str) -> resources.Caps:
         await settled(store, replies)
@@ -110,7 +112,33 @@ def spending_routes(log: Log, store: Store, keys: Keys, replies: list[Replies]) 
             [_shown_spend(each, by) for each in found], found[-1].name if len(found) == limit else None
         )
 
-    return [team_caps, user_caps, pool_caps, set_team_caps, set_user_caps, set_pool_caps, spend]
+    @get("/v1/daily-credits", **keys.door(Scope.READ))
+    async def show_credits(request: ApiRequest) -> resources.DailyCredits:
+        """The account's daily credits."""
+        await settled(store, replies)
+        account = request.user.account.id
+        return _shown_credits(account, await store.daily_credits(account))
+
+    @put("/v1/accounts/{account_id:str}/daily-credits", **keys.door(Scope.ADMIN, 404, 422, 504))
+    async def grant_daily(
+        account_id: FromPath[str], data: JSONBody[resources.NewDailyCredits]
+    ) -> resources.DailyCredits:
+        """Grant an account credits each UTC day from now on. The same again changes nothing."""
+        account = terms.parsed("account_id", parse_account_id, account_id)
+        await clerk.grant_daily(account, terms.parsed("daily", parse_usd, data.daily))
+        return _shown_credits(account, await store.daily_credits(account))
+
+    return [
+        show_credits,
+        grant_daily,
+        team_caps,
+        user_caps,
+        pool_caps,
+        set_team_caps,
+        set_user_caps,
+        set_pool_caps,
+        spend,
+    ]
 
 
 def _must_be_unbound(key: ApiKey) -> None:
@@ -147,6 +175,17 @@ def _shown_caps(kind: SpenderKind, name: str, caps: Caps) -> resources.Caps:
         spent_today=format_usd(caps.spent_today),
         spent_this_month=format_usd(caps.spent_this_month),
         committed=format_usd(caps.committed),
+    )
+
+
+def _shown_credits(account: int, credits: Credits | None) -> resources.DailyCredits:
+    known = credits or Credits(0, 0, 0, 0)
+    return resources.DailyCredits(
+        account_id=format_account_id(account),
+        daily=format_usd(known.daily),
+        granted=format_usd(known.granted),
+        remaining=format_usd(known.remaining),
+        lapse_at=None if credits is None else format_time((known.day + 1) * DAY_MS),
     )
 
 

@@ -623,6 +623,7 @@ def shown_balance(account: int, balance: Balance) -> resources.Balance:
         receivable=format_usd(balance.receivable),
         outgoing=format_usd(balance.outgoing),
         credit=format_usd(balance.credit),
+        daily_credits=format_usd(balance.daily_credits),
     )
 
 

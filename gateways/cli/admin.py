@@ -134,6 +134,16 @@ def limits(
 
 
 @app.command
+def daily_credits(account_id: str, daily: str, /, *, access: Access = HERE) -> None:
+    """Grant an account dollars of credits each UTC day from now on, spent before its cash; 0: no more."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.grant_daily(account_id, daily), access)
+
+    run(call, access)
+
+
+@app.command
 def reference(class_: str, price: str, /, *, access: Access = HERE) -> None:
     """Set the price around which a class's band lies. Orders that stand stay."""
 

@@ -17,6 +17,7 @@ app.command(admin.app)
 app.command("gateways.cli.supply:app", name="supply", help="Sell from a price list: the book is made equal to it.")
 app.command(spending.app)
 app.command(spending.spend)
+app.command(spending.daily_credits)
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim, leases.extend, leases.renew):
     app.command(command)
 app.command(suppliers.suppliers)

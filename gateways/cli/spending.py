@@ -1,4 +1,4 @@
-"""`cx spend` and `cx caps`: what teams, users and pools of your account spend, and may."""
+"""`cx spend`, `cx caps` and `cx daily-credits`: what teams, users and pools of your account spend, and may."""
 
 from typing import Annotated, Literal
 
@@ -36,6 +36,15 @@ def spend(
         found = await exchange.spend(by, start=from_, until=until)
         rows = ((each.name or "none", each.charged, each.committed or "") for each in found)
         show(found, (by, "charged $", "committed $"), rows, access)
+
+    run(call, access)
+
+
+def daily_credits(*, access: Access = HERE) -> None:
+    """Show your credits of the day: charges take from them first, and what is left lapses at 00:00 UTC."""
+
+    async def call(exchange: Exchange) -> None:
+        show_one(await exchange.daily_credits(), access)
 
     run(call, access)
 

@@ -32,6 +32,7 @@ from gateways.client.types import (
     Caps,
     Class,
     ClassHalt,
+    DailyCredits,
     DeadMan,
     Deposit,
     Depth,
@@ -373,6 +374,15 @@ class Exchange:
         at once; None is no cap."""
         body = {"day": day, "month": month}
         return await self._call("PUT", f"/v1/{_part(kind)}s/{_part(name)}/caps", Caps, body=body)
+
+    async def daily_credits(self) -> DailyCredits:
+        """The account's daily credits."""
+        return await self._call("GET", "/v1/daily-credits", DailyCredits)
+
+    async def grant_daily(self, account_id: str, daily: str) -> DailyCredits:
+        """Grants an account so many dollars of credits each UTC day from now on; 0: no more. For an admin."""
+        path = f"/v1/accounts/{_part(account_id)}/daily-credits"
+        return await self._call("PUT", path, DailyCredits, body={"daily": daily})
 
     async def spend(self, by: str, *, start: str | None = None, until: str | None = None) -> list[Spend]:
         """What each team, user, pool or class (`by`) was charged on the UTC days from `start` to before `until`, like

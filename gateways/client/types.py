@@ -64,6 +64,16 @@ class Caps(Resource):
     committed: str
 
 
+class DailyCredits(Resource):
+    """An account's daily credits: charges take from them first, and what is left lapses with the UTC day."""
+
+    account_id: str
+    daily: str
+    granted: str
+    remaining: str
+    lapse_at: str | None
+
+
 class Spend(Resource):
     """What one team, user, pool or class was charged; name None is what none of them ordered."""
 
@@ -119,6 +129,8 @@ class Balance(Resource):
     outgoing: str = "0.00"
     credit: str = "0.00"
     """How far cash may go below 0."""
+    daily_credits: str = "0.00"
+    """Of today, not spent yet."""
 
 
 class Class(Resource):

@@ -79,8 +79,9 @@ SELECT
     ), 0)::bigint AS escrow,
     coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 3), 0)::bigint AS receivable,
     coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 4), 0)::bigint AS outgoing,
-    coalesce(-sum(balance) FILTER (WHERE id = 8 * $1::bigint + 5), 0)::bigint AS credit
-FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 5;
+    coalesce(-sum(balance) FILTER (WHERE id = 8 * $1::bigint + 5), 0)::bigint AS credit,
+    coalesce(sum(balance) FILTER (WHERE id = 8 * $1::bigint + 6), 0)::bigint AS daily_credits
+FROM ledger_accounts WHERE id BETWEEN 8 * $1::bigint + 1 AND 8 * $1::bigint + 6;
 
 -- Money in and out, and an account's own entries, newest first.
 
@@ -139,6 +140,9 @@ FROM spenders AS spender LEFT JOIN spend
     AND day BETWEEN first_of_month($4) AND $4
 WHERE (spender.account, spender.kind, spender.name) = ($1, $2, $3)
 GROUP BY spender.account, spender.kind, spender.name;
+
+-- name: daily_credits
+SELECT daily, day, granted, remaining FROM daily_credits WHERE account = $1;
 
 -- By name; first, as '', what nobody of the kind has spent.
 -- name: spent_by
@@ -346,6 +350,12 @@ SELECT * FROM amends WHERE status = 'sent' AND partition = $1 AND not_after < $2
 SELECT leases.* FROM leases JOIN unnest($1::bigint[], $2::integer[]) AS named (position, fill_index)
     USING (position, fill_index);
 
+-- name: daily_credits_of
+SELECT * FROM daily_credits WHERE account = ANY ($1::bigint[]);
+
+-- name: daily_credits_due
+SELECT * FROM daily_credits WHERE (daily > 0 OR remaining > 0) AND day < $1 ORDER BY day, account LIMIT $2;
+
 -- name: leases_due
 SELECT * FROM leases WHERE partition = $1 AND deadline < $2 ORDER BY deadline, position, fill_index LIMIT $3;
 
@@ -440,6 +450,11 @@ WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 -- name: open_ledger_accounts
 INSERT INTO ledger_accounts (id, kind, account) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
 ON CONFLICT DO NOTHING;
+
+-- name: save_daily_credits
+INSERT INTO daily_credits SELECT * FROM unnest($1::daily_credits[])
+ON CONFLICT (account) DO UPDATE SET daily = excluded.daily, day = excluded.day, granted = excluded.granted,
+    remaining = excluded.remaining, taken = excluded.taken;
 
 -- name: save_spend
 INSERT INTO spend SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
@@ -558,7 +573,7 @@ FROM ledger_accounts AS account
 FULL JOIN (SELECT ledger_account, sum(amount) AS amount FROM entries GROUP BY ledger_account) AS posted
     ON posted.ledger_account = account.id
 WHERE account.balance IS DISTINCT FROM coalesce(posted.amount, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue', 'lent'))
+    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent'))
 ORDER BY account.id LIMIT $1;
 
 -- The same by the auditor's own count of the entries.
@@ -568,7 +583,7 @@ SELECT 'the balance of ledger account ' || coalesce(account.id, kept.ledger_acco
 FROM (SELECT * FROM ledger_accounts WHERE id = ANY ($2::bigint[])) AS account
 FULL JOIN (SELECT * FROM audit_sums WHERE ledger_account = ANY ($2::bigint[])) AS kept ON kept.ledger_account = account.id
 WHERE coalesce(account.balance, 0) <> coalesce(kept.posted, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('outside', 'revenue', 'lent'))
+    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent'))
 ORDER BY 1 LIMIT $1;
 
 -- name: audit_holds
@@ -697,6 +712,22 @@ FULL JOIN counted USING (account, kind, name)
 WHERE coalesce(spenders.committed, 0) <> coalesce(counted.committed, 0)
 ORDER BY 1 LIMIT $1;
 
+-- name: audit_daily_credits
+SELECT 'what is left of the credits of account ' || coalesce(granted.account, ledger.account) AS what,
+    coalesce(balance, 0)::text AS found, coalesce(remaining, 0)::text AS expected
+FROM (SELECT * FROM daily_credits WHERE $2::bigint[] IS NULL OR account = ANY ($2)) AS granted
+FULL JOIN (
+    SELECT account, balance FROM ledger_accounts
+    WHERE kind = 'daily_credits' AND ($2::bigint[] IS NULL OR id IN (SELECT 8 * key + 6 FROM unnest($2) AS keys (key)))
+) AS ledger ON ledger.account = granted.account
+WHERE coalesce(balance, 0) <> coalesce(remaining, 0) ORDER BY 1 LIMIT $1;
+
+-- What the exchange gave away is what accounts have and what they spent.
+-- name: audit_grants
+SELECT 'what was granted' AS what, (-balance)::text AS found, given::text AS expected
+FROM ledger_accounts, (SELECT coalesce(sum(remaining + taken), 0) AS given FROM daily_credits) AS credits
+WHERE kind = 'grants' AND -balance <> given LIMIT $1;
+
 -- name: audit_spend
 WITH counted AS (
     SELECT buyer AS account, kind, name, sum(charged) AS charged
@@ -736,7 +767,7 @@ WITH moved AS (
     SELECT account, kind = 'payable' AS sold, coalesce(month, month_of(time)) AS month,
         sum(CASE kind WHEN 'payable' THEN amount ELSE -amount END) AS amount
     FROM entries JOIN transactions ON transactions.id = transaction JOIN ledger_accounts ON ledger_accounts.id = ledger_account
-    WHERE kind IN ('cash', 'hold', 'escrow', 'payable') AND NOT EXISTS (
+    WHERE kind IN ('cash', 'hold', 'escrow', 'daily_credits', 'payable') AND NOT EXISTS (
         SELECT FROM entries AS other WHERE other.transaction = entries.transaction
             AND (other.ledger_account = 6 OR (other.ledger_account > 0 AND other.ledger_account % 8 IN (4, 5))))
     GROUP BY 1, 2, 3

@@ -73,6 +73,7 @@ from schemas.fills import PublicFill, public_fills
 from schemas.instructions import (
     Accept,
     CreditLimit,
+    DailyCredits,
     Degrade,
     Deliver,
     Deposit,
@@ -148,6 +149,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "End": End((41, 0), 2),
     "CreditLimit": CreditLimit(2, 5_000_000_000),
     "Withdrawal": Withdrawal(2, "rent-11", Source.RECEIVABLE, 5_000_000, "DE02 1203"),
+    "DailyCredits": DailyCredits(2, 50_000_000),
     "WithdrawalNews": WithdrawalNews(2, "rent-11", WithdrawalState.FAILED, "po_7", "account closed"),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
     "UsageReport@2": UsageReport((41, 0), 3, 1, 8 * HOUR, True, T),
