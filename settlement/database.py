@@ -55,7 +55,7 @@ async def connect(dsn: str, *, max_size: int) -> Pool:
     with as_store_error():
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=2,
+            min_size=0,  # a pool with a floor restores it in the background, and logs at length why it cannot
             max_size=max_size,
             max_inactive_connection_lifetime=0,
             command_timeout=None,

@@ -27,7 +27,7 @@ from schemas.refusals import Refusal
 from schemas.topics import COMMANDS, EXECUTIONS, INSTRUCTIONS, USAGE
 from settlement import tables
 from settlement.books import Books, Wanted
-from settlement.database import COLLISIONS, Connection, Queries
+from settlement.database import COLLISIONS, Connection, Queries, as_store_error
 from settlement.leases import Refused
 from settlement.store import Store
 from settlement.tables import JournalRow, PositionRow, RefusalRow, Step
@@ -141,10 +141,11 @@ class SettlementService:
     async def run(self) -> None:
         """Applies records until cancelled. Raises what goes wrong; starting again is the recovery."""
         async with self._store.settling() as connection:
-            self._classes = await tables.classes(connection, self._sql)
-            self._leases, self._journal = await connection.fetchrow(self._sql.standing)
-            self._streams = await self._begin(connection)
-            await connection.add_listener("wanted", self._hurry)
+            with as_store_error():
+                self._classes = await tables.classes(connection, self._sql)
+                self._leases, self._journal = await connection.fetchrow(self._sql.standing)
+                self._streams = await self._begin(connection)
+                await connection.add_listener("wanted", self._hurry)
             async with asyncio.TaskGroup() as group:
                 for stream in self._streams:
                     group.create_task(self._read(stream))
@@ -199,15 +200,10 @@ class SettlementService:
         return list(itertools.islice(known, self._max_poll))
 
     async def _settle(self, connection: Connection, batch: list[Item]) -> None:
-        """Applies the batch, or the first part of it, in one transaction; again where another was in its way."""
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                async with connection.transaction():
-                    books, applied = await self._apply(connection, batch)
-                break
-            except COLLISIONS:
-                if attempt == MAX_ATTEMPTS:
-                    raise
+        """Applies the batch, or the first part of it, in one transaction; again where another was in its way. Raises
+        StoreError where the database is away or full: then nothing of the batch is there."""
+        with as_store_error():
+            books, applied = await self._applied(connection, batch)
         self._classes, self._leases = books.classes, books.leases_so_far
         self._journal += len(applied.journal)
         if books.outbox:
@@ -215,6 +211,17 @@ class SettlementService:
         for stream in self._streams:
             if stream.items and (step := applied.steps.get(stream.key)) is not None:
                 stream.drop(step.now)
+
+    async def _applied(self, connection: Connection, batch: list[Item]) -> tuple[Books, "Applied"]:
+        for attempt in itertools.count(1):
+            try:
+                async with connection.transaction():
+                    done = await self._apply(connection, batch)
+                break
+            except COLLISIONS:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+        return done
 
     async def _send_all(self) -> None:
         """Sends what batches wrote for the engine, those first that a crash left. Where the log or the database is away

@@ -64,7 +64,16 @@ from schemas.store import (
 from schemas.units import DAY_MS
 from settlement import billing, database, entries
 from settlement.books import AmendRow, OrderRow
-from settlement.database import ACQUIRE_S, LOCK_AUDIT, LOCK_SETTLEMENT, Connection, Pool, Queries, as_store_error
+from settlement.database import (
+    ACQUIRE_S,
+    LOCK_AUDIT,
+    LOCK_SETTLEMENT,
+    UNAVAILABLE,
+    Connection,
+    Pool,
+    Queries,
+    as_store_error,
+)
 from settlement.intents import Intents
 from settlement.outbox import OutboxRow
 
@@ -121,7 +130,8 @@ class Store:
             await connection.execute(self._sql.lock_alone, lock)
             yield connection
         finally:
-            await connection.close()  # which gives the lock back too, whatever went wrong
+            with contextlib.suppress(*UNAVAILABLE):  # else a lost connection hides what went wrong
+                await connection.close()  # which gives the lock back too
             await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
@@ -480,7 +490,8 @@ class Progress:
                                 await self._look(connection)
                             await asyncio.sleep(RECHECK_S)
                     finally:
-                        await connection.remove_listener("settled", self._notified)
+                        with contextlib.suppress(*UNAVAILABLE):  # else a lost connection hides that this is cancelled
+                            await connection.remove_listener("settled", self._notified)
             await asyncio.sleep(RECHECK_S)
 
     async def _look(self, connection: Connection) -> None:

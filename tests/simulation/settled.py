@@ -80,7 +80,8 @@ class Simulation:
         self.dealings = dealings
         self.written = 0
         """Records in the log, but for those of the engines."""
-        self._store = store
+        self.store = store
+        """Another where its server is another."""
         self._log = log
         self._settle = settle
         self._engines = [Engine(partition) for partition in range(PARTITIONS)]
@@ -105,7 +106,7 @@ class Simulation:
 
     async def check(self) -> None:
         """Raises AssertionError where a micro-dollar is missing, or anything does not agree."""
-        found = await audit(self._store, self._log)
+        found = await audit(self.store, self._log)
         where = f"after {self.written} records: {found.text()}"
         assert found.findings == [], where
         assert found.imbalance_microusd == 0, where
@@ -129,7 +130,7 @@ class Simulation:
         for first in range(0, len(orders), AT_ONCE):
             some = orders[first : first + AT_ONCE]
             intents = [_intent(order, dealings.rng.choice(SPENDERS)) for order in some]
-            placed = await asyncio.gather(*(self._store.place(intent, now=dealings.now) for intent in intents))
+            placed = await asyncio.gather(*(self.store.place(intent, now=dealings.now) for intent in intents))
             answers = Counter(answer.status for answer in placed)
             dealings.said.update({f"order {status}": number for status, number in answers.items()})
             entered += [order for order, answer in zip(some, placed, strict=True) if answer.status is PlaceStatus.NEW]
@@ -140,7 +141,7 @@ class Simulation:
         return [command for command in entered if dealings.rng.random() >= LOST]
 
     async def _placed(self, amend: Amend) -> bool:
-        order = await self._store.order(amend.terms.account, amend.order_id)
+        order = await self.store.order(amend.terms.account, amend.order_id)
         if order is None or order.status is not OrderStatus.OPEN or not order.command:
             return False
         amendment = Amendment(
@@ -154,7 +155,7 @@ class Simulation:
             hold=further_hold(order, amend.terms),
             spender=order.spender,
         )
-        placed = await self._store.place_amend(amendment, terms=order.command, now=self.dealings.now)
+        placed = await self.store.place_amend(amendment, terms=order.command, now=self.dealings.now)
         self.dealings.said[f"amend {placed.status}"] += 1
         return placed.status is PlaceStatus.NEW
 
