@@ -332,6 +332,8 @@ def renew(lease: LeaseRow, wanted: Renewal | None, now: int) -> Refused | None:
     if now >= lease.end or lease.next_position is not None:
         is_over = "past its end" if now >= lease.end else "extended"
         return Refusal.LEASE_STATE, (format_lease_id(lease.id), is_over, "running, and not extended")
+    if (before := renewal(lease)) is not None and before.sent:  # the engine hears of each lease's renewal once
+        return Refusal.LEASE_STATE, (format_lease_id(lease.id), "asked for already", "running, and not extended")
     if wanted is not None:
         if not GRID_MS <= wanted.duration <= MAX_WINDOW_MS or wanted.duration % GRID_MS:
             return Refusal.RENEWAL_INVALID, ("duration", "it must be whole minutes, at most a year")

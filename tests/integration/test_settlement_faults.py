@@ -296,20 +296,21 @@ async def test_what_is_said_of_one_lease_at_once_comes_in_any_order_to_a_state_t
             *(said for lease in leases for said in (Deliver(lease, seller.id, "ssh there"), Accept(lease, buyer.id))),
         )
         await settled(market, last)
-        market.log.time += HOUR_MS
-        for lease, order in zip(leases, orders, strict=True):
-            said = (
-                (topics.INSTRUCTIONS, End(lease, buyer.id)),
-                (topics.INSTRUCTIONS, Reclaim(lease, seller.id)),
-                (topics.INSTRUCTIONS, Degrade(lease, seller.id, 1, "XID 79")),
-                (topics.USAGE, UsageReport(lease, seller.id, 1, HOUR_MS)),
-                (topics.USAGE, UsageReport(lease, seller.id, 2, 2 * HOUR_MS)),
-                (topics.USAGE, UsageReport(lease, seller.id, 3, 2 * HOUR_MS, final=True)),
-            )
-            for place in order:
-                topic, message = said[place]
-                market.log.time += 1
-                await market.log.append(topic, 0, [encode(message)])
+    market.log.time += HOUR_MS
+    for lease, order in zip(leases, orders, strict=True):
+        said = (
+            (topics.INSTRUCTIONS, End(lease, buyer.id)),
+            (topics.INSTRUCTIONS, Reclaim(lease, seller.id)),
+            (topics.INSTRUCTIONS, Degrade(lease, seller.id, 1, "XID 79")),
+            (topics.USAGE, UsageReport(lease, seller.id, 1, HOUR_MS)),
+            (topics.USAGE, UsageReport(lease, seller.id, 2, 2 * HOUR_MS)),
+            (topics.USAGE, UsageReport(lease, seller.id, 3, 2 * HOUR_MS, final=True)),
+        )
+        for place in order:
+            topic, message = said[place]
+            market.log.time += 1
+            await market.log.append(topic, 0, [encode(message)])
+    async with settling(market.log, market.store):
         await settled(market, len(market.log.records[topics.INSTRUCTIONS]) - 1)
         usage = len(market.log.records[topics.USAGE])
         outcomes = [await market.store.outcome(topics.USAGE, 0, offset, SOON_S) for offset in range(usage)]

@@ -36,12 +36,14 @@ from schemas.events import Accepted, Amended, Cancelled, Execution, Expired, Fil
 from schemas.ids import LeaseId
 from schemas.instructions import (
     Accept,
+    CreditLimit,
     Degrade,
     Deliver,
     Deposit,
     End,
     Instruction,
     Reclaim,
+    Renew,
     Restore,
     Source,
     UsageReport,
@@ -300,6 +302,11 @@ class Dealings:
         reason = "account closed" if state is WithdrawalState.FAILED else ""
         return WithdrawalNews(of.account, of.reference, state, f"po_{of.reference}", reason)
 
+    def credit_limit(self) -> CreditLimit:
+        """Given, taken away again while it is used, and for nobody."""
+        (account,) = self.rng.choices([*(one.id for one in self.accounts.values()), 999])
+        return CreditLimit(account, self.rng.choice((0, 0, 20 * MICRO, 100 * MICRO, -1, 2**62)))
+
     # Leases
 
     def lease(self, least: int = 0) -> Dealt | None:
@@ -319,7 +326,19 @@ class Dealings:
             lease.delivered_at = lease.delivered_at or self.now
             return None
         lease.delivered_at = lease.delivered_at or self.now
-        return Deliver(lease.id, lease.seller, "ssh there" if rng.random() < 0.97 else "nul \0")
+        names = tuple(f"gpu-{rng.randrange(400)}" for _ in range(lease.quantity))
+        wrong = rng.choice((names[:-1], (*names, ""), names + names))
+        gpus = rng.choices(((), names, wrong), (6, 3, 1))[0]
+        return Deliver(lease.id, lease.seller, "ssh there" if rng.random() < 0.97 else "nul \0", gpus, "it answers")
+
+    def renew(self) -> Renew | None:
+        lease = self.lease()
+        if lease is None:
+            return None
+        buyer = next(account for account in self.accounts.values() if account.id == lease.buyer)
+        duration = self.rng.choice((0, 30 * MINUTE_MS, 60 * MINUTE_MS, 7))
+        who = lease.buyer if self.rng.random() < 0.95 else lease.seller
+        return Renew(lease.id, who, duration, self._price() + 100_000, buyer.owner, buyer.buyer_fee_bps)
 
     def party(self) -> Instruction | None:
         """What a lease's parties say of it: what may be, and now and then what may not."""
@@ -414,7 +433,8 @@ class Dealings:
         return max(before, most * self.rng.randint(60, 100) // 100)
 
     def _report(self, lease: Dealt, sequence: int, gpu_ms: int, *, final: bool = False) -> UsageReport:
-        report = UsageReport(lease.id, lease.seller, sequence, gpu_ms, final)
+        measured = self.now - self.rng.choice((0, MINUTE_MS, HOUR_MS)) if self.rng.random() < 0.3 else 0
+        report = UsageReport(lease.id, lease.seller, sequence, gpu_ms, final, measured)
         lease.reports.append(report)
         return report
 
@@ -444,9 +464,11 @@ KINDS: dict[str, tuple[int, Callable[[Dealings], Said | None]]] = {
     "resume": (6, Dealings.resume),
     "deposit": (12, Dealings.deposit),
     "wrong deposit": (5, Dealings.wrong_deposit),
+    "credit limit": (4, Dealings.credit_limit),
     "withdrawal": (8, Dealings.withdrawal),
     "withdrawal news": (12, Dealings.withdrawal_news),
     "deliver": (190, Dealings.deliver),
+    "renew": (12, Dealings.renew),
     "party": (150, Dealings.party),
     "use": (260, Dealings.use),
     "final": (110, Dealings.final),

@@ -24,7 +24,7 @@ LEAST = {
     "refusals": (
         "SELECT code, count(*) FROM refusals GROUP BY code",
         {
-            "amount_out_of_range": 5,
+            "amount_out_of_range": 1,
             "gpus_out_of_range": 5,
             "lease_guaranteed": 5,
             "lease_state": 100,
@@ -38,7 +38,12 @@ LEAST = {
             "usage_backwards": 10,
             "usage_conflict": 50,
             "usage_not_yet_final": 10,
+            "usage_not_last": 1,
             "withdrawal_state": 1,
+            "insufficient_funds": 10,
+            "gpu_in_use": 5,
+            "gpu_names_invalid": 20,
+            "renewal_invalid": 2,
         },
     ),
     "leases": (
@@ -49,7 +54,7 @@ LEAST = {
         "SELECT status, count(*) FROM orders GROUP BY status",
         {"filled": 100, "cancelled": 50, "expired": 20, "rejected": 50, "lost": 10},
     ),
-    "amends": ("SELECT status, count(*) FROM amends GROUP BY status", {"done": 10, "lost": 1}),
+    "amends": ("SELECT status, count(*) FROM amends GROUP BY status", {"done": 10}),
 }
 """What a run must have had of each kind; else it tries little."""
 
