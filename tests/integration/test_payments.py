@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +14,15 @@ import pytest
 
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Balance
+from schemas import codec
+from schemas.commands import PlaceBid
+from schemas.events import Execution
 from schemas.instructions import (
     Accept,
     CreditLimit,
     Deliver,
+    Deposit,
+    Instruction,
     Source,
     UsageReport,
     Withdrawal,
@@ -24,13 +31,14 @@ from schemas.instructions import (
 )
 from schemas.refusals import Refusal
 from schemas.store import Account, Entry, LedgerKind
+from schemas.topics import EXECUTIONS, INSTRUCTIONS
 from schemas.units import HOUR_MS, MICRO
 from settlement import database
 from settlement.audit import audit
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
-from tests.settling import Market, ScriptedLog, bid_of, settling
+from tests.settling import NOON, SOON_S, Market, ScriptedLog, accepted, bid_of, settling
 
 PRICE, MONEY = 2_000_000, 100 * MICRO
 IBAN = "DE02 1203 0000 0000 2020 51"
@@ -442,3 +450,71 @@ async def test_a_database_of_before_has_its_deposits_in_the_list(bare_dsn: str) 
         assert (found.reference, found.account, found.amount, found.made_at) == ("deposit:old", 1, 1000, 7)
     finally:
         await store.close()
+
+
+LEFT_BEHIND = (
+    "SELECT reference, time, ledger_account, amount FROM entries JOIN transactions ON id = transaction ORDER BY 1, 3",
+    "SELECT * FROM deposits ORDER BY reference",
+    "SELECT * FROM withdrawals ORDER BY account, reference",
+    "SELECT * FROM credit_limits ORDER BY account, number",
+    "SELECT account, client_order_id, held, reason FROM orders ORDER BY account, client_order_id",
+    "SELECT record_offset, code, args FROM refusals ORDER BY record_offset",
+)
+
+
+def dealings() -> list[Instruction | PlaceBid]:
+    """Payments of two accounts in every kind of wrong order, with bids that come past the gateways between."""
+    rng = random.Random(7)
+    buyers = [Account(number, f"buyer {number}", number, 0, 0, 0) for number in (1, 2)]
+    said: list[Instruction | PlaceBid] = []
+    for number in range(600):
+        buyer, reference = rng.choice(buyers), f"w{rng.randrange(40)}"
+        withdrawal = Withdrawal(buyer.id, reference, rng.choice(list(Source)), rng.randint(1, 9 * MICRO), IBAN)
+        told = WithdrawalNews(buyer.id, reference, rng.choice(list(WithdrawalState)), "", "")
+        deposit = Deposit(buyer.id, rng.randint(1, 9 * MICRO), f"d{rng.randrange(200)}")
+        credit = CreditLimit(buyer.id, rng.choice((0, 3, 20)) * MICRO)
+        bid = bid_of(buyer, rng.randint(1, 12) * MICRO, 1, 1, NOON, f"bid {number}")
+        said.append(rng.choice((withdrawal, told, told, deposit, credit, bid)))
+    return said
+
+
+async def said_to(log: ScriptedLog, one: Instruction | PlaceBid) -> tuple[str, int]:
+    """Writes it at a time of its own; where it is in the log."""
+    log.time += 1
+    if isinstance(one, PlaceBid):
+        place = len(log.records[EXECUTIONS])
+        await log.append(EXECUTIONS, 0, [codec.encode(Execution(place, place - 1, log.time, (accepted(one),)))])
+        return EXECUTIONS, place
+    return INSTRUCTIONS, (await log.append(INSTRUCTIONS, 0, [codec.encode(one)]))[0]
+
+
+async def test_payments_in_one_batch_are_settled_as_if_they_came_one_by_one(dsn: str, bare_dsn: str) -> None:
+    found = []
+    for database_dsn, is_one_batch in ((dsn, False), (bare_dsn, True)):
+        store, log = await Store.connect(database_dsn), ScriptedLog()
+        try:
+            for number in (1, 2):
+                await store.create_account(f"buyer {number}", buyer_fee_bps=0, seller_fee_bps=0, owner=None, now=NOON)
+            if is_one_batch:
+                for one in dealings():
+                    await said_to(log, one)
+            async with settling(log, store):
+                for one in [] if is_one_batch else dealings():
+                    topic, place = await said_to(log, one)
+                    wait = store.wait_applied if topic == EXECUTIONS else partial(store.outcome, topic)
+                    assert await wait(0, place, SOON_S)
+            assert (await audit(store, log)).findings == []
+            async with store.snapshot() as connection:
+                found.append([[tuple(row) for row in await connection.fetch(query)] for query in LEFT_BEHIND])
+        finally:
+            await store.close()
+    assert found[0] == found[1]
+    codes = {code for _, code, _ in found[0][-1]}
+    assert codes >= {
+        "insufficient_funds",
+        "credit_in_use",
+        "withdrawal_state",
+        "reference_reused",
+        "unknown_withdrawal",
+    }
+    assert {reason for *_, reason in found[0][-2]} == {"", "unfunded"}
