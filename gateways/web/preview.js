@@ -65,7 +65,8 @@ function told(fills, body, ms) {
 function nothing(offers, body) {
   if (!offers.length) return "nothing is for sale for this window";
   const cheapest = offers.find((offer) => suits(offer, body.accepts)) ?? offers[0];
-  return `nothing that suits: the nearest is $${price(cheapest.price)}, ${count(cheapest.most)} from one place (${where(cheapest)})`;
+  const lots = cheapest.lot > 1 ? ` in lots of ${count(cheapest.lot)}` : "";
+  return `nothing that suits: the nearest is $${price(cheapest.price)}, ${count(cheapest.most)} from one place${lots} (${where(cheapest)})`;
 }
 
 /** @param {any} offer */

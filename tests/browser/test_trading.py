@@ -79,8 +79,6 @@ async def test_a_key_that_is_revoked_signs_out(market: Market, screens: Screens)
             account = (await leaver.account()).account_id
             for each in await leaver.keys():
                 await market.admin.revoke_key(each.key_id, account_id=account)
-        await page.get_by_role("link", name="Orders and leases").click()
-        await page.locator("input[name=orders][value=all]").check()
         await expect(page.locator("#sign-in-error")).to_have_text("the key is unknown or revoked")
         await expect(page.locator("#account-name")).to_have_text("")
         assert await page.evaluate("() => sessionStorage.length") == 0
@@ -109,7 +107,9 @@ async def test_a_review_says_what_would_fill_and_so_it_fills(market: Market, scr
 
         await write_order(page, quantity="3", price="2.00", min_fill="")
         said = await place(page)
-        assert said["Fills now"] == "nothing that suits: the nearest is $2.5000, 9 from one place (us-east, vm)"
+        assert said["Fills now"] == (
+            "nothing that suits: the nearest is $1.3000, 4 from one place in lots of 4 (us-east, vm)"
+        )
         await expect(page.locator("#ticket-answer")).to_contain_text("cancelled ioc_rest")
 
 
