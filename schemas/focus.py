@@ -1,4 +1,4 @@
-"""What the export for cost tools has: columns of FOCUS 1.2, two of 1.3's names, and three of our own (`x_`).
+"""What the export for cost tools has: columns of FOCUS 1.2, two of 1.3's names, and four of our own (`x_`).
 
 FOCUS is the FinOps Open Cost and Usage Specification (focus.finops.org, CC-BY 4.0).
 """
@@ -76,6 +76,7 @@ COLUMNS = (
     Column("SubAccountId", nullable=True),
     Column("SubAccountName", nullable=True),
     Column("SubAccountType", nullable=True),
+    Column("x_Corrects", nullable=True),
     Column("x_InvoiceStatus", values=("preliminary", "final")),
     Column("x_Line"),
     Column("x_User", nullable=True),

@@ -154,6 +154,17 @@ class DailyCredits(Struct, frozen=True, array_like=True, tag="daily_credits"):
     """µ$."""
 
 
+class Correct(Struct, frozen=True, array_like=True, tag="correct"):
+    """What a closed lease used was wrong: a credit or debit note makes up for it. The same again changes nothing."""
+
+    lease: LeaseId
+    account: int
+    """Who says so: the lease's supplier, who can correct downwards, or 0: the exchange's own people."""
+    gpu_ms: int
+    """Cumulative, as in a report: what it used in all."""
+    reason: str
+
+
 Instruction = (
     Deposit
     | Deliver
@@ -167,6 +178,7 @@ Instruction = (
     | CreditLimit
     | Renew
     | DailyCredits
+    | Correct
 )
 
 

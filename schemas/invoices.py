@@ -9,7 +9,7 @@ from schemas.commands import Side
 from schemas.ids import LeaseId
 
 LineId = tuple[LeaseId, int]
-"""A lease's own line is its number 0. Lines come in this order."""
+"""A lease's own line is its number 0, its notes are 1, 2, … Lines come in this order."""
 
 
 class LineKind(StrEnum):
@@ -17,6 +17,22 @@ class LineKind(StrEnum):
 
     LEASE = "lease"
     """What was billed of a lease in the month."""
+    CORRECTION = "correction"
+    """A credit or debit note: what a lease that had closed should have been billed more, or less."""
+
+
+class Note(Struct, frozen=True):
+    """What a correction says of itself. Numbers are of invoices of the account that asks."""
+
+    month: int
+    """In whose invoice it is."""
+    number: int
+    corrects: int
+    """The month whose invoice has the lease's line that it corrects."""
+    corrects_number: int
+    reason: str
+    made_at: int
+    """ms."""
 
 
 class Line(Struct, frozen=True):
@@ -48,6 +64,8 @@ class Line(Struct, frozen=True):
     team: str = ""
     """Of the buyer, like the next: for the buyer alone."""
     user: str = ""
+    note: Note | None = None
+    """Of a correction, whose figures are differences."""
 
 
 class Totals(Struct, frozen=True):
@@ -58,6 +76,8 @@ class Totals(Struct, frozen=True):
     cost: int = 0
     fees: int = 0
     amount: int = 0
+    corrections: int = 0
+    """Of the amount, what is of notes."""
 
 
 class Head(Struct, frozen=True):

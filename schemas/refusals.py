@@ -78,6 +78,10 @@ class Refusal(StrEnum):
     GPUS_OUT_OF_RANGE = "gpus_out_of_range"
     TOO_MANY_DEGRADATIONS = "too_many_degradations"
     INSUFFICIENT_FUNDS = "insufficient_funds"
+    CORRECTION_OUT_OF_RANGE = "correction_out_of_range"
+    CORRECTION_UPWARDS = "correction_upwards"
+    CORRECTION_UNCOVERED = "correction_uncovered"
+    TOO_MANY_CORRECTIONS = "too_many_corrections"
     UNKNOWN_WITHDRAWAL = "unknown_withdrawal"
     WITHDRAWAL_STATE = "withdrawal_state"
     CREDIT_IN_USE = "credit_in_use"
@@ -202,6 +206,18 @@ WORDINGS: dict[Refusal, Wording] = {
     ),
     Refusal.CREDIT_IN_USE: Wording(
         "credit", "a credit of {1:usd} is too little: account {0} owes or holds {2:usd} of it now, so say that or more"
+    ),
+    Refusal.CORRECTION_OUT_OF_RANGE: Wording(
+        "gpu_ms", "gpu_ms {0} is out of range: the lease {1} can have used 0 to {2} in all"
+    ),
+    Refusal.CORRECTION_UPWARDS: Wording(
+        "gpu_ms", "gpu_ms {0} is more than the {2} that the lease {1} used: a supplier can only correct downwards"
+    ),
+    Refusal.CORRECTION_UNCOVERED: Wording(
+        "", "the correction of {0} takes {1:usd} out of the {2}, where {3:usd} is free: correct it by less, or later"
+    ),
+    Refusal.TOO_MANY_CORRECTIONS: Wording(
+        "lease_id", "the lease {0} was corrected {1} times, which is the most that is kept"
     ),
     Refusal.UNKNOWN_WITHDRAWAL: Wording("reference", "there is no withdrawal {0} of this account"),
     Refusal.WITHDRAWAL_STATE: Wording(

@@ -15,7 +15,7 @@ from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
-from schemas.invoices import Head, Invoice, LineId
+from schemas.invoices import Head, Invoice, Line, LineId
 from schemas.refusals import Args, Refusal
 
 
@@ -809,6 +809,10 @@ class Store(Protocol):
         self, account: Account, month: int, *, role: Side, after: LineId | None, limit: int | None
     ) -> Invoice | None:
         """A month and its lines after one, all of them where `limit` is None; None where it has none of this month."""
+        ...
+
+    async def notes(self, account: Account, lease: LeaseId, *, role: Side) -> list[Line]:
+        """The corrections of a lease of the account, the oldest first."""
         ...
 
     async def audit_status(self, *, limit: int) -> AuditStatus:

@@ -51,6 +51,7 @@ RULES = {
     "usage": Key.LEASE,
     "uptimes": Key.LEASE,
     "months": Key.LEASE,
+    "corrections": Key.LEASE,
     "committed": Key.ACCOUNT,
     "daily_credits": Key.ACCOUNT,
     "outgoing": Key.ACCOUNT,

@@ -1,13 +1,13 @@
 """Reads an account's months from the database: invoices of what it bought, statements of what it sold."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from schemas.attributes import Attributes
 from schemas.commands import Side
-from schemas.invoices import Head, Invoice, Line, LineId, LineKind, Totals
+from schemas.ids import LeaseId
+from schemas.invoices import Head, Invoice, Line, LineId, LineKind, Note, Totals
 from schemas.store import Account
 from schemas.topics import EXECUTIONS
 from schemas.units import month_of
@@ -49,7 +49,13 @@ async def invoice(
     (position, index), ordinal = after or ((None, None), None)
     which = account.id, role is Side.ASK, month
     rows = await connection.fetch(sql.invoice_lines, *which, position, index, ordinal, limit)
-    return Invoice(found[0], _lines(rows))
+    return Invoice(found[0], [_line(row, account) for row in rows])
+
+
+async def notes(connection: Connection, sql: Queries, account: Account, lease: LeaseId, role: Side) -> list[Line]:
+    """The corrections of a lease, as its buyer or its supplier sees them."""
+    rows = await connection.fetch(sql.notes, account.id, role is Side.ASK, *lease)
+    return [_line(row, account) for row in rows]
 
 
 def _months(account: Account, standing: Any) -> tuple[int, int]:
@@ -63,28 +69,30 @@ def _head(account: Account, role: Side, month: int, standing: Any, totals: Total
     return Head(account.id, role, month, number(month, account.created_at), final, totals)
 
 
-def _lines(rows: Sequence[Any]) -> list[Line]:
-    return [
-        Line(
-            id=((row["position"], row["fill_index"]), row["ordinal"]),
-            kind=LineKind(row["kind"]),
-            class_id=row["class_id"],
-            supplier=row["seller"],
-            supplier_name=row["seller_name"] or "",
-            buyer=row["buyer"],
-            attributes=_attributes(row["attributes"]),
-            quantity=row["quantity"],
-            price=row["price"],
-            fee_bps=row["fee_bps"],
-            start=row["start_at"],
-            end=row["until"],
-            gpu_ms=row["gpu_ms"],
-            forfeited_gpu_ms=row["forfeited_gpu_ms"],
-            cost=row["cost"],
-            fee=row["fee"],
-            amount=row["amount"],
-            team="" if row["sold"] else row["team"],
-            user="" if row["sold"] else row["user_name"],
-        )
-        for row in rows
-    ]
+def _line(row: Any, account: Account) -> Line:
+    note = None
+    if row["corrects"] is not None:
+        numbers = [(month, number(month, account.created_at)) for month in (row["month"], row["corrects"])]
+        note = Note(*numbers[0], *numbers[1], row["reason"], row["made_at"])
+    return Line(
+        id=((row["position"], row["fill_index"]), row["ordinal"]),
+        kind=LineKind(row["kind"]),
+        class_id=row["class_id"],
+        supplier=row["seller"],
+        supplier_name=row["seller_name"] or "",
+        buyer=row["buyer"],
+        attributes=_attributes(row["attributes"]),
+        quantity=row["quantity"],
+        price=row["price"],
+        fee_bps=row["fee_bps"],
+        start=row["start_at"],
+        end=row["until"],
+        gpu_ms=row["gpu_ms"],
+        forfeited_gpu_ms=row["forfeited_gpu_ms"],
+        cost=row["cost"],
+        fee=row["fee"],
+        amount=row["amount"],
+        team="" if row["sold"] else row["team"],
+        user="" if row["sold"] else row["user_name"],
+        note=note,
+    )

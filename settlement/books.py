@@ -44,6 +44,7 @@ from schemas.events import (
 from schemas.ids import MAX_ACCOUNT, LeaseId, format_lease_id, format_order_id, partition_of
 from schemas.instructions import (
     Accept,
+    Correct,
     CreditLimit,
     DailyCredits,
     Degrade,
@@ -62,7 +63,8 @@ from schemas.instructions import (
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus, Renewal
 from schemas.units import MAX_TIME_MS
-from settlement import daily_credits, invoices, leases, ledger, outbox, payments
+from settlement import corrections, daily_credits, invoices, leases, ledger, outbox, payments
+from settlement.corrections import Corrected, Correction
 from settlement.daily_credits import DailyCreditRow
 from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
@@ -208,6 +210,7 @@ class Wanted(Struct):
     payers: set[int] = msgspec.field(default_factory=set)
     """Accounts whose credits may be wanted, beside the buyers of `leases`."""
     granted: set[int] = msgspec.field(default_factory=set)
+    corrected: set[LeaseId] = msgspec.field(default_factory=set)
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -261,7 +264,8 @@ class Wanted(Struct):
                     self.payers.add(instruction.account)
                     self.granted.add(instruction.account)
             case _:
-                self._add_lease(instruction.lease)
+                if self._add_lease(instruction.lease) and isinstance(instruction, Correct):
+                    self.corrected.add(instruction.lease)
 
     def add_usage(self, report: UsageReport) -> None:
         if self._add_lease(report.lease) and 1 <= report.sequence <= MAX_SEQUENCE:
@@ -294,11 +298,12 @@ class Books:
         self.known_accounts: set[int] = set()
         self.withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
         self.receivables: dict[int, int] = {}
-        """µ$ earned by accounts that withdraw."""
+        """µ$ earned by accounts that withdraw, or whose leases are corrected."""
         self.credits: dict[int, CreditRow] = {}
         """Of accounts that withdraw, or whose limit is set, the last limit."""
+        self.corrected: dict[LeaseId, Corrected] = {}
         self.cash: dict[int, int] = {}
-        """Free µ$ of accounts that withdraw, or have bids that are not held for in full."""
+        """Free µ$ of accounts that withdraw, have bids that are not held for in full, or leases that are corrected."""
         self.clock: dict[int, int] = {}
         """Partition -> the time of its executions so far."""
 
@@ -326,6 +331,7 @@ class Books:
         self.charges: dict[ChargeKey, Charge] = {}
         """What the batch charges for."""
         self.machines = Machines()
+        self.new_corrections: list[Correction] = []
 
         self._billed: dict[LeaseId, Billed] = {}
         self._times: dict[int, int] = {}
@@ -631,6 +637,8 @@ class Books:
                 return self._limit_credit(instruction, now)
             case DailyCredits():
                 return self._grant_daily(instruction, now)
+            case Correct():
+                return self._correct(instruction, now)
             case _:
                 lease = self.leases.get(instruction.lease)
                 is_buyers = isinstance(instruction, Accept | End | Renew)
@@ -716,6 +724,34 @@ class Books:
             self._close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
         self._change_lease(lease)
         return None
+
+    def parties_of_corrected(self, executions: Iterable[Execution]) -> set[int]:
+        """Whose money corrections move: of leases that are here, and of those that these executions make."""
+        parties = set()
+        for lease in self.corrected.keys() & self.leases.keys():
+            parties |= {self.leases[lease].buyer, self.leases[lease].seller}
+        for execution in executions if self.corrected else ():
+            for event in execution.events:
+                if isinstance(event, Fill) and (execution.position, event.index) in self.corrected:
+                    parties |= {event.buyer, event.seller}
+        return parties
+
+    def _correct(self, said: Correct, now: int) -> Refused | None:
+        lease = self.leases.get(said.lease)
+        if lease is None or said.account not in (0, lease.seller):
+            return _unknown(said.lease)
+        so_far = self.corrected[lease.id]
+        if (refusal := corrections.refused(lease, said, so_far)) is not None:
+            return refusal
+        if said.gpu_ms == lease.used_gpu_ms + so_far.gpu_ms:
+            return None
+        note = corrections.corrected(lease, said, so_far, self._not_too_late(lease, now))
+        refusal = corrections.uncovered(note, self.cash[lease.buyer], self.receivables[lease.seller])
+        if refusal is None:
+            self.corrected[lease.id] = so_far._replace(ordinal=note.ordinal, gpu_ms=so_far.gpu_ms + note.gpu_ms)
+            self.new_corrections.append(note)
+            self._post(note.reference, note.made_at, note.entries)
+        return refusal
 
     def _deposit(self, deposit: Deposit, now: int) -> Refused | None:
         if (wrong := payments.wrong_deposit(deposit)) is not None:
@@ -845,6 +881,8 @@ class Books:
             key = lease.id, month
             self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, month))
             self._billed[lease.id] = invoices.billed(lease)
+            if (known := self.corrected.get(lease.id)) is not None:
+                self.corrected[lease.id] = known._replace(charged_month=max(month, known.charged_month or month))
 
     # Bookkeeping of the batch.
 

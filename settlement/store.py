@@ -17,7 +17,7 @@ from schemas.attributes import Attributes, ClassSpec
 from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.instructions import Source, WithdrawalState
-from schemas.invoices import Head, Invoice, LineId
+from schemas.invoices import Head, Invoice, Line, LineId
 from schemas.refusals import Args, Refusal
 from schemas.store import (
     NOBODY,
@@ -423,6 +423,10 @@ class Store:
     ) -> Invoice | None:
         async with self.snapshot() as connection:
             return await billing.invoice(connection, self._sql, account, month, role, after, limit)
+
+    async def notes(self, account: Account, lease: LeaseId, *, role: Side) -> list[Line]:
+        async with self.snapshot() as connection:
+            return await billing.notes(connection, self._sql, account, lease, role)
 
     async def audit_status(self, *, limit: int) -> AuditStatus:
         async with self.snapshot() as connection:

@@ -11,6 +11,7 @@ from schemas.refusals import Refusal
 from schemas.units import DAY_MS
 from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, Wanted
+from settlement.corrections import Corrected
 from settlement.daily_credits import DailyCreditRow
 from settlement.database import Connection, Queries
 from settlement.leases import LeaseRow
@@ -94,9 +95,11 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     if wanted.withdrawers:
         rows = await connection.fetch(sql.credits_of, list(wanted.withdrawers))
         books.credits.update((row[0], CreditRow(*row)) for row in rows)
-        books.receivables = dict.fromkeys(wanted.withdrawers, 0)
-        payables = [ledger.payable(account) for account in wanted.withdrawers]
-        books.receivables.update(await connection.fetch(sql.balances_of, payables))
+    books.receivables = dict.fromkeys(wanted.withdrawers, 0)
+    if wanted.corrected:
+        books.corrected = dict.fromkeys(wanted.corrected, Corrected())
+        for position, index, *so_far in await connection.fetch(sql.corrected, *zip(*wanted.corrected, strict=True)):
+            books.corrected[position, index] = Corrected(*so_far)
     if parties := wanted.depositors | wanted.withdrawers | wanted.granted:
         books.known_accounts.update(row["id"] for row in await connection.fetch(sql.accounts_known, list(parties)))
     complete_to = {}
@@ -130,8 +133,12 @@ async def _load_credits_due(
 
 
 async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
-    """Locks and reads the cash of who withdraws, and of those whose bids came past the gateways: cash before orders, as
-    `place` does."""
+    """Reads what was earned by who withdraws and by those whose leases are corrected; locks and reads their cash, and
+    that of those whose bids came past the gateways: cash before orders, as `place` does."""
+    books.receivables |= dict.fromkeys(books.parties_of_corrected(executions), 0)
+    if books.receivables:
+        payables = [ledger.payable(account) for account in books.receivables]
+        books.receivables.update(await connection.fetch(sql.balances_of, payables))
     if short := books.short_of_hold(executions) | books.receivables.keys():
         books.cash = dict.fromkeys(short, 0)
         books.cash.update(await connection.fetch(sql.cash_of, [ledger.cash(account) for account in short]))
@@ -161,6 +168,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_outbox, books.outbox)
     if books.charges:
         await connection.execute(sql.save_charges, list(books.charges.values()))
+    if books.new_corrections:
+        await connection.execute(sql.save_corrections, books.new_corrections)
     if books.new_usage:
         await connection.execute(sql.save_usage, books.new_usage)
     if books.changed_daily_credits:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from gateways.api.audit import audit_routes
 from gateways.api.controls import Controls
+from gateways.api.corrections import correction_routes
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fees import fee_routes
@@ -115,6 +116,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *webhook_routes(exchange.clerk, exchange.payment_secrets),
             *spending_routes(log, store, keys, exchange.clerk, replies),
             *invoice_routes(store, keys, replies),
+            *correction_routes(store, keys, exchange.clerk, replies),
             *audit_routes(store, keys),
             *fee_routes(log, store, keys),
             *supplier_routes(log, store),

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from gateways.api.statements import ISSUER, invoice_id, line_name
+from gateways.api.statements import ISSUER, corrects, invoice_id, line_name, note_id
 from schemas.attributes import Delivery, Region, name_of
+from schemas.commands import Side
 from schemas.focus import DECIMAL_PLACES, NAMES, Row
 from schemas.ids import format_account_id, format_lease_id
 from schemas.invoices import Invoice, Line
@@ -32,17 +33,18 @@ def rows(invoice: Invoice, account: Account) -> list[Row]:
     found = []
     for line in invoice.lines:
         of_line = month | _line(line, head.month)
-        found.append(of_line | _capacity(line))
-        if line.fee:
-            found.append(of_line | _fee(line))
+        rows_of_line = [_capacity(line), _fee(line)] if line.fee else [_capacity(line)]
+        found += [of_line | row | _reason(line) for row in rows_of_line]
     return [{name: row.get(name) for name in NAMES} for row in found]
 
 
 def _line(line: Line, month: int) -> Row:
     """What the rows of a line have in common."""
-    start, end = _period(line, month)
+    start, end = _period(line, month if line.note is None else line.note.corrects)
+    is_correction = line.note is not None and line.note.corrects < month
     return {
         "ChargeCategory": "Usage",
+        "ChargeClass": "Correction" if is_correction else None,
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodStart": format_time(start),
         "ChargePeriodEnd": format_time(end),
@@ -56,6 +58,7 @@ def _line(line: Line, month: int) -> Row:
         "SubAccountId": line.team or None,
         "SubAccountName": line.team or None,
         "SubAccountType": "Team" if line.team else None,
+        "x_Corrects": corrects(line, Side.BID) or None,
         "x_Line": line_name(line.id),
         "x_User": line.user or None,
     }
@@ -104,6 +107,13 @@ def _fee(line: Line) -> Row:
         "SkuId": "exchange-fee",
         "SkuPriceId": f"exchange-fee@{line.fee_bps}bps of {format_usd(line.price)}",
     }
+
+
+def _reason(line: Line) -> Row:
+    """What is said of a correction, in place of what it is for."""
+    if line.note is None:
+        return {}
+    return {"ChargeDescription": f"{note_id(line)} to {corrects(line, Side.BID)}: {line.note.reason}"}
 
 
 def _priced(cost: int, unit_price: int) -> Row:

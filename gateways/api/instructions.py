@@ -14,6 +14,7 @@ from schemas.codec import encode
 from schemas.ids import LeaseId, format_account_id, format_lease_id, parse_lease_id, partition_of
 from schemas.instructions import (
     Accept,
+    Correct,
     CreditLimit,
     DailyCredits,
     Degrade,
@@ -123,6 +124,10 @@ class Clerk:
         """Raises ApiError. Once more changes nothing."""
         if lease.state is not LeaseState.ENDED and lease.close_reason is not CloseReason.ENDED_EARLY:
             await self._tell(lease, End(lease.id, lease.buyer))
+
+    async def correct(self, account: int, lease: Lease, gpu_ms: int, reason: str) -> None:
+        """As the supplier `account`, or as the exchange, 0. Raises ApiError. Once more changes nothing."""
+        await self._tell(lease, Correct(lease.id, account, gpu_ms, reason))
 
     async def report(self, account: int, reports: Sequence[resources.UsageReport]) -> list[resources.UsageAnswer]:
         """Each report answered for itself, in order. Raises ApiError where one names no lease at all."""

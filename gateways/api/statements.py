@@ -4,10 +4,12 @@ import csv
 import io
 from collections.abc import Iterable
 from html import escape
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from gateways.api.resources import Answer, Price, Time, Usd
+from gateways.api.resources import Answer, Int, Price, Request, Time, Usd
 from gateways.api.terms import hours
 from schemas.attributes import name_of
 from schemas.commands import Side
@@ -40,6 +42,8 @@ class StatedMonth(Answer):
     gpu_hours: str
     cost: Usd
     fees: Usd
+    corrections: Usd
+    """Of the total, what is of credit and debit notes."""
     total: Usd
     """For a buyer to pay: cost and fees. For a supplier to receive: cost less fees."""
 
@@ -76,6 +80,43 @@ class StatedLine(Answer):
     fee: Usd
     amount: Usd
     """For a buyer to pay: cost and fee. For a supplier to receive: cost less fee."""
+    note_id: str
+    """Of a correction, like the next two; else ''."""
+    corrects: str
+    """The invoice and the line that it corrects, like `inv_3-1 lse_7k2-0`."""
+    reason: str
+
+
+class Correction(Answer):
+    """A credit or debit note of a lease, as the account sees it that asks. Its figures are differences."""
+
+    note_id: str
+    """crn_… where the buyer is billed less, dbn_… where it is billed more."""
+    lease_id: str
+    invoice_id: str
+    """The invoice, or the statement of sales, that has it."""
+    corrects: str
+    """The invoice and the line that it corrects."""
+    reason: str
+    made_at: Time
+    gpu_ms: int
+    cost: Usd
+    fee: Usd
+    amount: Usd
+
+
+class NewCorrection(Request):
+    """What a closed lease used in all, as it should have been, and why."""
+
+    gpu_ms: Int
+    """GPUs × milliseconds, cumulative, without what was forfeited."""
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class CorrectionOf(NewCorrection):
+    """The same of any lease."""
+
+    lease_id: str
 
 
 class StatedInvoice(StatedMonth):
@@ -101,13 +142,14 @@ def shown_month(head: Head) -> StatedMonth:
         gpu_hours=hours(head.totals.gpu_ms),
         cost=format_usd(head.totals.cost),
         fees=format_usd(head.totals.fees),
+        corrections=format_usd(head.totals.corrections),
         total=format_usd(head.totals.amount),
     )
 
 
 def shown_invoice(invoice: Invoice, limit: int) -> StatedInvoice:
     """With the lines that are here, of which `limit` were asked for."""
-    lines = [shown_line(line) for line in invoice.lines]
+    lines = [shown_line(line, invoice.head.role) for line in invoice.lines]
     return StatedInvoice(
         **msgspec.structs.asdict(shown_month(invoice.head)),
         lines=lines,
@@ -115,7 +157,7 @@ def shown_invoice(invoice: Invoice, limit: int) -> StatedInvoice:
     )
 
 
-def shown_line(line: Line) -> StatedLine:
+def shown_line(line: Line, role: Side) -> StatedLine:
     """Money as decimal strings, times in RFC 3339."""
     return StatedLine(
         line=line_name(line.id),
@@ -140,7 +182,43 @@ def shown_line(line: Line) -> StatedLine:
         fee_bps=line.fee_bps,
         fee=format_usd(line.fee),
         amount=format_usd(line.amount),
+        note_id=note_id(line),
+        corrects=corrects(line, role),
+        reason=line.note.reason if line.note is not None else "",
     )
+
+
+def shown_correction(line: Line, account: int, role: Side) -> Correction:
+    """Of a lease, beside the others."""
+    assert line.note is not None
+    return Correction(
+        note_id=note_id(line),
+        lease_id=format_lease_id(line.id[0]),
+        invoice_id=format_invoice_id(account, line.note.number, sales=role is Side.ASK),
+        corrects=corrects(line, role),
+        reason=line.note.reason,
+        made_at=format_time(line.note.made_at),
+        gpu_ms=line.gpu_ms,
+        cost=format_usd(line.cost),
+        fee=format_usd(line.fee),
+        amount=format_usd(line.amount),
+    )
+
+
+def note_id(line: Line) -> str:
+    """Like crn_7k2-0.1: the lease's id and the number of the note; '' of a line that is none."""
+    if line.note is None:
+        return ""
+    return f"{'crn' if line.gpu_ms < 0 else 'dbn'}_{line_name(line.id).removeprefix('lse_')}"
+
+
+def corrects(line: Line, role: Side) -> str:
+    """The invoice of the account and its line that a note corrects; '' of a line that is none."""
+    if line.note is None:
+        return ""
+    account = line.supplier if role is Side.ASK else line.buyer
+    invoice = format_invoice_id(account, line.note.corrects_number, sales=role is Side.ASK)
+    return f"{invoice} {format_lease_id(line.id[0])}"
 
 
 def invoice_id(head: Head) -> str:
@@ -176,7 +254,8 @@ def csv_lines(invoice: Invoice) -> str:
     """A row for each line that is here."""
     month = shown_month(invoice.head)
     of_month = month.invoice_id, month.month, month.status
-    return csv_rows((*of_month, *msgspec.structs.astuple(shown_line(line))) for line in invoice.lines)
+    lines = (shown_line(line, invoice.head.role) for line in invoice.lines)
+    return csv_rows((*of_month, *msgspec.structs.astuple(line)) for line in lines)
 
 
 def csv_rows(rows: Iterable[Iterable[object]]) -> str:
@@ -202,6 +281,7 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of the page: nothing runs, nothing is fetched."""
+_KINDS = {"crn": "Credit note", "dbn": "Debit note"}
 _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 70rem; margin: 2rem auto;
   padding: 0 1rem; }
@@ -269,11 +349,15 @@ def page(invoice: Invoice, account: Account) -> str:
 
 
 def _row(line: Line, sold: bool) -> str:
-    shown = shown_line(line)
+    shown = shown_line(line, Side.ASK if sold else Side.BID)
+    numbers = [_number(each) for each in (shown.gpu_hours, shown.cost, shown.fee, shown.amount)]
+    if line.note is not None:
+        said = f"{_KINDS[shown.note_id[:3]]} {shown.note_id} to {shown.corrects}: {shown.reason}"
+        return f'<tr><td colspan="7">{_text(said)}</td>{"".join(numbers)}</tr>'
     other = shown.buyer if sold else f"{shown.supplier_name} ({shown.supplier})"
     texts = shown.lease_id, shown.class_id, other, shown.start, shown.end
-    numbers = str(shown.quantity), shown.price, shown.gpu_hours, shown.cost, shown.fee, shown.amount
-    cells = [f"<td>{_text(each)}</td>" for each in texts] + [_number(each) for each in numbers]
+    cells = [f"<td>{_text(each)}</td>" for each in texts]
+    cells += [_number(str(shown.quantity)), _number(shown.price), *numbers]
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -6,12 +6,31 @@ import cyclopts
 from cyclopts import Parameter
 
 from gateways.cli.commands import HERE, USAGE, Access, fail, run, show, show_one
+from gateways.cli.invoices import show_corrections
 from gateways.cli.payments import show_fees, show_withdrawals
 from gateways.client import Exchange
 
 FromOption = Annotated[str, Parameter(name="--from")]
 
 app = cyclopts.App(name="admin", help="Halts, limits and classes: for the exchange's own people.")
+
+
+@app.command
+def correct(lease_id: str, gpu_ms: int, reason: str, /, *, access: Access = HERE) -> None:
+    """Say what a closed lease used: a credit note, or a debit note that its buyer's cash must cover.
+
+    Parameters
+    ----------
+    gpu_ms
+        what it used in all: GPUs x milliseconds
+    reason
+        for both sides
+    """
+
+    async def call(exchange: Exchange) -> None:
+        show_corrections(await exchange.correct_any(lease_id, gpu_ms, reason), access)
+
+    run(call, access)
 
 
 @app.command

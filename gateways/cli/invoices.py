@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateways.cli.commands import HERE, USAGE, Access, fail, run, show
 from gateways.client import Exchange
-from gateways.client.types import Invoice, InvoiceLine, InvoiceMonth
+from gateways.client.types import Correction, Invoice, InvoiceLine, InvoiceMonth
 
 STDOUT = Path("-")
 
@@ -52,6 +52,38 @@ def statement(
     _show("supplier", month, {"csv": csv, "html": html}, limit, access)
 
 
+def correct(lease_id: str, gpu_ms: int, reason: str, /, *, access: Access = HERE) -> None:
+    """As its supplier, say that a closed lease used less than was billed: its buyer gets a credit note.
+
+    Parameters
+    ----------
+    gpu_ms
+        what it used in all: GPUs x milliseconds
+    reason
+        for the buyer
+    """
+
+    async def call(exchange: Exchange) -> None:
+        show_corrections(await exchange.correct(lease_id, gpu_ms, reason), access)
+
+    run(call, access)
+
+
+def corrections(lease_id: str, /, *, access: Access = HERE) -> None:
+    """List the credit and debit notes of a lease."""
+
+    async def call(exchange: Exchange) -> None:
+        show_corrections(await exchange.corrections(lease_id), access)
+
+    run(call, access)
+
+
+def show_corrections(found: list[Correction], access: Access) -> None:
+    columns = ("note", "in", "corrects", "made", "GPU-ms", "amount $", "reason")
+    rows = ((n.note_id, n.invoice_id, n.corrects, n.made_at, str(n.gpu_ms), n.amount, n.reason) for n in found)
+    show(found, columns, rows, access)
+
+
 def _show(role: str, month: str | None, files: dict[str, Path | None], limit: int, access: Access) -> None:
     wanted = {kind: path for kind, path in files.items() if path is not None}
     if wanted and month is None:
@@ -89,7 +121,15 @@ def _show_months(found: list[InvoiceMonth], access: Access) -> None:
 def _show_month(found: Invoice, access: Access) -> None:
     columns = ("lease", "class", "GPUs", "$/GPU-h", "from", "until", "GPU-hours", "cost $", "fee $", "amount $")
     rows = [
-        (each.lease_id, each.class_id, str(each.quantity), each.price, each.start, each.end, *_money(each))
+        (
+            each.note_id or each.lease_id,
+            each.class_id,
+            str(each.quantity),
+            each.price,
+            each.start,
+            each.end,
+            *_money(each),
+        )
         for each in found.lines
     ]
     left = found.line_count - len(found.lines)

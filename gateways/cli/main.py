@@ -25,7 +25,7 @@ for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, pay
     app.command(of_money)
 app.command(usage.usage)
 app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm-exporter, and report them.")
-for command in (invoices.invoice, invoices.statement):
+for command in (invoices.invoice, invoices.statement, invoices.correct, invoices.corrections):
     app.command(command)
 app.command("gateways.cli.focus:focus", help="Write what you bought in a month as FOCUS 1.2, for cost tools.")
 app.command("gateways.cli.operate:up", help="Run a whole exchange in one process.")

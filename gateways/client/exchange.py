@@ -32,6 +32,7 @@ from gateways.client.types import (
     Caps,
     Class,
     ClassHalt,
+    Correction,
     DailyCredits,
     DeadMan,
     Deposit,
@@ -450,6 +451,20 @@ class Exchange:
     async def invoice_file(self, month: str, kind: str, *, role: str = "buyer") -> bytes:
         """A month with all its lines as `csv`, or to read and print as `html`."""
         return await self._bytes("GET", f"/v1/invoices/{_part(month)}/{_part(kind)}", {"role": role})
+
+    async def correct(self, lease_id: str, gpu_ms: int, reason: str) -> list[Correction]:
+        """As its supplier, says that a closed lease used less, `gpu_ms` in all; the lease's notes, the oldest first."""
+        path, body = f"/v1/leases/{_part(lease_id)}/corrections", {"gpu_ms": gpu_ms, "reason": reason}
+        return (await self._call("POST", path, _Page[Correction], body=body)).items
+
+    async def correct_any(self, lease_id: str, gpu_ms: int, reason: str) -> list[Correction]:
+        """Likewise of any closed lease, upwards too where the buyer's cash covers it. For an admin."""
+        body = {"lease_id": lease_id, "gpu_ms": gpu_ms, "reason": reason}
+        return (await self._call("POST", "/v1/corrections", _Page[Correction], body=body)).items
+
+    async def corrections(self, lease_id: str) -> list[Correction]:
+        """The credit and debit notes of an own lease, the oldest first."""
+        return await self._list(f"/v1/leases/{_part(lease_id)}/corrections", Correction, PAGE, {})
 
     async def focus(self, month: str) -> AsyncIterator[list[FocusRow]]:
         """What the account bought in a month like 2026-11 as rows of FOCUS 1.2, some hundred at a time."""

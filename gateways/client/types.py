@@ -579,6 +579,7 @@ class InvoiceMonth(Resource):
     gpu_hours: str
     cost: str
     fees: str
+    corrections: str
     total: str
 
 
@@ -605,6 +606,25 @@ class InvoiceLine(Resource):
     gpu_hours: str
     cost: str
     fee_bps: int
+    fee: str
+    amount: str
+    note_id: str
+    """Of a correction, whose figures are differences; else ''."""
+    corrects: str
+    reason: str
+
+
+class Correction(Resource):
+    """A credit note (crn_…) or debit note (dbn_…) of a lease; its figures are differences."""
+
+    note_id: str
+    lease_id: str
+    invoice_id: str
+    corrects: str
+    reason: str
+    made_at: str
+    gpu_ms: int
+    cost: str
     fee: str
     amount: str
 

@@ -256,7 +256,8 @@ SELECT * FROM usage WHERE position = $1 AND fill_index = $2 AND sequence > $3 OR
 
 -- name: invoice_totals
 SELECT month, count(*) AS lines, sum(gpu_ms)::bigint AS gpu_ms, sum(cost)::bigint AS cost, sum(fee)::bigint AS fees,
-    sum(amount)::bigint AS amount
+    sum(amount)::bigint AS amount,
+    coalesce(sum(amount) FILTER (WHERE kind = 'correction'), 0)::bigint AS corrections
 FROM invoiced WHERE account = $1 AND sold = $2 AND month BETWEEN $3 AND $4 GROUP BY month;
 
 -- name: invoice_lines
@@ -270,6 +271,18 @@ FROM (
 ) AS line
 JOIN leases USING (position, fill_index) LEFT JOIN accounts ON accounts.id = seller
 ORDER BY position, fill_index, ordinal;
+
+-- Of one lease, as the account sees them.
+-- name: notes
+SELECT line.*, class_id, seller, accounts.name AS seller_name, buyer, attributes, quantity, price,
+    CASE WHEN sold THEN leases.seller_fee_bps ELSE leases.buyer_fee_bps END AS fee_bps, start_at,
+    coalesce(ends_at, end_at) AS until, team, user_name
+FROM (
+    SELECT * FROM invoiced
+    WHERE account = $1 AND sold = $2 AND position = $3 AND fill_index = $4 AND kind = 'correction'
+) AS line
+JOIN leases USING (position, fill_index) LEFT JOIN accounts ON accounts.id = seller
+ORDER BY ordinal;
 
 -- name: invoice_finality
 SELECT (SELECT min(time) FROM positions WHERE topic = $3) AS settled_to,
@@ -399,6 +412,14 @@ SELECT DISTINCT ON (account) * FROM credit_limits WHERE account = ANY ($1::bigin
 -- name: balances_of
 SELECT account, balance FROM ledger_accounts WHERE id = ANY ($1::bigint[]);
 
+-- Of leases: how often each was corrected, by how much in all, and the last month in which it was charged.
+-- name: corrected
+SELECT named.position, named.fill_index, coalesce(max(ordinal), 0) AS ordinal,
+    coalesce(sum(gpu_ms), 0)::bigint AS gpu_ms, (SELECT max(month) FROM charges
+        WHERE (charges.position, charges.fill_index) = (named.position, named.fill_index)) AS charged_month
+FROM unnest($1::bigint[], $2::integer[]) AS named (position, fill_index)
+LEFT JOIN corrections USING (position, fill_index) GROUP BY named.position, named.fill_index;
+
 -- name: cash_of
 SELECT account, balance - reserved FROM ledger_accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE;
 
@@ -493,6 +514,9 @@ ON CONFLICT (position, fill_index, month) DO UPDATE SET
     forfeited_gpu_ms = charges.forfeited_gpu_ms + excluded.forfeited_gpu_ms,
     cost = charges.cost + excluded.cost, buyer_fee = charges.buyer_fee + excluded.buyer_fee,
     seller_fee = charges.seller_fee + excluded.seller_fee;
+
+-- name: save_corrections
+INSERT INTO corrections SELECT * FROM unnest($1::corrections[]);
 
 -- name: save_deposits
 INSERT INTO deposits SELECT * FROM unnest($1::deposits[]);
@@ -680,6 +704,7 @@ SELECT 'what account ' || coalesce(earnings.account, ledger.account) || ' earned
 FROM (
     SELECT account, sum(earned) AS earned FROM (
         SELECT seller AS account, earned FROM leases
+        UNION ALL SELECT seller, cost - seller_fee FROM corrections
         UNION ALL SELECT account, -amount FROM withdrawals WHERE source = 'receivable' AND state <> 'failed'
     ) AS kept GROUP BY account
 ) AS earnings
@@ -687,8 +712,12 @@ FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'payable') 
     ON ledger.account = earnings.account
 WHERE coalesce(balance, 0) <> coalesce(earned, 0)
 UNION ALL
-SELECT 'the revenue', balance::text, (SELECT coalesce(sum(charged - earned), 0) FROM leases)::text
-FROM ledger_accounts WHERE kind = 'revenue' AND balance <> (SELECT coalesce(sum(charged - earned), 0) FROM leases)
+SELECT 'the revenue', balance::text, fees::text
+FROM ledger_accounts, (
+    SELECT (SELECT coalesce(sum(charged - earned), 0) FROM leases)
+        + (SELECT coalesce(sum(buyer_fee + seller_fee), 0) FROM corrections) AS fees
+) AS charged
+WHERE kind = 'revenue' AND balance <> fees
 LIMIT $1;
 
 -- name: audit_committed
@@ -758,6 +787,34 @@ FROM leases LEFT JOIN (
 WHERE ($2::bigint[] IS NULL OR number = ANY ($2))
     AND (coalesce(used, 0), coalesce(forfeited, 0), coalesce(paid, 0), coalesce(received, 0))
     <> (used_gpu_ms, forfeited_gpu_ms, charged, earned)
+ORDER BY number LIMIT $1;
+
+-- A lease and its notes together are the bill of what it used after the last of them.
+-- name: audit_corrections
+SELECT 'what the notes of lease number ' || number || ' add' AS what, concat_ws(' ', cost, buyer_fee, seller_fee) AS found,
+    concat_ws(' ', whole_cost - was_cost, whole_buyer_fee - (charged - was_cost), whole_seller_fee - (was_cost - earned))
+        AS expected
+FROM (
+    SELECT *, floor(price::numeric * was / 3600000) AS was_cost, floor(price::numeric * is_now / 3600000) AS whole_cost,
+        floor(price::numeric * is_now * buyer_fee_bps / 36000000000) AS whole_buyer_fee,
+        floor(price::numeric * is_now * seller_fee_bps / 36000000000) AS whole_seller_fee
+    FROM (
+        SELECT leases.number, price, charged, earned, buyer_fee_bps, seller_fee_bps, notes.*,
+            used_gpu_ms + forfeited_gpu_ms AS was, used_gpu_ms + forfeited_gpu_ms + gpu_ms AS is_now,
+            used_gpu_ms + gpu_ms AS used, state
+        FROM leases JOIN (
+            SELECT position, fill_index, sum(gpu_ms) AS gpu_ms, sum(cost) AS cost, sum(buyer_fee) AS buyer_fee,
+                sum(seller_fee) AS seller_fee
+            FROM corrections WHERE $2::bigint[] IS NULL
+                OR (position, fill_index) IN (SELECT position, fill_index FROM leases WHERE number = ANY ($2))
+            GROUP BY position, fill_index
+        ) AS notes USING (position, fill_index)
+        WHERE $2::bigint[] IS NULL OR number = ANY ($2)
+    ) AS noted
+) AS bills
+WHERE (cost, buyer_fee, seller_fee)
+    <> (whole_cost - was_cost, whole_buyer_fee - (charged - was_cost), whole_seller_fee - (was_cost - earned))
+    OR used < 0 OR state <> 'closed'
 ORDER BY number LIMIT $1;
 
 -- What they say of an account and a month is what the ledger moved for it: all but what came from outside,
@@ -831,10 +888,13 @@ ORDER BY 1 LIMIT $1;
 -- name: audit_earnings_kept
 SELECT 'what lease number ' || number || ' brought in' AS what,
     coalesce(kept.earned, 0) || ' earned, ' || coalesce(kept.revenue, 0) || ' of revenue' AS found,
-    leases.earned || ' earned, ' || charged - leases.earned || ' of revenue' AS expected
-FROM leases LEFT JOIN audit_lease_sums AS kept USING (position, fill_index)
-WHERE number = ANY ($2::bigint[])
-    AND (coalesce(kept.earned, 0) <> leases.earned OR coalesce(kept.revenue, 0) <> charged - leases.earned)
+    leases.earned + more_earned || ' earned, ' || charged - leases.earned + more_fees || ' of revenue' AS expected
+FROM leases LEFT JOIN audit_lease_sums AS kept USING (position, fill_index), LATERAL (
+    SELECT coalesce(sum(cost - seller_fee), 0) AS more_earned, coalesce(sum(buyer_fee + seller_fee), 0) AS more_fees
+    FROM corrections WHERE (corrections.position, corrections.fill_index) = (leases.position, leases.fill_index)
+) AS notes
+WHERE number = ANY ($2::bigint[]) AND (coalesce(kept.earned, 0) <> leases.earned + more_earned
+    OR coalesce(kept.revenue, 0) <> charged - leases.earned + more_fees)
 ORDER BY number LIMIT $1;
 
 -- name: audit_figures

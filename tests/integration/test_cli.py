@@ -278,3 +278,19 @@ async def test_an_export_for_cost_tools_by_hand(exchange: Venue, tmp_path: Path)
     assert await cx_json("focus", "--month", month["month"], env=env) == []
     code, _, err = await cx("focus", "--month", month["month"], "--parquet", str(tmp_path / "none" / "x"), env=env)
     assert (code, "cannot be written" in err) == (USAGE, True)
+
+
+async def test_corrections_by_hand(exchange: Venue) -> None:
+    async with exchange.trader("cloud", money="") as cloud, exchange.trader("developer") as developer:
+        await exchange.admin.change_class(CLASS, refund_bps=5_000)
+        await cloud.sell(CLASS, gpus=8, price="2.50", hours=48)
+        order = await developer.buy(CLASS, gpus=8, hours=2, max_price="2.50", now_only=True)
+        (lease,) = await developer.leases(order_id=order.order_id)
+        await cloud.deliver(lease.lease_id, "ssh there")
+        env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+        code, _, err = await cx("admin", "correct", lease.lease_id, "0", "was down", env=env)
+        assert (code, "this needs it to be closed" in err) == (REFUSED, True)
+        code, _, err = await cx("correct", lease.lease_id, "0", "was down", env=env)
+        assert (code, "there is no lease" in err) == (REFUSED, True)
+        key = await exchange.key_of("third", "read")
+        assert (await cx("corrections", lease.lease_id, env={**env, "CX_KEY": key}))[0] == REFUSED

@@ -16,18 +16,21 @@ import msgspec
 import pytest
 from pyarrow import parquet
 
-from gateways.api import statements
+from gateways.api import focus, statements
 from gateways.cli.focus import write_parquet
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Lease
-from schemas import units
+from gateways.client.types import UsageReport as LastReport
+from schemas import codec, units
 from schemas.commands import Side
-from schemas.events import Ticked
+from schemas.events import Execution, Filled, Ticked
 from schemas.focus import COLUMNS
-from schemas.ids import LeaseId, parse_lease_id
-from schemas.instructions import Accept, Deliver, Deposit, End, UsageReport
-from schemas.invoices import Head, Invoice, Line
+from schemas.ids import LeaseId, format_lease_id, parse_lease_id
+from schemas.instructions import Accept, Correct, Deliver, Deposit, End, Source, UsageReport, Withdrawal
+from schemas.invoices import Head, Invoice, Line, Note
+from schemas.refusals import Refusal
 from schemas.store import Account
+from schemas.topics import EXECUTIONS, INSTRUCTIONS, USAGE
 from schemas.units import DAY_MS, HOUR_MS, month_of, month_start, parse_time
 from settlement.audit import audit
 from settlement.invoices import LATE_MS
@@ -35,7 +38,7 @@ from settlement.metering import bill
 from settlement.store import Store
 from tests.focus_rules import problems
 from tests.integration.conftest import CLASS, Venue
-from tests.settling import SPEC, Market, ScriptedLog, settling
+from tests.settling import SPEC, Market, ScriptedLog, accepted, ask_of, bid_of, fill_of, settling
 
 PRICE, FEE_BPS, MONEY = 2_499_997, 133, 100_000 * units.MICRO
 QUANTITY, HOURS = 3, 6
@@ -200,6 +203,7 @@ async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
     parties = [*buyers, seller]
     running: dict[LeaseId, tuple[int, int, int]] = {}
     final: dict[tuple[int, Side, int], Head] = {}
+    corrected = 0
     for step in range(40):
         market.log.time += rng.randrange(1, 2 * DAY_MS)
         await market.execute(Ticked())
@@ -212,6 +216,10 @@ async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
             outcome = await market.report(UsageReport(lease, supplier, sequence + 1, used))
             if outcome.refusal is None:
                 running[lease] = (supplier, sequence + 1, used)
+        for lease in rng.sample(list(running), min(2, len(running))):
+            by, gpu_ms = rng.choice([0, running[lease][0]]), rng.randrange(0, 2 * 10**8)
+            outcome = await market.instruct(Correct(lease, by, gpu_ms, f"step {step}"))
+            corrected += outcome.refusal is None
         if step % 7 == 0:
             ended = rng.choice(list(running))
             for each in buyers:
@@ -225,6 +233,7 @@ async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
                     if head.final:
                         final[key] = head
     assert len([head for head in final.values() if head.totals.lines]) >= 4
+    assert corrected >= 10
     db = await asyncpg.connect(dsn)
     moved = {
         (row["account"], Side(int(row["sold"])), row["month"]): row["amount"]
@@ -244,6 +253,120 @@ async def test_all_invoices_are_the_ledger_and_a_final_one_never_changes(
                 assert head.totals.amount == sum(line.amount for line in lines)
                 assert head.totals.amount == moved.pop((account.id, role, head.month), 0)
     assert moved == {}
+
+
+async def closed(market: Market, buyer: Account, seller: Account) -> LeaseId:
+    """On November's invoice, which is final; it is the 5th of December."""
+    lease = await active(market, buyer, seller, hours=3)
+    await report(market, lease, seller, 1, QUANTITY * 3 * HOUR_MS, MIDNIGHT)
+    await tick(market, MIDNIGHT + 4 * DAY_MS)
+    assert (await month_for(market, buyer, NOVEMBER)).head.final
+    return lease
+
+
+async def test_what_is_corrected_later_is_a_note_on_the_next_invoice_that_names_the_first(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    lease = await closed(market, buyer, seller)
+    november, cash = await month_for(market, buyer, NOVEMBER), (await market.store.balance(buyer.id)).cash
+    wrong, right = (bill(PRICE, QUANTITY * hours * HOUR_MS, FEE_BPS, FEE_BPS) for hours in (3, 2))
+    told = Correct(lease, seller.id, QUANTITY * 2 * HOUR_MS, "down for an hour")
+    for _ in range(2):
+        assert (await market.instruct(told)).refusal is None, "once more changes nothing"
+    assert await month_for(market, buyer, NOVEMBER) == november
+    december = await month_for(market, buyer, DECEMBER)
+    (line,) = december.lines
+    assert (line.id, line.kind, line.amount) == ((lease, 1), "correction", right.charged - wrong.charged)
+    assert line.note == Note(DECEMBER, 2, NOVEMBER, 1, "down for an hour", MIDNIGHT + 4 * DAY_MS)
+    assert december.head.totals.corrections == december.head.totals.amount == line.amount
+    assert (await market.store.balance(buyer.id)).cash == cash + wrong.charged - right.charged
+    assert (await market.store.balance(seller.id)).receivable == right.earned
+    (sale,) = (await month_for(market, seller, DECEMBER, Side.ASK)).lines
+    assert (sale.amount, sale.fee) == (right.earned - wrong.earned, right.seller_fee - wrong.seller_fee)
+    for row in focus.rows(december, buyer):
+        assert problems(row) == []
+        assert (row["ChargeClass"], row["x_Corrects"]) == ("Correction", f"inv_{buyer.id}-1 {row['ResourceId']}")
+        assert (row["ChargePeriodStart"], row["InvoiceId"]) == ("2026-11-30T21:00:00Z", f"inv_{buyer.id}-2")
+        assert row["PricingQuantity"] == "-3"
+
+
+async def test_the_exchange_can_take_it_back_where_the_cash_covers_it(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    lease = await closed(market, buyer, seller)
+    whole = QUANTITY * 3 * HOUR_MS
+    assert (await market.instruct(Correct(lease, seller.id, 0, "was down"))).refusal is None
+    assert (await market.store.balance(seller.id)).receivable == 0
+    cash = (await market.store.balance(buyer.id)).cash
+    assert cash == MONEY
+    upwards = await market.instruct(Correct(lease, seller.id, 1, "was up"))
+    assert upwards.refusal is Refusal.CORRECTION_UPWARDS
+    out = Withdrawal(buyer.id, "all-of-it", Source.CASH, cash - 1, "bank 7")
+    assert (await market.instruct(out)).refusal is None
+    owed = bill(PRICE, whole, FEE_BPS, FEE_BPS)
+    short = await market.instruct(Correct(lease, 0, whole, "was up"))
+    shown = format_lease_id(lease)
+    assert (short.refusal, short.args) == (
+        Refusal.CORRECTION_UNCOVERED,
+        (shown, owed.charged, "buyer's cash", 1),
+    )
+    assert (await market.instruct(Deposit(buyer.id, owed.charged, "for that"))).refusal is None
+    assert (await market.instruct(Correct(lease, 0, whole, "was up"))).refusal is None
+    assert (await market.store.balance(buyer.id)).cash == 1
+    assert (await market.store.balance(seller.id)).receivable == owed.earned
+    december = await month_for(market, buyer, DECEMBER)
+    assert [line.id[1] for line in december.lines] == [1, 2]
+    assert december.head.totals.amount == 0
+
+
+async def test_what_a_supplier_was_paid_out_already_is_not_there_to_be_given_back(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    lease = await closed(market, buyer, seller)
+    earned = (await market.store.balance(seller.id)).receivable
+    out = Withdrawal(seller.id, "november", Source.RECEIVABLE, earned, "bank 7")
+    assert (await market.instruct(out)).refusal is None
+    short = await market.instruct(Correct(lease, 0, 0, "was down"))
+    assert (short.refusal, short.args) == (
+        Refusal.CORRECTION_UNCOVERED,
+        (format_lease_id(lease), earned, "supplier's receivable", 0),
+    )
+
+
+async def test_a_lease_that_opens_closes_and_is_corrected_in_one_batch_is_corrected(
+    log: ScriptedLog, store: Store
+) -> None:
+    """As when settlement was away meanwhile."""
+    async with settling(log, store):
+        market = Market(log, store)
+        await market.open()
+        buyer = await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
+        seller = await market.account("seller", fee_bps=FEE_BPS)
+    start = EVENING + HOUR_MS // 2
+    ask, bid = ask_of(seller, PRICE, 1, start), bid_of(buyer, PRICE, 1, 1, start)
+    await market.intend(ask)
+    await market.intend(bid)
+    place = market.next_place
+    fill = fill_of(place + 1, place, buyer, seller, price=PRICE, quantity=1, start=start, hours=1)
+    answers: list[Execution] = [
+        Execution(place, place - 1, log.time, (accepted(ask),)),
+        Execution(place + 1, place, log.time, (accepted(bid), fill, Filled(place + 1, buyer.id))),
+    ]
+    await log.append(EXECUTIONS, 0, [codec.encode(answer) for answer in answers])
+    lease = (place + 1, 0)
+    said = (Deliver(lease, seller.id, "there"), Accept(lease, buyer.id))
+    await log.append(INSTRUCTIONS, 0, [codec.encode(each) for each in said])
+    log.time = start + HOUR_MS
+    await log.append(USAGE, 0, [codec.encode(UsageReport(lease, seller.id, 1, HOUR_MS, final=True))])
+    log.time += 1
+    await log.append(INSTRUCTIONS, 0, [codec.encode(Correct(lease, 0, HOUR_MS // 2, "half"))])
+    async with settling(log, store):
+        half = bill(PRICE, HOUR_MS // 2, FEE_BPS, FEE_BPS)
+        assert (await store.balance(buyer.id)).cash == MONEY - half.charged
+        assert [line.amount for line in await store.notes(seller, lease, role=Side.ASK)] == [
+            half.earned - bill(PRICE, HOUR_MS, FEE_BPS, FEE_BPS).earned
+        ]
+        assert (await audit(store, log)).findings == []
 
 
 # Through the real exchange.
@@ -373,3 +496,45 @@ async def test_what_was_bought_is_exported_as_csv_and_parquet(exchange: Venue, t
     assert read["BilledCost"] == Decimal(lease.charged or "")
     assert read["BillingPeriodStart"].isoformat() == f"{month.month}-01T00:00:00+00:00"
     assert {name for name, value in read.items() if value is None} == {n for n, value in row.items() if value is None}
+
+
+async def test_a_correction_is_said_by_who_may_and_seen_by_both(exchange: Venue) -> None:
+    async with exchange.trader("cloud", money="") as cloud, exchange.trader("developer") as cx:
+        lease = await metered(exchange, cloud, cx)
+        for call, status, code in (
+            (cloud.correct(lease.lease_id, 0, "was down"), 409, "lease_state"),
+            (cx.correct(lease.lease_id, 0, "was down"), 404, "unknown_lease"),
+            (cx.correct_any(lease.lease_id, 0, "was down"), 403, "missing_scope"),
+            (exchange.admin.correct_any("lse_zzzz-0", 0, "was down"), 404, "unknown_lease"),
+            (exchange.admin.corrections(lease.lease_id), 404, "unknown_lease"),
+            (cloud.correct(lease.lease_id, 0, ""), 400, "invalid"),
+        ):
+            with pytest.raises(ExchangeError) as refused:
+                await call
+            assert (refused.value.status, refused.value.code) == (status, code)
+        await cloud.report_usage([LastReport(lease_id=lease.lease_id, sequence=1, gpu_ms=0, final=True)])
+        assert await cloud.correct(lease.lease_id, 0, "as it was") == [], "nothing to correct"
+        assert await cx.corrections(lease.lease_id) == []
+        with pytest.raises(ExchangeError) as refused:
+            await exchange.admin.correct_any(lease.lease_id, 10**12, "more")
+        assert (refused.value.status, refused.value.code) == (422, "correction_out_of_range")
+
+
+async def test_a_note_is_shown_wherever_a_month_is(market: Market, buyer: Account, seller: Account) -> None:
+    lease = await closed(market, buyer, seller)
+    assert (await market.instruct(Correct(lease, seller.id, 0, "<b>down</b>"))).refusal is None
+    december = await month_for(market, buyer, DECEMBER)
+    (line,) = december.lines
+    shown = format_lease_id(lease)
+    stated = statements.shown_line(line, Side.BID)
+    note = f"crn_{shown.removeprefix('lse_')}.1"
+    assert (stated.line, stated.note_id, stated.corrects) == (f"{shown}.1", note, f"inv_{buyer.id}-1 {shown}")
+    page = statements.page(december, buyer)
+    assert f"Credit note {note} to inv_{buyer.id}-1 {shown}: &lt;b&gt;down&lt;/b&gt;" in page
+    (row,) = csv.DictReader(io.StringIO(statements.csv_header() + statements.csv_lines(december)))
+    assert (row["kind"], row["reason"], row["note_id"]) == ("correction", "<b>down</b>", note)
+    (sale,) = await market.store.notes(seller, lease, role=Side.ASK)
+    seen = statements.shown_correction(sale, seller.id, Side.ASK)
+    assert (seen.note_id, seen.invoice_id, seen.corrects) == (note, f"stm_{seller.id}-2", f"stm_{seller.id}-1 {shown}")
+    assert seen.amount == units.format_usd(sale.amount)
+    assert statements.parse_line(stated.line) == line.id

@@ -36,6 +36,7 @@ from schemas.events import Accepted, Amended, Cancelled, Execution, Expired, Fil
 from schemas.ids import LeaseId
 from schemas.instructions import (
     Accept,
+    Correct,
     CreditLimit,
     Degrade,
     Deliver,
@@ -420,6 +421,16 @@ class Dealings:
         """What is no message at all, for settlement."""
         return self.rng.choice((b"", b"\xc1", b"\x92\xa4what\x01", msgspec.msgpack.encode({"a": 1})))
 
+    def correct(self) -> Correct | None:
+        """What a lease used, said anew: by its supplier, by the exchange, by who may not; of open leases too."""
+        rng, lease = self.rng, self.lease(least=1)
+        if lease is None:
+            return None
+        used = lease.reports[-1].gpu_ms
+        gpu_ms = rng.choice((used, used - 1, used // 2, used + rng.randint(1, 10**6), 0, used * 2, -1))
+        said_by = rng.choice((lease.seller, lease.seller, 0, 0, lease.buyer))
+        return Correct(lease.id, said_by, gpu_ms, rng.choice(("metered twice", "it was down", "a gap", "")))
+
     def _metering(self) -> list[Dealt]:
         """Those whose supplier has not said its last word."""
         delivered = [lease for lease in self.leases[-RECENT:] if lease.delivered_at is not None]
@@ -473,6 +484,7 @@ KINDS: dict[str, tuple[int, Callable[[Dealings], Said | None]]] = {
     "use": (260, Dealings.use),
     "final": (110, Dealings.final),
     "wrong use": (120, Dealings.wrong_use),
+    "correct": (40, Dealings.correct),
     "garbage": (2, Dealings.garbage),
 }
 """What is said beside the orders that come through gateways, by weight. A new instruction is a line here."""

@@ -16,7 +16,7 @@ from tests.simulation.settled import PARTITIONS, Simulation, ledger_digest, sett
 
 SEED = int(os.environ.get("SIMULATION_SEED", "1"))
 LONG_COUNT = int(os.environ.get("SIMULATION_COUNT", "200000"))
-COUNT = 6_000
+COUNT = 8_000
 ROUND = 2_000
 CHECKPOINT = 20_000
 """Records between two audits of everything, in the long leg."""
@@ -25,6 +25,8 @@ LEAST = {
         "SELECT code, count(*) FROM refusals GROUP BY code",
         {
             "amount_out_of_range": 1,
+            "correction_out_of_range": 2,
+            "correction_upwards": 2,
             "gpus_out_of_range": 5,
             "lease_guaranteed": 5,
             "lease_state": 100,
@@ -49,6 +51,10 @@ LEAST = {
     "leases": (
         "SELECT close_reason, count(*) FROM leases WHERE state = 'closed' GROUP BY close_reason",
         {"completed": 100, "ended_early": 10, "not_delivered": 10, "reclaimed": 3, "unfunded": 1},
+    ),
+    "notes": (
+        "SELECT CASE WHEN gpu_ms < 0 THEN 'credit' ELSE 'debit' END, count(*) FROM corrections GROUP BY 1",
+        {"credit": 5, "debit": 1},
     ),
     "orders": (
         "SELECT status, count(*) FROM orders GROUP BY status",

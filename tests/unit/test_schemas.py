@@ -72,6 +72,7 @@ from schemas.events import (
 from schemas.fills import PublicFill, public_fills
 from schemas.instructions import (
     Accept,
+    Correct,
     CreditLimit,
     DailyCredits,
     Degrade,
@@ -151,6 +152,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "Withdrawal": Withdrawal(2, "rent-11", Source.RECEIVABLE, 5_000_000, "DE02 1203"),
     "DailyCredits": DailyCredits(2, 50_000_000),
     "WithdrawalNews": WithdrawalNews(2, "rent-11", WithdrawalState.FAILED, "po_7", "account closed"),
+    "Correct": Correct((41, 0), 3, 7 * HOUR, "metered twice"),
     "UsageReport": UsageReport((41, 0), 3, 1, 8 * HOUR, True),
     "UsageReport@2": UsageReport((41, 0), 3, 1, 8 * HOUR, True, T),
     "Accepted": Execution(41, 40, T, (Accepted(2, "b-1", "H100-SXM-80GB", Side.BID, 12, 2_600_000, 100, T, HOUR),)),
