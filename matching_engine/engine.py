@@ -1,9 +1,7 @@
 """The fold: a command in, its answer out. All state is a pure function of the commands so far (RULES.md)."""
 
-from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
 from operator import attrgetter, itemgetter
 from typing import Any, Self
 
@@ -24,7 +22,9 @@ from matching_engine.checks import (
     is_name,
     shown,
 )
+from matching_engine.live import LiveOrders, Order, Party
 from matching_engine.matching import MAX_WALK, Walk, fit
+from matching_engine.memory import Memory
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
 from schemas.attributes import Accepts, Attributes
@@ -79,7 +79,7 @@ from schemas.events import (
     Ticked,
     Withdrawn,
 )
-from schemas.ids import FillId, format_fill_id, format_order_id, position
+from schemas.ids import format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
 from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost, starts_from
 
@@ -94,35 +94,13 @@ MAX_TOLD = 5000
 MAX_SHOWN = (1 << 63) - 1
 """The largest amount that a refusal names."""
 _ID_BITS = 63
-_NEVER = 1 << 62
 _WHEN_LEFT = itemgetter(0, 1)
 
-Key = tuple[int, str]
-"""(account, client_order_id)."""
-Order = Ask | Bid
 Place = PlaceAsk | PlaceBid
 
 
 class UnknownRulesError(Exception):
     """The log goes on under rules that this engine does not know: it must not guess. Run a newer one."""
-
-
-class Party:
-    """An account, as far as the engine knows it."""
-
-    __slots__ = ("dead_man", "killed", "limits", "live", "most", "orders")
-
-    def __init__(self) -> None:
-        self.orders: list[int] = []
-        """Ids of its live orders in order, and of some that have left."""
-        self.most = 64
-        """At more ids those that have left are looked for."""
-        self.live = 0
-        """How many orders live."""
-        self.killed = False
-        self.limits: SetLimits | None = None
-        self.dead_man = 0
-        """ms; 0: none is set."""
 
 
 class Engine:
@@ -136,29 +114,10 @@ class Engine:
         self.books: dict[str, Book] = {}
         self.rules = 1
         self._base = position(partition, 0)
-        self._orders: dict[int, Order] = {}
-        self._parties: dict[int, Party] = {}
-        self._bound: set[int] = set()
-        """The accounts that are killed, or have limits."""
-        self._leaving: dict[int, list[int]] = {}
-        """By the ms at which they leave, ids of the live orders, and of some that have left already. Windows are on the
-        grid, so that few such times are there: a list of each is cheaper than a heap of orders."""
-        self._leaving_times: list[int] = []
-        """A heap of the times in `_leaving`."""
-        self._left = 0
-        """How many that have left were found among parties' orders since `_leaving` was made anew."""
-        self._dead_men: list[tuple[int, int]] = []
-        """A heap of (until, account), and of some that were renewed since."""
-        self._answered: dict[Key, tuple[int, int]] = {}
-        """Repeats: (position of the first command, its not_after)."""
-        self._returned: dict[FillId, int] = {}
-        """Leases returned or withdrawn, until their windows end."""
-        self._forget: dict[int, list[Any]] = {}
-        """By minute, what of the two above to forget after it."""
-        self._forget_minutes: list[int] = []
-        """A heap of the minutes in `_forget`."""
-        self._due = _NEVER
-        """The first ms of `now` at which an order leaves or something can be forgotten."""
+        self._live = LiveOrders()
+        self._orders = self._live.orders
+        self._bound = self._live.bound
+        self._memory = Memory()
         self._untold: deque[Cancelled | Expired] = deque()
         """What has left, and no answer has told yet."""
         self._known = Known()
@@ -194,8 +153,10 @@ class Engine:
         events: list[Event] = []
         if time > self.now:
             self.now = time
-            if time >= self._due:
-                self._pass_time()
+            if time >= self._live.due:
+                self._leave_by_time()
+            if time >= self._memory.due:
+                self._memory.forget_before(time)
         if self._untold:
             self._tell(events)
         this, prev = self._base | offset, self.position
@@ -210,7 +171,7 @@ class Engine:
 
     def party(self, account: int) -> Party | None:
         """What is known of the account; None where nothing is."""
-        return self._parties.get(account)
+        return self._live.parties.get(account)
 
     def state(self) -> State:
         """All that later answers depend on, in a canonical form; nothing that can be rebuilt from it."""
@@ -222,11 +183,11 @@ class Engine:
             books=[book_state(book, now) for _, book in sorted(self.books.items())],
             parties=[
                 PartyState(account, party.killed, party.limits, party.dead_man)
-                for account, party in sorted(self._parties.items())
+                for account, party in sorted(self._live.parties.items())
                 if party.killed or party.limits or party.dead_man
             ],
-            repeats=sorted((*key, *first) for key, first in self._answered.items() if first[1] >= now),
-            returned=sorted((*fill, end) for fill, end in self._returned.items() if end > now),
+            repeats=self._memory.repeats(now),
+            returned=self._memory.returns(now),
             untold=list(self._untold),
         )
 
@@ -244,21 +205,12 @@ class Engine:
         engine = cls(partition)
         engine.rules, engine.now, engine.position = state.rules, state.now, state.position
         for known in state.parties:
-            party = engine._party(known.account)
+            party = engine._live.party(known.account)
             party.killed, party.limits = known.killed, known.limits
-            engine._mark_bound(known.account, party)
+            engine._live.mark_bound(known.account, party)
             if known.dead_man:
-                engine._set_dead_man(known.account, known.dead_man)
-        answered, forget = engine._answered, defaultdict[int, list[Any]](list)
-        for account, client_order_id, first, not_after in state.repeats:
-            key = (account, client_order_id)
-            answered[key] = (first, not_after)
-            forget[not_after // GRID_MS].append(key)
-        for first, index, end in state.returned:
-            engine._returned[first, index] = end
-            forget[(end - 1) // GRID_MS].append((first, index))
-        engine._forget.update(forget)
-        engine._forget_minutes = sorted(forget)  # which is a heap, too
+                engine._live.set_dead_man(known.account, known.dead_man)
+        engine._memory.fill(state.repeats, state.returned)
         engine._untold.extend(state.untold)
         orders: list[Order] = []
         for stored in state.books:
@@ -270,14 +222,7 @@ class Engine:
             book.fill(asks, bids)
             orders += asks
             orders += bids
-        orders.sort(key=attrgetter("id"))
-        engine._orders = {order.id: order for order in orders}
-        for order in orders:
-            party = engine._parties.get(order.account) or engine._party(order.account)
-            party.live += 1
-            party.orders.append(order.id)
-        engine._sort_by_leaving()
-        engine._next_due()
+        engine._live.fill(orders)
         return engine
 
     # Orders.
@@ -343,7 +288,7 @@ class Engine:
             book.ask_queue.add(ask)
         else:
             book.add(ask)
-        self._keep(ask)
+        self._live.keep(ask)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
         if not self._first_time(this, command, events):
@@ -407,13 +352,13 @@ class Engine:
             events.append(Cancelled(this, account, reason, bid.left))
         else:
             book.bid_queue.add(bid)
-            self._keep(bid)
+            self._live.keep(bid)
 
     def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
         terms = command.terms
         if not self._first_time(this, terms, events):
             return
-        if terms.account in self._bound and self._parties[terms.account].killed:
+        if terms.account in self._bound and self._live.parties[terms.account].killed:
             _reject(terms, (Refusal.KILLED, (terms.account,)), events)
             return
         order = self._orders.get(command.order_id)
@@ -475,7 +420,8 @@ class Engine:
         events.append(_amended(amended))
         self._walk(amended, events)
         if amended.live:
-            self._add_amended(amended)
+            book.add(amended)
+            self._live.keep_amended(amended)
         return None
 
     def _amend_bid(self, this: int, bid: Bid, terms: PlaceBid, events: list[Event]) -> Refused | None:
@@ -507,7 +453,8 @@ class Engine:
         if not amended.left:
             events.append(Filled(amended.id, amended.account))
         elif amended.live:
-            self._add_amended(amended)
+            book.add(amended)
+            self._live.keep_amended(amended)
         return None
 
     def _check_new_terms(self, book: Book, terms: Place) -> Refused | None:
@@ -568,11 +515,11 @@ class Engine:
         events += [Extension(0, command.fill), Filled(this, account)]
 
     def _check_extend(self, command: Extend, ask: Order | None) -> Refused | None:
-        if command.account in self._bound and self._parties[command.account].killed:
+        if command.account in self._bound and self._live.parties[command.account].killed:
             return Refusal.KILLED, (command.account,)
         if (wrong := check_fill(command.fill)) is not None:
             return wrong
-        if command.fill in self._returned:
+        if command.fill in self._memory.returned:
             return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
         if not isinstance(ask, Ask):
             return Refusal.UNKNOWN_ORDER, (_shown_order(command.ask_id),)
@@ -590,7 +537,7 @@ class Engine:
 
     def _cancel_named(self, this: int, command: CancelNamed, events: list[Event]) -> None:
         account, name = command.account, command.client_order_id
-        named = (order for order in self._live_of(account) if order.client_order_id == name)
+        named = (order for order in self._live.of(account) if order.client_order_id == name)
         order = max(named, key=attrgetter("place"), default=None)
         if order is None:
             _refuse(account, (Refusal.UNKNOWN_ORDER, (shown(name),)), events)
@@ -612,7 +559,7 @@ class Engine:
         if class_id and class_id not in self.books:
             _refuse(account, (Refusal.UNKNOWN_CLASS, (shown(class_id),)), events)
             return
-        orders: Iterable[Order] = self._live_of(account) if account else self._by_id(self._orders.values())
+        orders: Iterable[Order] = self._live.of(account) if account else self._by_id(self._orders.values())
         ended = [
             order
             for order in orders
@@ -657,7 +604,7 @@ class Engine:
         wrong = check_lease(command)
         if wrong is not None:
             return wrong
-        if command.fill in self._returned:
+        if command.fill in self._memory.returned:
             return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
         ask = self._orders.get(command.ask_id)
         if not isinstance(ask, Ask):
@@ -671,8 +618,8 @@ class Engine:
 
     def _forget_lease(self, command: Return | Withdraw) -> None:
         """A second command for the same lease changes nothing, for as long as its window runs."""
-        self._returned[command.fill] = command.end
-        self._remember(command.fill, command.end - 1)
+        self._memory.returned[command.fill] = command.end
+        self._memory.remember(command.fill, command.end - 1)
 
     # Classes.
 
@@ -742,7 +689,7 @@ class Engine:
                 before = book.fills
                 walk.meet_all_bids()
                 fills += book.fills - before
-                self._drop(walk.done)
+                self._live.drop(walk.done)
                 if walk.full:
                     book.close(was, retired=False)
                     events.append(HaltChanged(book.spec.class_id, was))
@@ -763,10 +710,10 @@ class Engine:
     def _kill(self, this: int, command: Kill, events: list[Event]) -> None:
         if (party := self._named_party(command.account, events)) is not None:
             party.killed = command.on
-            self._mark_bound(command.account, party)
+            self._live.mark_bound(command.account, party)
             events.append(KillChanged(command.account, command.on))
             if command.on:
-                self._cancel_many(self._live_of(command.account), CancelReason.KILLED, events)
+                self._cancel_many(self._live.of(command.account), CancelReason.KILLED, events)
 
     def _renew_dead_man(self, this: int, command: RenewDeadMan, events: list[Event]) -> None:
         account, until = command.account, command.until
@@ -779,7 +726,7 @@ class Engine:
         else:
             party.dead_man = 0
             if until:
-                self._set_dead_man(account, until)
+                self._live.set_dead_man(account, until)
             events.append(DeadManChanged(account, until))
 
     def _set_limits(self, this: int, command: SetLimits, events: list[Event]) -> None:
@@ -789,18 +736,12 @@ class Engine:
             _refuse(command.account, refused, events)
             return
         party.limits = command if command.open_orders or command.notional or command.quantity else None
-        self._mark_bound(command.account, party)
+        self._live.mark_bound(command.account, party)
         events.append(LimitsChanged(command.account, command.open_orders, command.notional, command.quantity))
-
-    def _mark_bound(self, account: int, party: Party) -> None:
-        if party.killed or party.limits is not None:
-            self._bound.add(account)
-        else:
-            self._bound.discard(account)
 
     def _named_party(self, account: int, events: list[Event]) -> Party | None:
         if 1 <= account <= MAX_ACCOUNT:
-            return self._party(account)
+            return self._live.party(account)
         _refuse(0, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         return None
 
@@ -838,30 +779,19 @@ class Engine:
             _reject(command, (Refusal.STALE, (now, not_after)), events)
         else:
             key, answer = (account, client_order_id), (this, not_after)
-            first = self._answered.setdefault(key, answer)
+            memory = self._memory
+            first = memory.answered.setdefault(key, answer)
             if first[0] != this:
                 if now <= first[1]:
                     events.append(Duplicate(account, client_order_id, first[0]))
                     return False
-                self._answered[key] = answer
-            minute = not_after // GRID_MS
-            if (keys := self._forget.get(minute)) is not None:
+                memory.answered[key] = answer
+            if (keys := memory.forget.get(not_after // GRID_MS)) is not None:  # as `remember` does, without the call
                 keys.append(key)
             else:
-                self._remember(key, not_after)
+                memory.remember(key, not_after)
             return True
         return False
-
-    def _remember(self, key: Key | FillId, last_ms: int) -> None:
-        """It can be forgotten after the minute of `last_ms`."""
-        minute = last_ms // GRID_MS
-        keys = self._forget.get(minute)
-        if keys is None:
-            self._forget[minute] = [key]
-            heappush(self._forget_minutes, minute)
-            self._due = min(self._due, (minute + 1) * GRID_MS)
-        else:
-            keys.append(key)
 
     def _closed(self, command: Place, book: Book | None) -> Refused:
         """Why no book takes the order."""
@@ -896,7 +826,7 @@ class Engine:
                 return Refusal.PRICE_OUTSIDE_BAND, (command.price, low, high, book.spec.class_id)
         if command.account not in self._bound:
             return None
-        party = self._parties[command.account]
+        party = self._live.parties[command.account]
         if party.killed:
             return Refusal.KILLED, (command.account,)
         limits = party.limits
@@ -907,7 +837,7 @@ class Engine:
         if amended is None and limits.open_orders and party.live >= limits.open_orders:
             return Refusal.TOO_MANY_ORDERS, (party.live, limits.open_orders)
         if limits.notional:
-            others = sum(_notional(order) for order in self._live_of(command.account) if order is not amended)
+            others = sum(_notional(order) for order in self._live.of(command.account) if order is not amended)
             total = others + cost(command.price, left, duration)
             if total > limits.notional:
                 return Refusal.TOO_MUCH_NOTIONAL, (min(total, MAX_SHOWN), limits.notional)
@@ -1012,58 +942,12 @@ class Engine:
         else:
             walk.meet_asks(order)
         if walk.done:
-            self._drop(walk.done)
-
-    def _add_amended(self, order: Order) -> None:
-        """The order is back in its book, and live as before."""
-        order.book.add(order)
-        self._keep(order)
-        ids = self._parties[order.account].orders
-        ids.pop()
-        at = bisect_left(ids, order.id)
-        if at == len(ids) or ids[at] != order.id:  # its place was cleared away meanwhile
-            ids.insert(at, order.id)
-
-    def _keep(self, order: Order) -> None:
-        """Of an order that is in its book: it can be found by its id, its account, and the time at which it leaves."""
-        order_id, leaves = order.id, order.leaves
-        self._orders[order_id] = order
-        party = self._parties.get(order.account) or self._party(order.account)
-        party.live += 1
-        party.orders.append(order_id)
-        leavers = self._leaving.get(leaves)
-        if leavers is not None:
-            leavers.append(order_id)
-        else:
-            self._leaving[leaves] = [order_id]
-            heappush(self._leaving_times, leaves)
-            if leaves < self._due:
-                self._due = leaves
-        if len(party.orders) > party.most:
-            self._tidy(party)
-
-    def _tidy(self, party: Party) -> None:
-        """Lets go of ids of orders that have left, where they have become many."""
-        orders = self._orders
-        ids = [known for known in party.orders if known in orders]
-        self._left += len(party.orders) - len(ids)
-        party.orders, party.most = ids, 2 * len(ids) + 64
-        if self._left > 2 * len(orders) + 1024:
-            self._sort_by_leaving()
-
-    def _sort_by_leaving(self) -> None:
-        """Makes `_leaving` anew, of the live orders alone."""
-        leaving = defaultdict[int, list[int]](list)
-        for order_id, order in self._orders.items():
-            leaving[order.leaves].append(order_id)
-        self._leaving = dict(leaving)
-        self._leaving_times = sorted(leaving)  # which is a heap, too
-        self._left = 0
+            self._live.drop(walk.done)
 
     def _remove(self, order: Order) -> None:
         order.book.remove(order)
         del self._orders[order.id]
-        self._parties[order.account].live -= 1
+        self._live.parties[order.account].live -= 1
 
     def _remove_all(self, orders: list[Order]) -> None:
         of_books = defaultdict[Book, list[Order]](list)
@@ -1071,28 +955,7 @@ class Engine:
             of_books[order.book].append(order)
         for book, those in of_books.items():
             book.remove_all(those)
-        self._drop(orders)
-
-    def _drop(self, done: Iterable[Order]) -> None:
-        """Forgets orders that are out of their book already."""
-        orders, parties = self._orders, self._parties
-        for order in done:
-            del orders[order.id]
-            parties[order.account].live -= 1
-
-    def _party(self, account: int) -> Party:
-        party = self._parties.get(account)
-        if party is None:
-            party = self._parties[account] = Party()
-        return party
-
-    def _live_of(self, account: int) -> list[Order]:
-        """An account's live orders, in order of id."""
-        party = self._parties.get(account)
-        if party is None:
-            return []
-        orders = self._orders
-        return [orders[known] for known in party.orders if known in orders]
+        self._live.drop(orders)
 
     @staticmethod
     def _by_id(orders: Iterable[Order]) -> list[Order]:
@@ -1109,56 +972,21 @@ class Engine:
         untold = self._untold
         events += [untold.popleft() for _ in range(min(len(untold), MAX_TOLD - len(events)))]
 
-    def _set_dead_man(self, account: int, until: int) -> None:
-        self._party(account).dead_man = until
-        heappush(self._dead_men, (until, account))
-        self._due = min(self._due, until)
-
-    def _pass_time(self) -> None:
-        """Who has left by time leaves, by (time it left, id); what need not be remembered any more is forgotten."""
-        now, times, minutes, dead_men = self.now, self._leaving_times, self._forget_minutes, self._dead_men
+    def _leave_by_time(self) -> None:
+        """Who has left by time leaves, by (time it left, id)."""
+        now, live = self.now, self._live
         left: list[tuple[int, int, Cancelled | Expired]] = []
-        while dead_men and dead_men[0][0] <= now:
-            until, account = heappop(dead_men)
-            party = self._parties[account]
-            if party.dead_man == until:  # else it was renewed
-                party.dead_man = 0
-                ended = [order for order in self._live_of(account) if order.leaves > until]
-                self._remove_all(ended)
-                left += [
-                    (until, order.id, Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left))
-                    for order in ended
-                ]
-        leavers: dict[int, Order] = {}
-        while times and times[0] <= now:
-            leaves = heappop(times)
-            for order_id in self._leaving.pop(leaves):
-                leaver = self._orders.get(order_id)
-                if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
-                    leavers[order_id] = leaver
-        if leavers:
-            self._remove_all(list(leavers.values()))
+        for until, account in live.dead_men_before(now):
+            ended = [order for order in live.of(account) if order.leaves > until]
+            self._remove_all(ended)
             left += [
-                (leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left))
-                for leaver in leavers.values()
+                (until, order.id, Cancelled(order.id, account, CancelReason.DEAD_MAN, order.left)) for order in ended
             ]
+        leavers = live.leavers_before(now)
+        if leavers:
+            self._remove_all(leavers)
+            left += [(leaver.leaves, leaver.id, Expired(leaver.id, leaver.account, leaver.left)) for leaver in leavers]
         self._untold.extend([told for _, _, told in sorted(left, key=_WHEN_LEFT)])
-        while minutes and (minutes[0] + 1) * GRID_MS <= now:
-            returned, answered = self._returned, self._answered
-            for key in self._forget.pop(heappop(minutes)):
-                if returned and key in returned:
-                    del returned[key]
-                elif (first := answered.pop(key, None)) is not None and first[1] >= now:
-                    answered[key] = first  # the id was used anew, and is known for longer
-        self._next_due()
-
-    def _next_due(self) -> None:
-        times, minutes, dead_men = self._leaving_times, self._forget_minutes, self._dead_men
-        self._due = min(
-            times[0] if times else _NEVER,
-            dead_men[0][0] if dead_men else _NEVER,
-            (minutes[0] + 1) * GRID_MS if minutes else _NEVER,
-        )
 
 
 def _reduces_ask(ask: Ask, terms: PlaceAsk, start: int) -> bool:

@@ -245,8 +245,8 @@ def test_what_is_remembered_of_repeats_goes_when_their_time_is_over() -> None:
         assert isinstance(market.send(bid("b", not_after=now + MINUTE_MS), now)[0], Duplicate)
         for number in range(3):
             market.send(bid(f"{minute} {number}", not_after=now + number), now)
-    assert len(market.engine._answered) <= 8
-    assert len(market.engine._forget) == len(market.engine._forget_minutes) <= 2
+    assert len(market.engine._memory.answered) <= 8
+    assert len(market.engine._memory.forget) == len(market.engine._memory._minutes) <= 2
 
 
 def test_an_id_used_anew_is_remembered_as_long_as_its_new_use_says() -> None:
@@ -262,7 +262,7 @@ def test_orders_that_left_do_not_pile_up() -> None:
     for number in range(3000):
         market.send(bid(f"b{number}"))
         market.send(Cancel(2, 2 * number + 1))
-    assert sum(map(len, market.engine._leaving.values())) < 1100
+    assert sum(map(len, market.engine._live._leaving.values())) < 1100
 
 
 def test_equal_histories_have_equal_hashes_and_others_have_not() -> None:

@@ -133,7 +133,7 @@ def test_an_amended_order_is_one_order_of_its_account_even_where_its_number_was_
         market.send(Cancel(1, order_id))
     market.send(Amend(1, ask("more", quantity=5)))
     market.send(ask("last", price=9_000_000))
-    assert [order.id for order in market.engine._live_of(1)] == [1, 403]
+    assert [order.id for order in market.engine._live.of(1)] == [1, 403]
     (refused,) = market.send(CancelNamed(1, "no such"))
     assert isinstance(refused, Rejected)
     ended = market.send(CancelAll(1, ""))
@@ -207,7 +207,7 @@ def test_a_restored_engine_remembers_returns_and_repeats_as_long_as_the_one_befo
         assert (len(seen.repeats), len(seen.returned)) == (repeats, returns), time - T0
         assert len(whole.repeats) == 2
         engine.apply(101, ends + 2 * MINUTE_MS, Tick())
-        assert (engine._answered, engine._returned, engine._forget) == ({}, {}, {})
+        assert (engine._memory.answered, engine._memory.returned, engine._memory.forget) == ({}, {}, {})
 
 
 def test_a_state_names_each_account_of_which_it_keeps_something() -> None:

@@ -1,0 +1,76 @@
+"""What the engine remembers until a time that a command says, and forgets after the minute of that."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Any
+
+from schemas.ids import FillId
+from schemas.units import GRID_MS
+
+NEVER = 1 << 62
+
+Key = tuple[int, str]
+"""(account, client_order_id)."""
+
+
+class Memory:
+    """Repeats, and leases that came back (rulebook: Repeats, Return)."""
+
+    __slots__ = ("_minutes", "answered", "due", "forget", "returned")
+
+    def __init__(self) -> None:
+        self.answered: dict[Key, tuple[int, int]] = {}
+        """Repeats: (position of the first command, its not_after)."""
+        self.returned: dict[FillId, int] = {}
+        """Leases returned or withdrawn, until their windows end."""
+        self.forget: dict[int, list[Any]] = {}
+        """By minute, what of the two above to forget after it."""
+        self._minutes: list[int] = []
+        """A heap of the minutes in `forget`."""
+        self.due = NEVER
+        """The first ms of `now` at which something can be forgotten."""
+
+    def remember(self, key: Key | FillId, last_ms: int) -> None:
+        """It can be forgotten after the minute of `last_ms`."""
+        minute = last_ms // GRID_MS
+        keys = self.forget.get(minute)
+        if keys is None:
+            self.forget[minute] = [key]
+            heappush(self._minutes, minute)
+            self.due = min(self.due, (minute + 1) * GRID_MS)
+        else:
+            keys.append(key)
+
+    def forget_before(self, now: int) -> None:
+        """What need not be remembered at `now` any more is forgotten."""
+        minutes, returned, answered = self._minutes, self.returned, self.answered
+        while minutes and (minutes[0] + 1) * GRID_MS <= now:
+            for key in self.forget.pop(heappop(minutes)):
+                if returned and key in returned:
+                    del returned[key]
+                elif (first := answered.pop(key, None)) is not None and first[1] >= now:
+                    answered[key] = first  # the id was used anew, and is known for longer
+        self.due = (minutes[0] + 1) * GRID_MS if minutes else NEVER
+
+    def repeats(self, now: int) -> list[tuple[int, str, int, int]]:
+        """(account, client_order_id, position of the first command, its not_after) of those that count, in order."""
+        return sorted((*key, *first) for key, first in self.answered.items() if first[1] >= now)
+
+    def returns(self, now: int) -> list[tuple[int, int, int]]:
+        """(fill_id, until when), likewise."""
+        return sorted((*fill, end) for fill, end in self.returned.items() if end > now)
+
+    def fill(self, repeats: Iterable[tuple[int, str, int, int]], returns: Iterable[tuple[int, int, int]]) -> None:
+        """Takes in what those two gave, while it is empty."""
+        answered, forget = self.answered, defaultdict[int, list[Any]](list)
+        for account, client_order_id, first, not_after in repeats:
+            key = (account, client_order_id)
+            answered[key] = (first, not_after)
+            forget[not_after // GRID_MS].append(key)
+        for first, index, end in returns:
+            self.returned[first, index] = end
+            forget[(end - 1) // GRID_MS].append((first, index))
+        self.forget.update(forget)
+        self._minutes = sorted(forget)  # which is a heap, too
+        self.due = (self._minutes[0] + 1) * GRID_MS if forget else NEVER
