@@ -244,6 +244,7 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
             buyer = await admin.create_account("buyer", scopes=["read", "trade"])
             await admin.deposit(buyer.account_id, "100", reference="first")
             await admin.sell(CLASS, gpus=8, price="2.50", hours=2)
+        await eventually(f"{other}/v1/classes", CLASS)  # which it has from settlement
         async with Client(other, buyer.key) as client:
             assert (await client.buy(CLASS, gpus=8, hours=1, max_price="2.60")).status == "filled"
             (lease,) = await client.leases()
