@@ -527,6 +527,8 @@ class Books:
         renewed = outbox.renewed(event.client_order_id)
         if renewed is not None and (lease := self.leases.get(renewed)) is not None and lease.buyer == event.account:
             order.command = codec.encode(outbox.extension(lease)) if lease.renewal else b""
+            order.team, order.user, order.pool = lease.team, lease.user, lease.pool
+        self.spend.watch_new(order)
         self.orders[order.key] = self.new_orders[order.key] = order
         return order
 

@@ -99,6 +99,12 @@ def may_rule(key: ApiKey, scopes: Iterable[Scope], spender: Spender) -> bool:
     return Scope.ADMIN in key.scopes or (set(scopes) <= key.scopes and key.spender in (NOBODY, spender))
 
 
+def must_be_unbound(key: ApiKey, what: str) -> None:
+    """Raises ApiError 403: who is under caps neither moves them nor gets past them."""
+    if key.spender != NOBODY:
+        raise ApiError(403, "bound_key", f"{what} with a key that is bound to no team, user or pool")
+
+
 def spender_name(field: str, name: str) -> str:
     """The name of a team, user or pool. Raises ApiError 400."""
     if not _SPENDER_NAME.fullmatch(name):

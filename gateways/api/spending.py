@@ -11,12 +11,12 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from gateways.api import resources, terms
 from gateways.api.errors import ApiError, invalid
 from gateways.api.instructions import Clerk
-from gateways.api.keys import Keys, spender_name
+from gateways.api.keys import Keys, must_be_unbound, spender_name
 from gateways.api.replies import Replies, settled
 from gateways.api.routes import ApiRequest, Limit
 from schemas.ids import format_account_id, parse_account_id
 from schemas.log import Log
-from schemas.store import NOBODY, ApiKey, Caps, Credits, Scope, SpenderKind, Spent, Store
+from schemas.store import Caps, Credits, Scope, SpenderKind, Spent, Store
 from schemas.units import DAY_MS, MICRO, format_time, format_usd, parse_usd
 
 MAX_CAP = 10**9 * MICRO
@@ -36,7 +36,7 @@ def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: l
         return _shown_caps(kind, name, caps)
 
     async def set_caps(request: ApiRequest, kind: SpenderKind, name: str, data: resources.NewCaps) -> resources.Caps:
-        _must_be_unbound(request.user)
+        must_be_unbound(request.user, "caps are set")
         await store.set_caps(
             request.user.account.id,
             kind,
@@ -139,12 +139,6 @@ def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: l
         set_pool_caps,
         spend,
     ]
-
-
-def _must_be_unbound(key: ApiKey) -> None:
-    """Raises ApiError 403: who is under a cap does not move caps."""
-    if key.spender != NOBODY:
-        raise ApiError(403, "bound_key", "caps are set with a key that is bound to no team, user or pool")
 
 
 def _cap(name: str, text: str | None) -> int | None:
