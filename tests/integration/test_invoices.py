@@ -22,6 +22,7 @@ from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Lease
 from gateways.client.types import UsageReport as LastReport
 from schemas import codec, units
+from schemas.attributes import Attributes
 from schemas.commands import Side
 from schemas.events import Execution, Filled, Ticked
 from schemas.focus import COLUMNS
@@ -32,7 +33,8 @@ from schemas.refusals import Refusal
 from schemas.store import Account
 from schemas.topics import EXECUTIONS, INSTRUCTIONS, USAGE
 from schemas.units import DAY_MS, HOUR_MS, month_of, month_start, parse_time
-from settlement.audit import audit
+from settlement import database
+from settlement.audit import audit, check
 from settlement.invoices import LATE_MS
 from settlement.metering import bill
 from settlement.store import Store
@@ -538,3 +540,42 @@ async def test_a_note_is_shown_wherever_a_month_is(market: Market, buyer: Accoun
     assert (seen.note_id, seen.invoice_id, seen.corrects) == (note, f"stm_{seller.id}-2", f"stm_{seller.id}-1 {shown}")
     assert seen.amount == units.format_usd(sale.amount)
     assert statements.parse_line(stated.line) == line.id
+
+
+async def test_a_database_of_before_has_what_it_charged_in_the_months_of_the_leases_ends(bare_dsn: str) -> None:
+    before = {name: step for name, step in database.migrations().items() if name < "0009"}
+    ends, late = MIDNIGHT - HOUR_MS, MIDNIGHT + DAY_MS
+    sold = rf"\x{msgspec.msgpack.encode(Attributes()).hex()}"
+    connection = await asyncpg.connect(bare_dsn)
+    try:
+        await database.migrate(connection, before)
+        await connection.execute(
+            f"""
+            INSERT INTO accounts (name, owner, buyer_fee_bps, seller_fee_bps, created_at)
+                VALUES ('buyer', 1, 100, 0, {EVENING}), ('seller', 2, 0, 100, {EVENING});
+            INSERT INTO ledger_accounts (id, kind, account)
+                VALUES (9, 'cash', 1), (10, 'hold', 1), (11, 'payable', 1), (-1, 'escrow', 1), (19, 'payable', 2);
+            INSERT INTO leases VALUES (7, 0, 1, 0, 'X', 7, 3, 1, 2, 2000000, 1, {ends - HOUR_MS}, {ends}, 100, 100, '{sold}',
+                0, 0, 0, 0, 'closed', 'completed', 1, 1, {late}, NULL, '', 2, 3600000, 2020000, 1980000);
+            INSERT INTO usage VALUES (7, 0, 1, 1800000, false, {ends}), (7, 0, 2, 3600000, true, {late});
+            INSERT INTO transactions (reference, time) VALUES ('deposit:one', 1), ('fill:lse_7-0', 2),
+                ('usage:lse_7-0:1', {ends}), ('usage:lse_7-0:2', {late});
+            INSERT INTO entries VALUES (1, 6, -5000000), (1, 9, 5000000), (2, 9, -2020000), (2, -1, 2020000),
+                (3, -1, -1010000), (3, 19, 990000), (3, 7, 20000), (4, -1, -1010000), (4, 19, 990000), (4, 7, 20000);
+            """
+        )
+    finally:
+        await connection.close()
+    store = await Store.connect(bare_dsn)
+    try:
+        async with store.snapshot() as snapshot:
+            for rule in ("months", "invoices", "earnings", "charges"):
+                assert await check(snapshot, database.Queries(), rule, None) == []
+        for number, role, amount in ((1, Side.BID, 2_020_000), (2, Side.ASK, 1_980_000)):
+            account = await store.account(number)
+            assert account is not None
+            found = await store.invoice(account, NOVEMBER, role=role, after=None, limit=None)
+            assert found is not None
+            assert [(line.gpu_ms, line.cost, line.amount) for line in found.lines] == [(HOUR_MS, 2_000_000, amount)]
+    finally:
+        await store.close()
