@@ -78,6 +78,8 @@ class Totals(Struct, frozen=True):
     amount: int = 0
     corrections: int = 0
     """Of the amount, what is of notes."""
+    credits: int = 0
+    """Of the amount, what the buyer's daily credits paid; the rest came out of its cash."""
 
 
 class Head(Struct, frozen=True):

@@ -11,6 +11,7 @@ from schemas.invoices import Head, Invoice, Line, LineId, LineKind, Note, Totals
 from schemas.store import Account
 from schemas.topics import EXECUTIONS
 from schemas.units import month_of
+from settlement import ledger
 from settlement.database import Connection, Queries
 from settlement.invoices import is_final, number
 
@@ -30,6 +31,10 @@ async def heads(
         return []
     rows = await connection.fetch(sql.invoice_totals, account.id, sold, months[-1], months[0])
     totals = {row["month"]: Totals(*row[1:]) for row in rows}
+    if not sold:
+        paid = await connection.fetch(sql.invoice_credits, ledger.daily_credits(account.id), months[-1], months[0])
+        for month, credits in paid:
+            totals[month] = msgspec.structs.replace(totals.get(month, Totals()), credits=credits)
     return [_head(account, role, month, standing, totals.get(month, Totals())) for month in months]
 
 

@@ -44,6 +44,8 @@ class StatedMonth(Answer):
     fees: Usd
     corrections: Usd
     """Of the total, what is of credit and debit notes."""
+    credits: Usd
+    """Of the total, what the buyer's daily credits paid."""
     total: Usd
     """For a buyer to pay: cost and fees. For a supplier to receive: cost less fees."""
 
@@ -143,6 +145,7 @@ def shown_month(head: Head) -> StatedMonth:
         cost=format_usd(head.totals.cost),
         fees=format_usd(head.totals.fees),
         corrections=format_usd(head.totals.corrections),
+        credits=format_usd(head.totals.credits),
         total=format_usd(head.totals.amount),
     )
 
@@ -313,6 +316,8 @@ def page(invoice: Invoice, account: Account) -> str:
         ("Currency", "US dollars"),
         ("To receive" if sold else "Total", f"<strong>{_text(month.total)}</strong>"),
     ]
+    if invoice.head.totals.credits:
+        about.append(("Paid by daily credits", _text(month.credits)))
     columns = (
         "Lease",
         "Class",

@@ -580,6 +580,8 @@ class InvoiceMonth(Resource):
     cost: str
     fees: str
     corrections: str
+    credits: str
+    """Of the total, what the buyer's daily credits paid."""
     total: str
 
 

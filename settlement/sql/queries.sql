@@ -260,6 +260,14 @@ SELECT month, count(*) AS lines, sum(gpu_ms)::bigint AS gpu_ms, sum(cost)::bigin
     coalesce(sum(amount) FILTER (WHERE kind = 'correction'), 0)::bigint AS corrections
 FROM invoiced WHERE account = $1 AND sold = $2 AND month BETWEEN $3 AND $4 GROUP BY month;
 
+-- What of a month's charges daily credits ($1, a ledger account) paid: all that they moved, but for grants and lapses.
+-- name: invoice_credits
+SELECT coalesce(month, month_of(time)) AS month, -sum(amount)::bigint AS credits
+FROM entries JOIN transactions ON transactions.id = transaction
+WHERE ledger_account = $1 AND coalesce(month, month_of(time)) BETWEEN $2 AND $3 AND NOT EXISTS (
+    SELECT FROM entries AS other WHERE other.transaction = entries.transaction AND other.ledger_account = 4)
+GROUP BY 1;
+
 -- name: invoice_lines
 SELECT line.*, class_id, seller, accounts.name AS seller_name, buyer, attributes, quantity, price,
     CASE WHEN sold THEN leases.seller_fee_bps ELSE leases.buyer_fee_bps END AS fee_bps, start_at,

@@ -27,7 +27,7 @@ from schemas.commands import Side
 from schemas.events import Execution, Filled, Ticked
 from schemas.focus import COLUMNS
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id
-from schemas.instructions import Accept, Correct, Deliver, Deposit, End, Source, UsageReport, Withdrawal
+from schemas.instructions import Accept, Correct, DailyCredits, Deliver, Deposit, End, Source, UsageReport, Withdrawal
 from schemas.invoices import Head, Invoice, Line, Note
 from schemas.refusals import Refusal
 from schemas.store import Account
@@ -179,6 +179,18 @@ async def test_what_a_buyer_forfeits_is_shown_beside_what_was_used(
     assert (await market.instruct(End(lease, buyer.id))).refusal is None
     (line,) = (await month_for(market, buyer, NOVEMBER)).lines
     assert (line.gpu_ms, line.forfeited_gpu_ms) == (QUANTITY * HOUR_MS * 3 // 2, QUANTITY * HOUR_MS // 2)
+
+
+async def test_what_daily_credits_paid_of_a_month_is_said(market: Market, buyer: Account, seller: Account) -> None:
+    assert (await market.instruct(DailyCredits(buyer.id, units.MICRO))).refusal is None
+    lease = await active(market, buyer, seller)
+    await report(market, lease, seller, 1, QUANTITY * HOUR_MS, EVENING + 2 * HOUR_MS)
+    november = await month_for(market, buyer, NOVEMBER)
+    assert (november.head.totals.credits, november.lines[0].amount) == (units.MICRO, november.head.totals.amount)
+    left = await market.store.balance(buyer.id)
+    assert MONEY - left.cash - left.held - left.escrow == november.head.totals.amount - units.MICRO
+    assert "Paid by daily credits</dt><dd>1.00" in statements.page(november, buyer)
+    assert (await month_for(market, seller, NOVEMBER, Side.ASK)).head.totals.credits == 0
 
 
 async def test_lines_come_in_parts_that_make_the_whole(market: Market, buyer: Account, seller: Account) -> None:
@@ -555,7 +567,8 @@ async def test_a_database_of_before_has_what_it_charged_in_the_months_of_the_lea
                 VALUES ('buyer', 1, 100, 0, {EVENING}), ('seller', 2, 0, 100, {EVENING});
             INSERT INTO ledger_accounts (id, kind, account)
                 VALUES (9, 'cash', 1), (10, 'hold', 1), (11, 'payable', 1), (-1, 'escrow', 1), (19, 'payable', 2);
-            INSERT INTO leases VALUES (7, 0, 1, 0, 'X', 7, 3, 1, 2, 2000000, 1, {ends - HOUR_MS}, {ends}, 100, 100, '{sold}',
+            INSERT INTO leases VALUES (7, 0, 1, 0, 'X', 7, 3, 1, 2, 2000000, 1, {ends - HOUR_MS}, {ends}, 100, 100,
+                '{sold}',
                 0, 0, 0, 0, 'closed', 'completed', 1, 1, {late}, NULL, '', 2, 3600000, 2020000, 1980000);
             INSERT INTO usage VALUES (7, 0, 1, 1800000, false, {ends}), (7, 0, 2, 3600000, true, {late});
             INSERT INTO transactions (reference, time) VALUES ('deposit:one', 1), ('fill:lse_7-0', 2),
