@@ -504,6 +504,41 @@ class SupplierRecord(Struct, frozen=True):
     """Of what was to be billed, what was metered and not degraded; None where nothing was to be billed."""
 
 
+class Use(Struct, frozen=True):
+    """What of some leases was used in some time, and what it comes to for their buyer or their supplier."""
+
+    gpu_ms: int
+    forfeited_gpu_ms: int
+    """Of the unused rest of leases that were ended early, what is billed all the same."""
+    cost: int
+    """µ$"""
+    fee: int
+    """µ$; the buyer's or the supplier's."""
+    amount: int
+    """µ$; charged to the buyer, or earned by the supplier."""
+
+
+class HourUse(Struct, frozen=True):
+    """What was used in an hour of the clock in UTC, or in the part of it that was asked for."""
+
+    since: int
+    until: int
+    use: Use
+
+
+class LeaseUse(Struct, frozen=True):
+    """What was used of a lease."""
+
+    lease: LeaseId
+    class_id: str
+    quantity: int
+    start: int
+    end: int
+    """When its use ends."""
+    state: LeaseState
+    use: Use
+
+
 class RefusedUsage(Struct, frozen=True):
     """A usage report that had no effect, and why."""
 
@@ -778,6 +813,22 @@ class Store(Protocol):
 
     async def usage(self, lease: LeaseId, *, after: int, limit: int) -> list[Usage]:
         """By sequence, from the one after `after`."""
+        ...
+
+    async def usage_span(self, account: int, *, role: Side, lease: LeaseId | None) -> tuple[int, int] | None:
+        """From the first start to the last end, ms, of what the account bought (Side.BID) or sold (Side.ASK)."""
+        ...
+
+    async def usage_by_hour(
+        self, account: int, *, role: Side, lease: LeaseId | None, since: int, until: int
+    ) -> list[HourUse]:
+        """The hours in `[since, until)` in which something was used, in order. They add up to the bill."""
+        ...
+
+    async def usage_by_lease(
+        self, account: int, *, role: Side, since: int, until: int, before: LeaseId | None, limit: int
+    ) -> list[LeaseUse]:
+        """The leases whose window meets `[since, until)`, the newest first. They add up to the bill."""
         ...
 
     async def refused_usage(

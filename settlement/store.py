@@ -36,9 +36,11 @@ from schemas.store import (
     Deposited,
     Entry,
     Fee,
+    HourUse,
     Intent,
     Lease,
     LeaseState,
+    LeaseUse,
     LedgerKind,
     Listing,
     Order,
@@ -62,7 +64,7 @@ from schemas.store import (
     Withdrawn,
 )
 from schemas.units import DAY_MS
-from settlement import billing, database, entries
+from settlement import billing, database, entries, reports
 from settlement.books import AmendRow, OrderRow
 from settlement.database import (
     ACQUIRE_S,
@@ -369,6 +371,25 @@ class Store:
             Usage(lease, row["sequence"], row["gpu_ms"], row["final"], row["reported_at"], row["measured_at"])
             for row in rows
         ]
+
+    async def usage_span(self, account: int, *, role: Side, lease: LeaseId | None) -> tuple[int, int] | None:
+        with as_store_error():
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                return await reports.span(connection, self._sql, account, role, lease)
+
+    async def usage_by_hour(
+        self, account: int, *, role: Side, lease: LeaseId | None, since: int, until: int
+    ) -> list[HourUse]:
+        with as_store_error():
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                return await reports.by_hour(connection, self._sql, account, role, lease, since, until)
+
+    async def usage_by_lease(
+        self, account: int, *, role: Side, since: int, until: int, before: LeaseId | None, limit: int
+    ) -> list[LeaseUse]:
+        with as_store_error():
+            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+                return await reports.by_lease(connection, self._sql, account, role, since, until, before, limit)
 
     async def refused_usage(
         self, account: int, *, lease: LeaseId | None, before: tuple[int, int, int] | None, limit: int

@@ -23,7 +23,7 @@ from schemas.units import parse_duration, parse_usd
 
 MAX_SSH_KEYS = 50
 """Of an account."""
-_SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
+SIDES = {"buyer": Side.BID, "supplier": Side.ASK}
 _STATES = {state.value: state for state in LeaseState}
 
 
@@ -45,7 +45,7 @@ def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: li
         account = request.user.account.id
         found = await store.leases(
             account,
-            role=terms.choice("role", _SIDES, role),
+            role=terms.choice("role", SIDES, role),
             states=[terms.choice("state", _STATES, each) for each in states.split(",")] if states else (),
             class_id=class_id,
             before=None if after is None else terms.parsed("after", parse_lease_id, after),

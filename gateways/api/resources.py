@@ -1026,6 +1026,37 @@ class UsageAnswers(Answer):
     answers: list[UsageAnswer]
 
 
+class Use(Answer):
+    """What was used in some time, and what it comes to for the account that asks, as buyer or as supplier."""
+
+    gpu_ms: int
+    forfeited_gpu_ms: int
+    """Of the unused rest of leases that were ended early, what is billed all the same."""
+    cost: Usd
+    fee: Usd
+    amount: Usd
+    """Charged to the buyer, fee included; or earned by the supplier, fee deducted."""
+
+
+class HourUse(Use, tag_field="by", tag="hour"):
+    """What was used in an hour of the clock in UTC, or in the part of it that was asked for."""
+
+    since: Time
+    until: Time
+
+
+class LeaseUse(Use, tag_field="by", tag="lease"):
+    """What was used of a lease."""
+
+    lease_id: str
+    class_id: str
+    quantity: int
+    start: Time
+    end: Time
+    """When its use ends."""
+    state: LeaseState
+
+
 class RefusedUsage(Answer):
     """A report that had no effect, and why."""
 

@@ -42,7 +42,9 @@ from schemas.store import (
     Deposited,
     Entry,
     Fee,
+    HourUse,
     Lease,
+    LeaseUse,
     Listing,
     Order,
     RefusedUsage,
@@ -50,6 +52,7 @@ from schemas.store import (
     Spender,
     SshKey,
     Usage,
+    Use,
     Withdrawn,
 )
 from schemas.tape import Candle, Ticker
@@ -531,6 +534,32 @@ def _shown_degradation(found: Degradation) -> resources.Degradation:
 
 def _time_or_none(time: int | None) -> str | None:
     return None if time is None else format_time(time)
+
+
+def shown_hour_use(found: HourUse) -> resources.HourUse:
+    return resources.HourUse(**_shown_use(found.use), since=format_time(found.since), until=format_time(found.until))
+
+
+def shown_lease_use(found: LeaseUse) -> resources.LeaseUse:
+    return resources.LeaseUse(
+        **_shown_use(found.use),
+        lease_id=format_lease_id(found.lease),
+        class_id=found.class_id,
+        quantity=found.quantity,
+        start=format_time(found.start),
+        end=format_time(found.end),
+        state=found.state,
+    )
+
+
+def _shown_use(use: Use) -> dict[str, Any]:
+    return {
+        "gpu_ms": use.gpu_ms,
+        "forfeited_gpu_ms": use.forfeited_gpu_ms,
+        "cost": format_usd(use.cost),
+        "fee": format_usd(use.fee),
+        "amount": format_usd(use.amount),
+    }
 
 
 def shown_refused_usage(refused: RefusedUsage) -> resources.RefusedUsage:

@@ -7,14 +7,19 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from gateways.api import cloud_events, resources, terms
+from gateways.api.errors import invalid
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
-from gateways.api.leases import find_lease
-from gateways.api.replies import Replies
+from gateways.api.leases import SIDES, find_lease
+from gateways.api.replies import Replies, settled
 from gateways.api.routes import ApiRequest, Limit
+from schemas.commands import Side
+from schemas.ids import format_lease_id, parse_lease_id
 from schemas.store import RefusedUsage, Scope, Store
+from schemas.units import HOUR_MS, MAX_TIME_MS, format_time, parse_time
 
 MAX_INT = (1 << 63) - 1
+BY = {"lease": "lease", "hour": "hour"}
 
 
 def usage_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -69,7 +74,52 @@ def usage_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
             [terms.shown_refused_usage(each) for each in found], _place(found[-1]) if len(found) == limit else None
         )
 
-    return [report_usage, list_usage, list_refused_usage]
+    @get("/v1/usage", **keys.door(Scope.READ, 404))
+    async def usage_report(
+        request: ApiRequest,
+        by: FromQuery[str] = "lease",
+        role: FromQuery[str] = "buyer",
+        since: Annotated[str | None, QueryParameter(name="from")] = None,
+        until: FromQuery[str | None] = None,
+        lease_id: FromQuery[str | None] = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.LeaseUse | resources.HourUse]:
+        """What the account's leases used in a time range, closed ones too: by `lease`, the newest first, or by `hour`.
+
+        Figures are differences of the cumulative ones that suppliers report, each of the time up to which its report
+        counts: whatever the ranges, together they are the bill. By hour `limit` is of hours that are looked at, and
+        those in which nothing was used are not there; with `lease_id` it is of that lease alone.
+        """
+        await settled(store, replies)
+        account, side = request.user.account.id, terms.choice("role", SIDES, role)
+        first = 0 if since is None else terms.parsed("from", parse_time, since)
+        last = MAX_TIME_MS if until is None else terms.parsed("until", parse_time, until)
+        if not 0 <= first <= last <= MAX_TIME_MS:
+            raise invalid("until", "until must not be before from, nor from before 1970")
+        if terms.choice("by", BY, by) == "lease":
+            if lease_id is not None:
+                raise invalid("lease_id", "lease_id goes with by=hour: by=lease has every lease")
+            before = None if after is None else terms.parsed("after", parse_lease_id, after)
+            leases = await store.usage_by_lease(account, role=side, since=first, until=last, before=before, limit=limit)
+            following = format_lease_id(leases[-1].lease) if len(leases) == limit else None
+            return resources.Page([terms.shown_lease_use(each) for each in leases], following)
+        lease = None
+        if lease_id is not None:
+            found = await find_lease(
+                store, replies, request.user, lease_id, as_buyer=side is Side.BID, as_supplier=side is Side.ASK
+            )
+            lease = found.id
+        span = await store.usage_span(account, role=side, lease=lease)
+        begin = first if after is None else max(first, terms.parsed("after", parse_time, after))
+        begin, last = max(begin, span[0]) if span else last, min(last, span[1]) if span else last
+        end = min(last, (begin // HOUR_MS + limit) * HOUR_MS)
+        if begin >= end:
+            return resources.Page([], None)
+        hours = await store.usage_by_hour(account, role=side, lease=lease, since=begin, until=end)
+        return resources.Page([terms.shown_hour_use(each) for each in hours], format_time(end) if end < last else None)
+
+    return [report_usage, usage_report, list_usage, list_refused_usage]
 
 
 def _place(refused: RefusedUsage) -> str:

@@ -25,6 +25,8 @@ REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0."""
 CONFIG = Path("~/.config/cx/config.json")
 DEFAULT_URL = "http://127.0.0.1:8080"
+RIGHT = {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all", "GPU-ms", "forfeited"}
+"""Columns of numbers; those of money have a $."""
 HOURS_AHEAD = 23
 """A bid that names no start accepts now, or else the next hours, so many."""
 
@@ -786,7 +788,7 @@ def show(
         return
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for column in columns:
-        right = column in {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all"} or "$" in column
+        right = column in RIGHT or "$" in column
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -40,12 +40,14 @@ from gateways.client.types import (
     Entry,
     Fee,
     Fill,
+    HourUse,
     Invoice,
     InvoiceLine,
     InvoiceMonth,
     Key,
     Kill,
     Lease,
+    LeaseUse,
     Limits,
     Offers,
     Order,
@@ -311,6 +313,26 @@ class Exchange:
         if after is not None:
             return await self._list(path, Usage, limit, {}, after=str(after))
         return (await self._list(path, Usage, MAX_USAGE, {}))[-limit:]
+
+    async def usage_by_lease(
+        self, *, role: str = "buyer", since: str | None = None, until: str | None = None, limit: int = 100
+    ) -> list[LeaseUse]:
+        """What own leases used in a time range (RFC 3339), closed ones too: the newest first."""
+        query = {"by": "lease", "role": role, "from": since, "until": until}
+        return await self._list("/v1/usage", LeaseUse, limit, query)
+
+    async def usage_by_hour(
+        self,
+        lease_id: str | None = None,
+        *,
+        role: str = "buyer",
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 1000,
+    ) -> list[HourUse]:
+        """What own leases, or the one, used in each hour of a time range (RFC 3339) in which they did, in order."""
+        query = {"by": "hour", "role": role, "from": since, "until": until, "lease_id": lease_id}
+        return (await self._list("/v1/usage", HourUse, limit, query))[:limit]
 
     async def refused_usage(self, lease_id: str | None = None, *, limit: int = 100) -> list[RefusedUsage]:
         """Reports of one's own, of a lease or of any, that had no effect, and why: the newest first."""

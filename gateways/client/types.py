@@ -538,6 +538,34 @@ class UsageAnswer(Resource):
     error: Refusal | None
 
 
+class Use(Resource):
+    """What was used in some time, and what it comes to for the account that asks, as buyer or as supplier."""
+
+    gpu_ms: int
+    forfeited_gpu_ms: int
+    cost: str
+    fee: str
+    amount: str
+
+
+class HourUse(Use):
+    """What was used in an hour of the clock in UTC, or in the part of it that was asked for."""
+
+    since: str
+    until: str
+
+
+class LeaseUse(Use):
+    """What was used of a lease."""
+
+    lease_id: str
+    class_id: str
+    quantity: int
+    start: str
+    end: str
+    state: str
+
+
 class RefusedUsage(Resource):
     """A report that had no effect, and why; `measured_at` is as the report says."""
 

@@ -298,6 +298,70 @@ SELECT (SELECT min(time) FROM positions WHERE topic = $3) AS settled_to,
     (SELECT min(coalesce(ends_at, end_at)) FROM leases
         WHERE state <> 'closed' AND ((NOT $2::boolean AND buyer = $1) OR ($2 AND seller = $1))) AS open_until;
 
+-- From the first start to the last end of what an account bought, or with $2 sold.
+-- name: usage_span
+SELECT min(start_at) AS start_at, max(end_at) AS end_at FROM leases
+WHERE ((buyer = $1 AND NOT $2) OR (seller = $1 AND $2))
+    AND ($3::bigint IS NULL OR (position, fill_index) = ($3, $4));
+
+-- Of each lease the figures at the beginning, then after each hour that changed them; of these the bills, and of the
+-- bills the differences. An hour has what was measured after its beginning until its end.
+-- name: usage_by_hour
+WITH mine AS MATERIALIZED (
+    SELECT position, fill_index, price, forfeited_gpu_ms, greatest(start_at, ends_at) AS forfeited_at,
+        CASE WHEN $2 THEN seller_fee_bps ELSE buyer_fee_bps END AS fee_bps
+    FROM leases
+    WHERE ((buyer = $1 AND NOT $2) OR (seller = $1 AND $2)) AND start_at < $4 AND end_at > $3
+        AND ($5::bigint IS NULL OR (position, fill_index) = ($5, $6))
+), points AS (
+    SELECT position, fill_index, -1 AS hour, (
+            SELECT gpu_ms FROM usage
+            WHERE (usage.position, usage.fill_index) = (mine.position, mine.fill_index) AND measured_at <= $3
+            ORDER BY measured_at DESC, gpu_ms DESC LIMIT 1
+        ) AS used, CASE WHEN forfeited_at < $3 THEN forfeited_gpu_ms END AS forfeited
+    FROM mine
+    UNION ALL
+    SELECT position, fill_index, (measured_at - 1) / 3600000, gpu_ms, 0
+    FROM mine JOIN usage USING (position, fill_index) WHERE measured_at > $3 AND measured_at <= $4
+    UNION ALL
+    SELECT position, fill_index, forfeited_at / 3600000, 0, forfeited_gpu_ms
+    FROM mine WHERE forfeited_gpu_ms > 0 AND forfeited_at >= $3 AND forfeited_at < $4
+), figures AS (
+    SELECT position, fill_index, hour, coalesce(max(max(used)) OVER so_far, 0) AS used,
+        coalesce(max(max(forfeited)) OVER so_far, 0) AS forfeited
+    FROM points GROUP BY position, fill_index, hour
+    WINDOW so_far AS (PARTITION BY position, fill_index ORDER BY hour)
+), bills AS (
+    SELECT position, fill_index, hour, used, forfeited, floor(price::numeric * (used + forfeited) / 3600000) AS cost,
+        floor(price::numeric * (used + forfeited) * fee_bps / 36000000000) AS fee
+    FROM figures JOIN mine USING (position, fill_index)
+), grown AS (
+    SELECT hour, used - lag(used) OVER one_by_one AS used, forfeited - lag(forfeited) OVER one_by_one AS forfeited,
+        cost - lag(cost) OVER one_by_one AS cost, fee - lag(fee) OVER one_by_one AS fee
+    FROM bills WINDOW one_by_one AS (PARTITION BY position, fill_index ORDER BY hour)
+)
+SELECT hour, sum(used)::bigint AS used, sum(forfeited)::bigint AS forfeited, sum(cost)::bigint AS cost,
+    sum(fee)::bigint AS fee
+FROM grown WHERE hour >= 0 GROUP BY hour HAVING sum(used) > 0 OR sum(forfeited) > 0 ORDER BY hour;
+
+-- name: usage_by_lease
+SELECT position, fill_index, class_id, quantity, price, buyer_fee_bps, seller_fee_bps, start_at,
+    coalesce(ends_at, end_at) AS until, state, coalesce((
+        SELECT gpu_ms FROM usage
+        WHERE (usage.position, usage.fill_index) = (leases.position, leases.fill_index) AND measured_at <= $3
+        ORDER BY measured_at DESC, gpu_ms DESC LIMIT 1
+    ), 0) AS used_before, coalesce((
+        SELECT gpu_ms FROM usage
+        WHERE (usage.position, usage.fill_index) = (leases.position, leases.fill_index) AND measured_at <= $4
+        ORDER BY measured_at DESC, gpu_ms DESC LIMIT 1
+    ), 0) AS used_after,
+    CASE WHEN greatest(start_at, ends_at) < $3 THEN forfeited_gpu_ms ELSE 0 END AS forfeited_before,
+    CASE WHEN greatest(start_at, ends_at) < $4 THEN forfeited_gpu_ms ELSE 0 END AS forfeited_after
+FROM leases
+WHERE ((buyer = $1 AND NOT $2) OR (seller = $1 AND $2)) AND start_at < $4 AND end_at > $3
+    AND ($5::bigint IS NULL OR (position, fill_index) < ($5, $6))
+ORDER BY position DESC, fill_index DESC LIMIT $7;
+
 -- Refused usage reports of an account, or of a lease, the newest first.
 -- name: refused_usage
 SELECT * FROM refused_usage

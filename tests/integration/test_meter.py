@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import pytest
 
 from gateways.client import Exchange
@@ -19,7 +21,7 @@ from gateways.meter.spool import LeaseRow, Report, Spool
 from schemas import codec
 from schemas.instructions import UsageReport as Logged
 from schemas.topics import USAGE
-from schemas.units import HOUR_MS, parse_time
+from schemas.units import HOUR_MS, parse_time, parse_usd
 from settlement.audit import audit
 from settlement.service import SettlementService
 from settlement.store import Store
@@ -88,6 +90,20 @@ async def taken(cloud: Exchange, lease: Lease, *, closed: bool = False, more_tha
             await asyncio.sleep(0.05)
 
 
+async def hours_one_by_one(url: str, key: str) -> list[dict[str, object]]:
+    """What the supplier's leases used in each hour, asked for by the hour."""
+    found: list[dict[str, object]] = []
+    query = {"by": "hour", "role": "supplier", "limit": "1"}
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
+        while True:
+            async with http.get(f"{url}/v1/usage", params=query) as answer:
+                part = await answer.json()
+            found += [{name: value for name, value in item.items() if name != "by"} for item in part["items"]]
+            if part["next"] is None:
+                return found
+            query["after"] = part["next"]
+
+
 async def written(log: EmbeddedLog) -> list[Logged]:
     """All reports in the log, in its order."""
     reader = await log.reader(USAGE, 0, 0)
@@ -121,6 +137,13 @@ async def test_a_lease_is_metered_to_its_end_and_closed(venue: Venue, tmp_path: 
         assert "refused" not in "".join(told)
         reports = await cloud.usage(lease.lease_id)
         assert reports[-1].measured_at == lease.end
+        hours = await cloud.usage_by_hour(lease.lease_id, role="supplier")
+        assert sum(hour.gpu_ms for hour in hours) == closed.used_gpu_ms
+        assert closed.earned is not None
+        assert sum(parse_usd(hour.amount) for hour in hours) == parse_usd(closed.earned)
+        assert await hours_one_by_one(venue.url, key) == [msgspec.to_builtins(hour) for hour in hours]
+        (whole,) = await cloud.usage_by_lease(role="supplier")
+        assert (whole.gpu_ms, whole.amount, whole.state) == (closed.used_gpu_ms, closed.earned, "closed")
         assert [report.final for report in reports] == [False] * (len(reports) - 1) + [True]
     await assert_each_number_has_one_content_and_comes_in_order(venue.log)
 
@@ -229,6 +252,8 @@ async def test_cx_meter_survives_kill_9(venue: Venue, tmp_path: Path) -> None:
         assert await process.wait() == 0, "all is metered"
         assert closed.close_reason == "completed"
         assert 0 < closed.used_gpu_ms < 4 * HOUR_MS
+        hours = await cloud.usage_by_hour(role="supplier")
+        assert await hours_one_by_one(venue.url, key) == [msgspec.to_builtins(hour) for hour in hours]
     await assert_each_number_has_one_content_and_comes_in_order(venue.log)
 
 

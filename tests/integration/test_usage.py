@@ -222,4 +222,11 @@ async def test_cx_shows_what_was_reported_in_vain(exchange: Venue) -> None:
     assert "allocated at most" in out
     (taken,) = await cx_json("usage", lease.lease_id, env=env)
     assert (taken["sequence"], taken["gpu_ms"]) == (1, 0)
-    assert (await cx("usage", env=env))[0] == 2
+    for words in ((lease.lease_id, "--by", "lease"), (lease.lease_id, "--from", "2026-01-01T00:00:00Z")):
+        assert (await cx("usage", *words, env=env))[0] == 2
+    (used,) = await cx_json("usage", "--as", "supplier", env=env)
+    assert (used["lease_id"], used["gpu_ms"], used["amount"]) == (lease.lease_id, 0, "0.00")
+    assert await cx_json("usage", env=env) == [], "it bought nothing"
+    assert await cx_json("usage", lease.lease_id, "--by", "hour", "--as", "supplier", env=env) == []
+    _, out, _ = await cx("usage", "--as", "supplier", env=env)
+    assert "earned $" in out
