@@ -752,6 +752,7 @@ class Books:
         if refusal is None:
             self.corrected[lease.id] = so_far._replace(ordinal=note.ordinal, gpu_ms=so_far.gpu_ms + note.gpu_ms)
             self.new_corrections.append(note)
+            self.spend.charge(lease, lease.class_id, note.charged, note.made_at)
             self._post(note.reference, note.made_at, note.entries)
         return refusal
 

@@ -830,11 +830,16 @@ FROM ledger_accounts, (SELECT coalesce(sum(remaining + taken), 0) AS given FROM 
 WHERE kind = 'grants' AND -balance <> given LIMIT $1;
 
 -- name: audit_spend
-WITH counted AS (
-    SELECT buyer AS account, kind, name, sum(charged) AS charged
-    FROM leases,
+WITH bills AS (
+    SELECT leases.*, charged + coalesce(corrected, 0) AS billed
+    FROM leases LEFT JOIN (
+        SELECT position, fill_index, sum(cost + buyer_fee) AS corrected FROM corrections GROUP BY position, fill_index
+    ) AS notes USING (position, fill_index)
+), counted AS (
+    SELECT buyer AS account, kind, name, sum(billed) AS charged
+    FROM bills,
         LATERAL (VALUES ('class', class_id), ('team', team), ('user', user_name), ('pool', pool)) AS label (kind, name)
-    WHERE name <> '' AND charged <> 0 GROUP BY buyer, kind, name
+    WHERE name <> '' AND billed <> 0 GROUP BY buyer, kind, name
 ), spent AS (
     SELECT account, kind, name, sum(charged) AS charged FROM spend GROUP BY account, kind, name
 )

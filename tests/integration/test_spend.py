@@ -11,7 +11,7 @@ from schemas import units
 from schemas.commands import PlaceBid, Side
 from schemas.events import Accepted, Cancelled, CancelReason, Extension, Filled, Rejected
 from schemas.ids import format_lease_id
-from schemas.instructions import Accept, Deliver, Renew, UsageReport
+from schemas.instructions import Accept, Correct, Deliver, Renew, UsageReport
 from schemas.refusals import Refusal
 from schemas.store import Account, CapReached, Caps, PlaceStatus, Spender, SpenderKind, Spent
 from schemas.units import DAY_MS, HOUR_MS
@@ -140,6 +140,13 @@ async def test_what_is_committed_and_spent_follows_an_order_to_the_end_of_its_le
         assert found == [Spent(name, spent, 0)]
         found = await market.store.spent_by(buyer.id, by, days=(day + 1, day + 9), after=None, limit=10)
         assert [each.charged for each in found if each.charged] == []
+
+    market.log.time += DAY_MS
+    assert (await market.instruct(Correct(lease, seller.id, HOUR_MS, "was down"))).refusal is None
+    back = units.escrow(PRICE, 1, HOUR_MS, FEE_BPS) - spent
+    for by, name in (("team", "ml"), ("user", "ann"), ("class", SPEC.class_id)):
+        found = await market.store.spent_by(buyer.id, by, days=(day + 1, day + 2), after=None, limit=10)
+        assert found == [Spent(name, back, 0)], "a correction counts on the day on which it is made"
 
 
 async def test_what_is_charged_counts_on_the_day_of_the_charge_and_in_its_month(
