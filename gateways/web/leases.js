@@ -62,7 +62,7 @@ function update(row, lease) {
   say(cell("state"), [words(lease.state), words(lease.close_reason)].filter(Boolean).join(": "));
   say(cell("used"), gpuHours(lease.used_gpu_ms));
   say(cell("money"), cut((buys ? lease.charged : lease.earned) ?? "0", 2));
-  if (say(cell("connection"), lease.connection || "–")) cell("connection").title = lease.connection;
+  if (say(cell("connection"), lease.connection || "–")) cell("connection").title = lease.connection ?? "";
   cell("accept").hidden = !(buys && session.may("trade") && lease.state === "delivered");
   cell("end").hidden = !(buys && session.may("trade") && LIVES.includes(lease.state) && !lease.close_reason);
   cell("deliver").hidden = !(!buys && session.may("supply") && lease.state === "pending_delivery");
