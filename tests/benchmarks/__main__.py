@@ -19,6 +19,7 @@ from tests.benchmarks.engine import (
 from tests.benchmarks.harness import Benchmark, Result, table
 from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
 from tests.benchmarks.pipeline import pipeline_kafka
+from tests.benchmarks.settlement import holds, settle_fills, settle_growth, settle_usage
 
 BENCHMARKS: dict[str, Benchmark] = {
     "engine_plain": engine_plain,
@@ -32,6 +33,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "pipeline_kafka": pipeline_kafka,
     "order_to_fill_embedded": order_to_fill_embedded,
     "order_to_fill_kafka": order_to_fill_kafka,
+    "settle_fills": settle_fills,
+    "settle_usage": settle_usage,
+    "holds": holds,
+    "settle_growth": settle_growth,
 }
 
 

@@ -38,6 +38,7 @@ from schemas.instructions import (
     Accept,
     Correct,
     CreditLimit,
+    DailyCredits,
     Degrade,
     Deliver,
     Deposit,
@@ -308,6 +309,10 @@ class Dealings:
         (account,) = self.rng.choices([*(one.id for one in self.accounts.values()), 999])
         return CreditLimit(account, self.rng.choice((0, 0, 20 * MICRO, 100 * MICRO, -1, 2**62)))
 
+    def daily_credits(self) -> DailyCredits:
+        (account,) = self.rng.choices([*(one.id for one in self.accounts.values()), 999])
+        return DailyCredits(account, self.rng.choice((0, 1, 5 * MICRO, 60 * MICRO, -1, 2**62)))
+
     # Leases
 
     def lease(self, least: int = 0) -> Dealt | None:
@@ -476,6 +481,7 @@ KINDS: dict[str, tuple[int, Callable[[Dealings], Said | None]]] = {
     "deposit": (12, Dealings.deposit),
     "wrong deposit": (5, Dealings.wrong_deposit),
     "credit limit": (4, Dealings.credit_limit),
+    "daily credits": (4, Dealings.daily_credits),
     "withdrawal": (8, Dealings.withdrawal),
     "withdrawal news": (12, Dealings.withdrawal_news),
     "deliver": (190, Dealings.deliver),

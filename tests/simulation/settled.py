@@ -39,6 +39,7 @@ from schemas.commands import (
 )
 from schemas.ids import LeaseId, partition_of
 from schemas.instructions import Instruction, UsageReport
+from schemas.log import Log
 from schemas.store import Amendment, Intent, OrderStatus, PlaceStatus, Spender, SpenderKind
 from settlement.audit import audit
 from settlement.service import SettlementService
@@ -193,7 +194,7 @@ def settling_in_process(store: Store, log: RecordedLog, max_poll: int) -> Settle
     return settle
 
 
-async def settled(store: Store, log: RecordedLog, max_poll: int) -> None:
+async def settled(store: Store, log: Log, max_poll: int) -> None:
     """Raises what settlement raises."""
     service = SettlementService(log, store, max_poll=max_poll)
     running = asyncio.create_task(service.run())

@@ -50,7 +50,7 @@ LEAST = {
     ),
     "leases": (
         "SELECT close_reason, count(*) FROM leases WHERE state = 'closed' GROUP BY close_reason",
-        {"completed": 100, "ended_early": 10, "not_delivered": 10, "reclaimed": 3, "unfunded": 1},
+        {"completed": 100, "ended_early": 10, "not_delivered": 10, "reclaimed": 3},
     ),
     "notes": (
         "SELECT CASE WHEN gpu_ms < 0 THEN 'credit' ELSE 'debit' END, count(*) FROM corrections GROUP BY 1",
