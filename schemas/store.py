@@ -760,6 +760,10 @@ class Store(Protocol):
         """
         ...
 
+    async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
+        """Likewise of many, in order. Where it raises, some may be written."""
+        ...
+
     async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
         """Likewise for an amend of an open order whose command is `terms`. One at a time of an order."""
         ...
@@ -769,6 +773,10 @@ class Store(Protocol):
     async def order(self, account: int, order_id: int) -> Order | None: ...
 
     async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None: ...
+
+    async def own_orders(self, account: int, order_ids: Sequence[int], client_order_ids: Sequence[str]) -> list[Order]:
+        """The account's orders with one of those ids, or one of those names."""
+        ...
 
     async def orders(
         self,

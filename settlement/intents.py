@@ -46,17 +46,19 @@ class Intents:
         self._waiting: deque[Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def place(self, row: OrderRow) -> Answer:
-        """Raises StoreError."""
-        if len(self._waiting) >= MAX_WAITING:
+    async def place(self, rows: Sequence[OrderRow]) -> list[Answer]:
+        """In order. Raises StoreError: some may be written all the same."""
+        if len(self._waiting) + len(rows) > MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(row.account, msgspec.structs.astuple(row), answer))
-        if len(self._writers) < MAX_WRITERS:
+        answers: list[asyncio.Future[Answer]] = []
+        for row in rows:
+            answers.append(asyncio.get_running_loop().create_future())
+            self._waiting.append(Waiting(row.account, msgspec.structs.astuple(row), answers[-1]))
+        if rows and len(self._writers) < MAX_WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return await answer
+        return await asyncio.gather(*answers)
 
     async def close(self) -> None:
         """Returns once all that was taken is written, or could not be."""

@@ -76,7 +76,7 @@ from settlement.database import (
     Queries,
     as_store_error,
 )
-from settlement.intents import Intents
+from settlement.intents import Answer, Intents
 from settlement.outbox import OutboxRow
 
 MAX_CONNECTIONS = 16
@@ -262,17 +262,12 @@ class Store:
         return entries.listed(rows, kinds, before, limit)
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
-        row = _sent(intent, now)
-        answer, cash, known, reached = await self._intents.place(row)
-        match answer:
-            case "new":
-                return Placed(PlaceStatus.NEW, _order(row))
-            case "no_funds":
-                return Placed(PlaceStatus.NO_FUNDS, None, cash)
-            case "over_cap":
-                return Placed(PlaceStatus.OVER_CAP, None, cap=_cap(reached))
-        status = PlaceStatus.REPLAY if known["digest"] == intent.digest else PlaceStatus.CONFLICT
-        return Placed(status, _order(OrderRow(*known)))
+        (placed,) = await self.place_all([intent], now=now)
+        return placed
+
+    async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
+        rows = [_sent(intent, now) for intent in intents]
+        return [_placed(*each) for each in zip(rows, await self._intents.place(rows), strict=True)]
 
     async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
         row = AmendRow(
@@ -314,6 +309,10 @@ class Store:
     async def order_by_client_id(self, account: int, client_order_id: str) -> Order | None:
         row = await self._row(self._sql.order_by_client_id, account, client_order_id)
         return _order(OrderRow(*row)) if row is not None else None
+
+    async def own_orders(self, account: int, order_ids: Sequence[int], client_order_ids: Sequence[str]) -> list[Order]:
+        rows = await self._rows(self._sql.own_orders, account, order_ids, client_order_ids)
+        return [_order(OrderRow(*row)) for row in rows]
 
     async def orders(
         self,
@@ -536,6 +535,19 @@ class Progress:
             _, _, reached = heapq.heappop(waiting)
             if not reached.done():
                 reached.set_result(None)
+
+
+def _placed(row: OrderRow, written: Answer) -> Placed:
+    answer, cash, known, reached = written
+    match answer:
+        case "new":
+            return Placed(PlaceStatus.NEW, _order(row))
+        case "no_funds":
+            return Placed(PlaceStatus.NO_FUNDS, None, cash)
+        case "over_cap":
+            return Placed(PlaceStatus.OVER_CAP, None, cap=_cap(reached))
+    status = PlaceStatus.REPLAY if known["digest"] == row.digest else PlaceStatus.CONFLICT
+    return Placed(status, _order(OrderRow(*known)))
 
 
 def _sent(intent: Intent, now: int) -> OrderRow:

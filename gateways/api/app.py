@@ -9,6 +9,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CollectorRegistry
 
 from gateways.api.audit import audit_routes
+from gateways.api.batches import batch_routes
 from gateways.api.controls import Controls
 from gateways.api.corrections import correction_routes
 from gateways.api.doors import Doors
@@ -110,6 +111,7 @@ def create_app(exchange: Exchange) -> Litestar:
                 log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
             ),
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
+            *batch_routes(keys, exchange.desk),
             *control_routes(keys, exchange.controls),
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),

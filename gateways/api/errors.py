@@ -120,13 +120,17 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorA
     request_name = request_id(request.scope)
     if this.status == 500:
         structlog.get_logger().error("a request failed", request_id=request_name, path=request.url.path, exc_info=error)
-    body = ErrorBody(this.code, this.message, this.field, request_name)
     return Response(
-        ErrorAnswer(body),
+        ErrorAnswer(body_of(this, request_name)),
         status_code=this.status,
         headers={**this.headers, REQUEST_ID: request_name},
         media_type="application/json",
     )
+
+
+def body_of(error: ApiError, request_name: str) -> ErrorBody:
+    """As it is told to the request's caller."""
+    return ErrorBody(error.code, error.message, error.field, request_name)
 
 
 def as_api_error(error: Exception) -> ApiError:

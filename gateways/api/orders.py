@@ -7,11 +7,14 @@ command's not_after. So the same bytes may be appended again, and every way ends
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from gateways.api import resources
-from gateways.api.errors import ApiError, invalid, refused, unknown
+from gateways.api.errors import ApiError, as_api_error, invalid, refused, unknown
 from gateways.api.market import Checks, Classes
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies
 from gateways.api.terms import (
@@ -23,6 +26,7 @@ from gateways.api.terms import (
     extension_command,
     fills_in,
     given,
+    parsed,
     shown_fill,
     shown_order,
 )
@@ -30,7 +34,7 @@ from schemas.attributes import ClassSpec
 from schemas.codec import encode
 from schemas.commands import Amend, Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
-from schemas.ids import format_lease_id, format_order_id, partition_of, position
+from schemas.ids import format_lease_id, format_order_id, parse_order_id, partition_of, position
 from schemas.log import Log, LogError
 from schemas.refusals import Args, Refusal
 from schemas.store import (
@@ -44,9 +48,12 @@ from schemas.store import (
     LeaseState,
     Order,
     OrderStatus,
+    Placed,
     PlaceStatus,
     Scope,
+    SshKey,
     Store,
+    StoreError,
 )
 from schemas.topics import COMMANDS
 from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
@@ -55,6 +62,9 @@ MAX_CLIENT_ORDER_ID = 64
 
 LATER_FIELDS = ("display", "ssh_key")
 """Of a new order, since there were others; false where they change nothing."""
+
+NewOrder = resources.NewBid | resources.NewAsk
+Value = TypeVar("Value")
 
 _digest_form = msgspec.msgpack.Encoder()
 
@@ -74,34 +84,67 @@ class Desk:
         self._under_way: dict[tuple[int, str], asyncio.Task[Execution]] = {}
         """Orders that this process has sent and that are not answered: equal ones wait for the same answer."""
 
-    async def place(self, key: ApiKey, body: resources.NewBid | resources.NewAsk) -> tuple[resources.Order, bool]:
+    async def place(self, key: ApiKey, body: NewOrder) -> tuple[resources.Order, bool]:
         """The order, and whether it was there before. Raises ApiError."""
-        account = key.account
+        now, names_key = self._log.now(), isinstance(body, resources.NewBid) and body.ssh_key is not None
+        ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
+        intent, first = await self._prepared(key, body, ssh_keys, now)
+        if first is not None:
+            return await self._repeat(first, intent.digest)
+        return await self._enter(intent, now)
+
+    async def place_many(
+        self, key: ApiKey, bodies: Sequence[NewOrder]
+    ) -> list[tuple[resources.Order, bool] | ApiError]:
+        """Each as `place` answers it, in order: one write of all that is new, one append a partition."""
+        now = self._log.now()
+        names_key = any(isinstance(body, resources.NewBid) and body.ssh_key is not None for body in bodies)
+        ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
+        prepared = [await _or_refusal(self._prepared(key, body, ssh_keys, now)) for body in bodies]
+        intents = [each[0] for each in prepared if not isinstance(each, ApiError) and each[1] is None]
+        placed = await self._store.place_all(intents, now=now)
+        self._append([one.order for one in placed if one.status is PlaceStatus.NEW and one.order is not None])
+        written = iter(placed)
+
+        def answer(each: tuple[Intent, Order | None] | ApiError) -> Awaitable[tuple[resources.Order, bool] | ApiError]:
+            if isinstance(each, ApiError):
+                return _itself(each)
+            intent, first = each
+            if first is not None:
+                return _or_refusal(self._repeat(first, intent.digest))
+            return _or_refusal(self._entered(intent, next(written), now))
+
+        return await asyncio.gather(*map(answer, prepared))
+
+    async def _prepared(
+        self, key: ApiKey, body: NewOrder, ssh_keys: Sequence[SshKey], now: int
+    ) -> tuple[Intent, Order | None]:
+        """What an order is to be entered as; and the first one of its name, where that alone makes it right.
+
+        Raises ApiError.
+        """
         client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
         if not _is_client_order_id(client_order_id):
             raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
         listing = await self._classes.listing(body.class_id)
-        now = self._log.now()
-        account = account.at(now)  # for the fee that the order is stamped with
+        account = key.account.at(now)  # for the fee that the order is stamped with
         command: PlaceBid | PlaceAsk
         if isinstance(body, resources.NewBid):
             side, command = Side.BID, bid_command(body, account, client_order_id, now, self._log.speed)
         else:
             side, command = Side.ASK, ask_command(body, account, client_order_id, now, self._log.speed)
-        digest = meaning(body)
         wrong = self._check(command, listing.spec, now)
         ssh_key = ""
         if isinstance(body, resources.NewBid) and body.ssh_key is not None:
-            kept = {known.name: known.public_key for known in await self._store.ssh_keys(account.id)}
-            ssh_key = kept.get(body.ssh_key, "")
+            ssh_key = next((known.public_key for known in ssh_keys if known.name == body.ssh_key), "")
             wrong = wrong or (None if ssh_key else (Refusal.UNKNOWN_SSH_KEY, (ascii(body.ssh_key)[1:65],)))
+        first = None
         if wrong is not None:
             # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
             named = body.client_order_id is not None
             first = await self._store.order_by_client_id(account.id, client_order_id) if named else None
             if first is None:
                 raise refused(*wrong)
-            return await self._repeat(first, digest), True
         intent = Intent(
             account=account.id,
             client_order_id=client_order_id,
@@ -109,13 +152,13 @@ class Desk:
             class_id=body.class_id,
             partition=listing.partition,
             command=encode(command),
-            digest=digest,
+            digest=meaning(body),
             hold=_hold(command, command.quantity) if isinstance(command, PlaceBid) else 0,
             not_after=command.not_after,
             spender=key.spender,
             ssh_key=ssh_key,
         )
-        return await self._enter(intent, now)
+        return intent, first
 
     async def extend(self, key: ApiKey, lease: Lease, body: resources.NewExtension) -> tuple[resources.Order, bool]:
         """The bid that makes a lease of the account longer, and whether it was there before. Raises ApiError."""
@@ -126,7 +169,7 @@ class Desk:
         digest = meaning(body, about=format_lease_id(lease.id))
         named = body.client_order_id is not None
         if named and (first := await self._store.order_by_client_id(account.id, client_order_id)) is not None:
-            return await self._repeat(first, digest), True
+            return await self._repeat(first, digest)
         if lease.next is not None:
             raise ApiError(
                 409,
@@ -157,15 +200,18 @@ class Desk:
 
     async def _enter(self, intent: Intent, now: int) -> tuple[resources.Order, bool]:
         """The intent is written, with what it holds, and sent; or it was there before. Raises ApiError."""
-        placed = await self._store.place(intent, now=now)
+        return await self._entered(intent, await self._store.place(intent, now=now), now)
+
+    async def _entered(self, intent: Intent, placed: Placed, now: int) -> tuple[resources.Order, bool]:
+        """Likewise, of what the store has written."""
         if placed.status is PlaceStatus.NO_FUNDS:
             raise _no_funds("the order", "held", intent.hold, placed.cash)
         if placed.cap is not None:
             raise _over_cap("the order can cost", intent.hold, placed.cap, now)
         assert placed.order is not None, "only an order without funds, or over a cap, is not there"
         if placed.status is PlaceStatus.NEW:
-            return await self._send(placed.order), False
-        return await self._repeat(placed.order, intent.digest), True
+            return await self._shown(placed.order, await self._answered(placed.order)), False
+        return await self._repeat(placed.order, intent.digest)
 
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
         """The order as it stands then, and whether the same amend was there before. Raises ApiError."""
@@ -220,7 +266,7 @@ class Desk:
 
     async def cancel(self, key: ApiKey, order_id: int) -> resources.Order:
         """The order as it stands after it: cancelled, or as it had ended before. Raises ApiError."""
-        return await self._cancel(key, await self._own(key.account.id, order_id))
+        return await self._whole(await self._cancel(key, await self._own(key.account.id, order_id)))
 
     async def cancel_named(self, key: ApiKey, client_order_id: str) -> resources.Order:
         """Likewise; an order that has no answer yet can be cancelled so. Raises ApiError."""
@@ -228,12 +274,53 @@ class Desk:
         if order.status is OrderStatus.SENT:
             await self.settled(order.partition)
             order = await self._named(key.account.id, client_order_id)
-        return await self._cancel(key, order)
+        return await self._whole(await self._cancel(key, order))
 
-    async def _cancel(self, key: ApiKey, order: Order) -> resources.Order:
+    async def cancel_many(self, key: ApiKey, names: Sequence[resources.OrderName]) -> list[resources.Order | ApiError]:
+        """Each as `cancel` or `cancel_named` answers it, in order, without its fills."""
+        keys = [await _or_refusal(self._key_of(name)) for name in names]
+        found = await self._by_key(key.account.id, keys)
+        if sent := {order.partition for order in found.values() if order.status is OrderStatus.SENT}:
+            await asyncio.gather(*map(self.settled, sent))
+            found = await self._by_key(key.account.id, keys)
+
+        async def cancel(this: int | str) -> resources.Order:
+            if this in found:
+                return shown_order(await self._cancel(key, found[this]), None)
+            raise _no_order(this) if isinstance(this, int) else _no_name(this)
+
+        return await asyncio.gather(
+            *(_itself(this) if isinstance(this, ApiError) else _or_refusal(cancel(this)) for this in keys)
+        )
+
+    async def _key_of(self, name: resources.OrderName) -> int | str:
+        """The order's id, once settlement knows the order; or its client_order_id. Raises ApiError."""
+        if name.client_order_id is not None and name.order_id is None:
+            if not _is_client_order_id(name.client_order_id):
+                raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+            return name.client_order_id
+        if name.order_id is None or name.client_order_id is not None:
+            raise invalid("order_id", "say order_id or client_order_id: one of the two")
+        order_id = parsed("order_id", parse_order_id, name.order_id)
+        if order_id <= self._replies_of(order_id).position:
+            await self._store.wait_applied(partition_of(order_id), order_id, APPLIED_TIMEOUT_S)
+        return order_id
+
+    async def _by_key(self, account: int, keys: Sequence[int | str | ApiError]) -> dict[int | str, Order]:
+        """The account's orders, by id and by client_order_id."""
+        ids, names = [key for key in keys if isinstance(key, int)], [key for key in keys if isinstance(key, str)]
+        orders = await self._store.own_orders(account, ids, names)
+        found: dict[int | str, Order] = {order.client_order_id: order for order in orders}
+        return found | {order.order_id: order for order in orders if order.order_id is not None}
+
+    async def _whole(self, order: Order) -> resources.Order:
+        return shown_order(order, await self._fills(order))
+
+    async def _cancel(self, key: ApiKey, order: Order) -> Order:
+        """The order as it stands after it. Raises ApiError."""
         _may_end(key, order)
         if order.status not in (OrderStatus.OPEN, OrderStatus.SENT):
-            return shown_order(order, await self._fills(order))
+            return order
         account, client_order_id = order.account, order.client_order_id
         command: Cancel | CancelNamed = CancelNamed(account, client_order_id)
         if order.order_id is not None:
@@ -245,7 +332,7 @@ class Desk:
             raise undecided from None
         for event in execution.events:
             if isinstance(event, Cancelled) and event.order_id == order.order_id:
-                ended = msgspec.structs.replace(
+                return msgspec.structs.replace(
                     order,
                     status=OrderStatus.CANCELLED,
                     reason=event.reason.value,
@@ -253,7 +340,6 @@ class Desk:
                     left=event.left,
                     held=0,
                 )
-                return shown_order(ended, await self._fills(ended))
             if isinstance(event, Rejected) and event.code is not Refusal.UNKNOWN_ORDER:
                 raise refused(event.code, event.args)
         # It ended before the cancel came, by a fill or by time; or it had no id here when the cancel was sent.
@@ -267,7 +353,7 @@ class Desk:
                 f"the order {client_order_id} has not reached the book, and may until "
                 f"{format_time(command_of(order).not_after)}: cancel it again",
             )
-        return shown_order(order, await self._fills(order))
+        return order
 
     async def show(self, account: Account, order_id: int) -> resources.Order:
         """Raises ApiError 404."""
@@ -309,13 +395,8 @@ class Desk:
             return self._checks.check_bid(command, starts, spec, now)
         return self._checks.check_ask(command, command.start or ceil_grid(now), spec, now)
 
-    async def _send(self, order: Order) -> resources.Order:
-        """A new order: its bytes to the log, its answer back."""
-        execution = await self._answered(order)
-        return await self._shown(order, execution)
-
-    async def _repeat(self, first: Order, digest: bytes) -> resources.Order:
-        """The same order again -> the first one."""
+    async def _repeat(self, first: Order, digest: bytes) -> tuple[resources.Order, bool]:
+        """The same order again -> the first one, which was there before."""
         if first.digest != digest:
             raise ApiError(
                 409,
@@ -324,28 +405,42 @@ class Desk:
                 "client_order_id",
             )
         if first.status is not OrderStatus.SENT:
-            return await self._stored(first)
+            return await self._stored(first), True
         if (first.account, first.client_order_id) not in self._under_way and (
             self._log.now() > command_of(first).not_after
         ):
             raise _unknown(first)
-        return await self._shown(first, await self._answered(first))
+        return await self._shown(first, await self._answered(first)), True
 
     async def _answered(self, order: Order) -> Execution:
         """The engine's answer to the order, which is under way already or is appended now. Raises ApiError 504."""
         name = (order.account, order.client_order_id)
-        task = self._under_way.get(name)
-        if task is None:
-            task = self._under_way[name] = asyncio.create_task(self._append(order))
-            task.add_done_callback(lambda _: self._under_way.pop(name))
+        if name not in self._under_way:
+            self._append([order])
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(self._under_way[name])
         except (TimeoutError, LogError):
             raise _unknown(order) from None
 
-    async def _append(self, order: Order) -> Execution:
-        (offset,) = await self._log.append(COMMANDS, order.partition, [order.command])
-        return await self._replies[order.partition].answer(position(order.partition, offset), self._timeout_s)
+    def _append(self, orders: Sequence[Order]) -> None:
+        """From now on they are under way: in one append a partition, in order."""
+        for partition in sorted({order.partition for order in orders}):
+            there = [order for order in orders if order.partition == partition]
+            appended = asyncio.create_task(
+                self._log.append(COMMANDS, partition, [order.command for order in there]),
+            )
+            for place, order in enumerate(there):
+                name = (order.account, order.client_order_id)
+                task = asyncio.create_task(self._answer(appended, place, partition))
+                self._under_way[name] = task
+                task.add_done_callback(partial(self._done, name))
+
+    def _done(self, name: tuple[int, str], _: "asyncio.Task[Execution]") -> None:
+        del self._under_way[name]
+
+    async def _answer(self, appended: "asyncio.Task[Sequence[int]]", place: int, partition: int) -> Execution:
+        offset = (await appended)[place]
+        return await self._replies[partition].answer(position(partition, offset), self._timeout_s)
 
     async def _shown(self, order: Order, execution: Execution) -> resources.Order:
         """The order as the execution of its command left it."""
@@ -436,7 +531,7 @@ class Desk:
         """Likewise."""
         order = await self._store.order_by_client_id(account, client_order_id)
         if order is None:
-            raise ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
+            raise _no_name(client_order_id)
         return order
 
     def _replies_of(self, order_id: int) -> Replies:
@@ -564,6 +659,21 @@ def _over_cap(what: str, hold: int, reached: CapReached, now: int) -> ApiError:
 
 def _unknown(order: Order) -> ApiError:
     return unknown(f"ask by client_order_id {order.client_order_id}, or send the same order again")
+
+
+async def _or_refusal(answer: Awaitable[Value]) -> Value | ApiError:
+    try:
+        return await answer
+    except (ApiError, StoreError, LogError) as error:
+        return as_api_error(error)
+
+
+async def _itself(value: Value) -> Value:
+    return value
+
+
+def _no_name(client_order_id: str) -> ApiError:
+    return ApiError(404, Refusal.UNKNOWN_ORDER.value, f"there is no order {client_order_id} of this account")
 
 
 def _no_order(order_id: int) -> ApiError:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct, field
 
+from gateways.api.errors import ErrorBody
 from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
 from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope, SpenderKind
@@ -648,6 +649,36 @@ class NewAsk(Request):
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
 
 
+MAX_BATCH = 500
+
+
+class BatchBid(NewBid, tag_field="side", tag="bid"):
+    """A bid among others."""
+
+
+class BatchAsk(NewAsk, tag_field="side", tag="ask"):
+    """An ask among others."""
+
+
+class NewOrders(Request):
+    """Bids and asks to place, in this order."""
+
+    orders: Annotated[list[BatchBid | BatchAsk], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class OrderName(Request):
+    """Which order: one of the two."""
+
+    order_id: str | None = None
+    client_order_id: str | None = None
+
+
+class OrderNames(Request):
+    """Orders to cancel."""
+
+    orders: Annotated[list[OrderName], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
 class NewTerms(Request):
     """New terms for an order of yours: what is absent stays as it is. Side and class stay in any case.
 
@@ -783,6 +814,24 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 
 
 Order = Bid | Ask
+
+
+class OrderAnswer(Answer):
+    """What one order of many would have been answered alone."""
+
+    status: int
+    """Of HTTP."""
+    replayed: bool
+    """It was there before."""
+    order: Order | None
+    error: ErrorBody | None
+    """Why not, where there is no order."""
+
+
+class OrderAnswers(Answer):
+    """One for each order, in the order in which they were sent."""
+
+    answers: list[OrderAnswer]
 
 
 class AllCancelled(Answer):

@@ -430,7 +430,7 @@ def order_routes(
         Less quantity alone keeps its place in the queue. A bid that can cost more needs the money free before it is
         amended. The same amend_id again changes nothing more, and gets `Idempotent-Replayed: true`.
         """
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         order, replayed = await desk.amend(request.user, terms.parsed("order_id", parse_order_id, order_id), data)
         headers = {"Idempotent-Replayed": "true"} if replayed else {}
         return Response(order, status_code=200, headers=headers, media_type=MediaType.JSON)
@@ -438,13 +438,13 @@ def order_routes(
     @delete("/v1/orders/{order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
     async def cancel_order(request: ApiRequest, order_id: FromPath[str]) -> resources.Order:
         """End what is unsold of an order; its leases stay. The answer is the order as it stands then."""
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         return await desk.cancel(request.user, terms.parsed("order_id", parse_order_id, order_id))
 
     @delete("/v1/orders/by-client-id/{client_order_id:str}", status_code=200, **keys.door(Scope.READ, 404, 409, 504))
     async def cancel_named_order(request: ApiRequest, client_order_id: FromPath[str]) -> resources.Order:
         """Likewise of the order that has this client_order_id, one too whose answer nobody has seen yet."""
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         return await desk.cancel_named(request.user, client_order_id)
 
     @delete("/v1/orders", status_code=200, **keys.door(Scope.READ, 404, 504))
@@ -453,7 +453,7 @@ def order_routes(
 
         It needs trade for the account's bids and supply for its asks.
         """
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         return await controls.cancel_all(request.user, class_id)
 
     @put("/v1/dead-man", **keys.door(Scope.READ, 422, 504))
@@ -463,13 +463,13 @@ def order_routes(
         To renew at that very time is too late. Once it has acted it is off. It needs the scopes that a cancel of all
         would need now.
         """
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         return await controls.arm_dead_man(request.user, data)
 
     @delete("/v1/dead-man", status_code=200, **keys.door(Scope.READ, 504))
     async def disarm_dead_man(request: ApiRequest) -> resources.DeadMan:
         """Switch it off: the account's orders stand."""
-        _may_end_orders(request.user)
+        may_end_orders(request.user)
         return await controls.disarm_dead_man(request.user)
 
     @get("/v1/standing", **keys.door(Scope.READ, 504))
@@ -539,7 +539,7 @@ def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
     return [halt, kill, limit, standing, cancel_everybody, set_reference, change_class, retire_class]
 
 
-def _may_end_orders(key: ApiKey) -> None:
+def may_end_orders(key: ApiKey) -> None:
     """Raises ApiError 403 for a key that may end no order at all."""
     if not key.scopes & {Scope.TRADE, Scope.SUPPLY}:
         raise ApiError(403, "missing_scope", "this needs a key with the scope trade, or supply for asks")

@@ -179,6 +179,14 @@ class Exchange:
         }
         return await self._call("POST", "/v1/asks", Ask, body=body)
 
+    async def place_many(self, orders: Sequence[Mapping[str, Terms]]) -> list[Order | ExchangeError]:
+        """Places bids and asks, 500 a request: of each, in order, the order or why it was not placed.
+
+        Each has `side`, bid or ask, and the fields of POST /v1/bids or /v1/asks by their names there.
+        """
+        bodies = [{"client_order_id": secrets.token_hex(16), **order} for order in orders]
+        return await self._many("/v1/orders/batch", bodies)
+
     async def amend(self, order_id: str, **terms: Terms) -> Order:
         """Gives an open order new terms, by their names in PATCH /v1/orders; the others stay as they are.
 
@@ -194,6 +202,14 @@ class Exchange:
     async def cancel_named(self, client_order_id: str) -> Order:
         """Likewise of the order with this client_order_id."""
         return await self._order("DELETE", f"/v1/orders/by-client-id/{_part(client_order_id)}")
+
+    async def cancel_many(
+        self, order_ids: Sequence[str] = (), *, client_order_ids: Sequence[str] = ()
+    ) -> list[Order | ExchangeError]:
+        """Ends what is unsold of many orders, 500 a request: of each, in order, as it stands then (without its fills),
+        or why it was not ended."""
+        names = [{"order_id": each} for each in order_ids] + [{"client_order_id": each} for each in client_order_ids]
+        return await self._many("/v1/orders/cancel", names)
 
     async def cancel_all(self, class_id: str | None = None) -> AllCancelled:
         """Ends what is unsold of all open orders, in one class or in all."""
@@ -672,6 +688,20 @@ class Exchange:
                 return
             after = page.next or after
 
+    async def _many(self, path: str, items: Sequence[Mapping[str, Terms]]) -> list[Order | ExchangeError]:
+        """An answer for each; those that the exchange could not answer yet are sent again."""
+        found: dict[int, Order | ExchangeError] = {}
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            open_ones = [place for place in range(len(items)) if place not in found or _may_change(found[place])]
+            if attempt > 1 and open_ones:
+                await asyncio.sleep(_pause_s(attempt))
+            for first in range(0, len(open_ones), PAGE):
+                places = open_ones[first : first + PAGE]
+                body = {"orders": [items[place] for place in places]}
+                answers = (await self._call("POST", path, _OrderAnswers, body=body)).answers
+                found |= {place: _outcome(answer) for place, answer in zip(places, answers, strict=True)}
+        return [found[place] for place in range(len(items))]
+
     async def _order(self, method: str, path: str, query: Mapping[str, Any] | None = None) -> Order:
         return _orders.decode(await self._call(method, path, msgspec.Raw, query=query))
 
@@ -713,7 +743,7 @@ class Exchange:
         attempt = 0
         while True:
             attempt += 1
-            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
+            pause_s = _pause_s(attempt)
             try:
                 status, wait_s, value = await self._send(method, path, query, body)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -760,6 +790,16 @@ class _ErrorBody(Refusal):
     request_id: str
 
 
+class _OrderAnswer(Struct):
+    status: int
+    order: Order | None
+    error: _ErrorBody | None
+
+
+class _OrderAnswers(Struct):
+    answers: list[_OrderAnswer]
+
+
 class _ErrorAnswer(Struct):
     error: _ErrorBody
 
@@ -769,7 +809,28 @@ def _error(status: int, value: bytes) -> ExchangeError:
         error = msgspec.json.decode(value, type=_ErrorAnswer).error
     except msgspec.MsgspecError:
         return ExchangeError("unexpected", f"an answer {status} that is not the exchange's", status=status)
+    return _refusal(status, error)
+
+
+def _refusal(status: int, error: _ErrorBody) -> ExchangeError:
     return ExchangeError(error.code, error.message, field=error.field, status=status, request_id=error.request_id)
+
+
+def _outcome(answer: _OrderAnswer) -> Order | ExchangeError:
+    if answer.order is not None:
+        return answer.order
+    assert answer.error is not None, "an answer has an order, or says why not"
+    return _refusal(answer.status, answer.error)
+
+
+def _may_change(outcome: Order | ExchangeError) -> bool:
+    """Whether the same sent again may have another answer."""
+    return isinstance(outcome, ExchangeError) and outcome.status in _TRY_AGAIN
+
+
+def _pause_s(attempt: int) -> float:
+    """Before what follows that attempt."""
+    return min(MAX_PAUSE_S, FIRST_PAUSE_S * (1 << attempt)) * random.uniform(0.5, 1.0)
 
 
 def _part(text: str) -> str:

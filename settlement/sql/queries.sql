@@ -178,6 +178,9 @@ SELECT * FROM orders WHERE account = $1 AND order_id = $2;
 -- name: order_by_client_id
 SELECT * FROM orders WHERE account = $1 AND client_order_id = $2;
 
+-- name: own_orders
+SELECT * FROM orders WHERE account = $1 AND (order_id = ANY($2::bigint[]) OR client_order_id = ANY($3::text[]));
+
 -- name: orders
 SELECT * FROM orders
 WHERE account = $1 AND order_id IS NOT NULL

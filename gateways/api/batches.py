@@ -1,0 +1,94 @@
+"""Routes of many orders at once: each is read, placed or cancelled, and answered for itself."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from litestar import post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody
+from msgspec import Meta
+
+from gateways.api import resources
+from gateways.api.errors import ApiError, as_api_error, body_of, request_id
+from gateways.api.keys import Keys
+from gateways.api.orders import Desk, NewOrder
+from gateways.api.resources import MAX_BATCH
+from gateways.api.routes import ApiRequest, may_end_orders
+from schemas.store import ApiKey, Scope
+
+
+class _Unread(resources.Request):
+    """Orders that are still to be read."""
+
+    orders: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+_batch = msgspec.json.Decoder(_Unread)
+_KINDS: dict[type, tuple[Scope, type[NewOrder]]] = {
+    resources.BatchBid: (Scope.TRADE, resources.NewBid),
+    resources.BatchAsk: (Scope.SUPPLY, resources.NewAsk),
+}
+_order = msgspec.json.Decoder(resources.BatchBid | resources.BatchAsk)
+
+
+def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
+    """Many orders at once."""
+
+    # Litestar needs `data` for its description of the body. Its orders are read one by one, in the handler: one
+    # that is not in its form leaves the others as they are.
+    door = keys.door(Scope.READ, 504)
+    door["opt"]["read"] = lambda _headers, _body: resources.NewOrders([])
+
+    @post("/v1/orders/batch", status_code=200, **door)
+    async def place_orders(request: ApiRequest, data: JSONBody[resources.NewOrders]) -> resources.OrderAnswers:
+        """Place up to 500 bids and asks. Each is answered for itself, in order, as POST /v1/bids or /v1/asks would.
+
+        A bid needs the scope trade, an ask supply. The same client_order_id again gets the first order, whether that
+        came alone or among others.
+        """
+        may_end_orders(request.user)
+        read = [_read(raw, request.user) for raw in _batch.decode(await request.body()).orders]
+        placed = iter(await desk.place_many(request.user, [each for each in read if not isinstance(each, ApiError)]))
+        return _answers([each if isinstance(each, ApiError) else next(placed) for each in read], request)
+
+    @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
+    async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
+        """End what is unsold of up to 500 orders, by order_id or client_order_id.
+
+        Each is answered for itself, in order, without its fills. A bid needs the scope trade, an ask supply. Safe to
+        send again.
+        """
+        may_end_orders(request.user)
+        return _answers(await desk.cancel_many(request.user, data.orders), request)
+
+    return [place_orders, cancel_orders]
+
+
+def _read(raw: msgspec.Raw, key: ApiKey) -> NewOrder | ApiError:
+    """One order, as it would be sent alone; or what is wrong with it."""
+    try:
+        order = _order.decode(raw)
+    except msgspec.MsgspecError as error:
+        return as_api_error(error)
+    scope, kind = _KINDS[type(order)]
+    if scope not in key.scopes:
+        return ApiError(403, "missing_scope", f"for this order it needs a key with the scope {scope}")
+    return msgspec.convert(order, kind, from_attributes=True)
+
+
+def _answers(
+    outcomes: Sequence[resources.Order | tuple[resources.Order, bool] | ApiError], request: ApiRequest
+) -> resources.OrderAnswers:
+    return resources.OrderAnswers([_answer(outcome, request_id(request.scope)) for outcome in outcomes])
+
+
+def _answer(
+    outcome: resources.Order | tuple[resources.Order, bool] | ApiError, request_name: str
+) -> resources.OrderAnswer:
+    if isinstance(outcome, ApiError):
+        return resources.OrderAnswer(outcome.status, False, None, body_of(outcome, request_name))
+    if isinstance(outcome, tuple):
+        order, replayed = outcome
+        return resources.OrderAnswer(200 if replayed else 201, replayed, order, None)
+    return resources.OrderAnswer(200, False, outcome, None)
