@@ -73,6 +73,8 @@ class Vault:
             raise VaultError(f"the secret {name}, which sealed this, is not here: add it to the file of secrets")
         try:
             sealed = base64.b64decode(encoded, validate=True)
+            if base64.b64encode(sealed).decode() != encoded:  # of the last letter not every bit counts
+                raise ValueError(encoded)
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], reader.encode()).decode()
         except (InvalidTag, binascii.Error, ValueError):
             raise VaultError(f"this was not sealed for {reader}, or was changed: have it delivered again") from None
