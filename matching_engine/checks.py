@@ -3,7 +3,9 @@
 Each check gives None, or the refusal's code and its arguments as its wording in `schemas/refusals.py` wants them.
 """
 
-from schemas.attributes import Accepts, Attributes, ClassSpec, Region
+from collections.abc import Sequence
+
+from schemas.attributes import Accepts, Attributes, ClassSpec, Region, SlaStep
 from schemas.commands import Extend, PlaceAsk, PlaceBid, Return, SetLimits, TimeInForce, Withdraw
 from schemas.ids import FillId
 from schemas.refusals import Args, Refusal
@@ -30,6 +32,7 @@ MAX_SUPPLIERS = 64
 """Accounts in a set of suppliers that a bid accepts or denies."""
 MAX_NOTICE_MINUTES = 7 * 24 * 60
 MAX_MEMORY_GB = 1 << 20
+MAX_SLA_STEPS = 8
 MAX_OPEN_ORDERS = 10_000
 """That a limit can name."""
 MAX_NOTIONAL = 1 << 62
@@ -167,9 +170,22 @@ def check_class(spec: ClassSpec) -> Refused | None:
         ("grace_ms", spec.grace_ms, 0, MAX_WINDOW_MS),
         ("band_bps", spec.band_bps, 0, BPS - 1),
         ("refund_bps", spec.refund_bps, 0, BPS),
+        ("reclaim_credit_bps", spec.reclaim_credit_bps, 0, BPS),
     ):
         if not least <= value <= most:
             return Refusal.CLASS_INVALID, (name, value, f"{least} to {most}")
+    return _check_sla(spec.sla)
+
+
+def _check_sla(steps: Sequence[SlaStep]) -> Refused | None:
+    below, credit = BPS + 1, 0
+    for step in steps:
+        if not (1 <= step.below_bps < below and credit < step.credit_bps <= BPS):
+            what = f"{step.below_bps}:{step.credit_bps}", f"below {below}, and to credit {credit + 1} to {BPS}"
+            return Refusal.CLASS_INVALID, ("sla step", *what)
+        below, credit = step.below_bps, step.credit_bps
+    if len(steps) > MAX_SLA_STEPS:
+        return Refusal.CLASS_INVALID, ("number of sla steps", len(steps), f"at most {MAX_SLA_STEPS}")
     return None
 
 

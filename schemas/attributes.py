@@ -106,6 +106,13 @@ class Accepts(Struct, frozen=True, array_like=True, gc=False):
     not_suppliers: tuple[int, ...] = ()
 
 
+class SlaStep(Struct, frozen=True, array_like=True, gc=False):
+    """A lease whose uptime is below `below_bps` gets `credit_bps` of its cost back, in basis points."""
+
+    below_bps: int
+    credit_bps: int
+
+
 class ClassSpec(Struct, frozen=True, array_like=True, gc=False):
     """The contract behind a class's name, and its terms. Durations in ms, prices in µ$ per GPU-hour."""
 
@@ -127,3 +134,7 @@ class ClassSpec(Struct, frozen=True, array_like=True, gc=False):
     refund_bps: int = 10_000
     """What goes back of the unused rest of a lease that its buyer ends early, in basis points; the supplier earns the
     remainder."""
+    sla: tuple[SlaStep, ...] = ()
+    """What goes back of a lease's cost by its uptime: each step is below the one before and credits more."""
+    reclaim_credit_bps: int = 0
+    """What goes back, of what the rest of a lease that its supplier reclaims would have cost, in basis points."""

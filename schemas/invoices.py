@@ -19,6 +19,8 @@ class LineKind(StrEnum):
     """What was billed of a lease in the month."""
     CORRECTION = "correction"
     """A credit or debit note: what a lease that had closed should have been billed more, or less."""
+    CREDIT = "credit"
+    """What goes back of it, as it was not what its class promises. Its figures are below 0."""
 
 
 class Note(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from schemas.attributes import Attributes, ClassSpec
+from schemas.attributes import Attributes, ClassSpec, SlaStep
 from schemas.commands import HaltMode, Side
 from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
@@ -453,6 +453,15 @@ class Lease(Struct, frozen=True):
     degradations: tuple[Degradation, ...] = ()
     uptime_bps: int | None = None
     """Once it is closed: how much of what was to be billed was metered and not degraded; None where nothing was."""
+    sla: tuple[SlaStep, ...] = ()
+    """What its class promised at the fill, like the next."""
+    reclaim_credit_bps: int = 0
+    lost_gpu_ms: int = 0
+    """Of its window, what its supplier took back."""
+    credit_due: int = 0
+    """At its close, µ$: what goes back by these terms."""
+    credited: int = 0
+    """What did, out of what the supplier had still to receive."""
     last_sequence: int = 0
     """Of its usage reports, the highest accepted."""
     spender: Spender = NOBODY

@@ -50,6 +50,7 @@ RULES = {
     "charges": Key.LEASE,
     "usage": Key.LEASE,
     "uptimes": Key.LEASE,
+    "sla": Key.LEASE,
     "months": Key.LEASE,
     "corrections": Key.LEASE,
     "committed": Key.ACCOUNT,

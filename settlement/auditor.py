@@ -49,7 +49,7 @@ KEPT_RULES = {"balances_kept": Key.LEDGER_ACCOUNT, "earnings_kept": Key.LEASE}
 REPORTED = (*RULES, "balances", "earnings", "fills", "history")
 """The rules, as findings name them."""
 
-_OF_LEASE = re.compile(r"(?:fill|reclaim|end|usage|close|correct):(lse_[^:]+)")
+_OF_LEASE = re.compile(r"(?:fill|reclaim|end|usage|close|sla|correct):(lse_[^:]+)")
 _OF_ORDER = re.compile(r"(?:accept|amend|end):(ord_[^:]+)")
 """References that settlement makes; a deposit's, which comes from outside, may say anything."""
 

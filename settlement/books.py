@@ -63,7 +63,7 @@ from schemas.instructions import (
 from schemas.refusals import Refusal
 from schemas.store import AmendStatus, CloseReason, OrderStatus, Renewal
 from schemas.units import MAX_TIME_MS
-from settlement import corrections, daily_credits, invoices, leases, ledger, outbox, payments
+from settlement import corrections, daily_credits, invoices, leases, ledger, outbox, payments, sla
 from settlement.corrections import Corrected, Correction
 from settlement.daily_credits import DailyCreditRow
 from settlement.invoices import Billed, Charge, ChargeKey
@@ -211,6 +211,8 @@ class Wanted(Struct):
     """Accounts whose credits may be wanted, beside the buyers of `leases`."""
     granted: set[int] = msgspec.field(default_factory=set)
     corrected: set[LeaseId] = msgspec.field(default_factory=set)
+    sellers: set[int] = msgspec.field(default_factory=set)
+    """Of leases that begin here."""
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -232,6 +234,7 @@ class Wanted(Struct):
                 case Fill():
                     self.order_ids |= {event.bid_id, event.ask_id}
                     self.payers.add(event.buyer)
+                    self.sellers.add(event.seller)
                 case Amended() | Filled() | Cancelled() | Expired():
                     self.order_ids.add(event.order_id)
                     if isinstance(event, Amended) or _is_amend(event):
@@ -297,8 +300,12 @@ class Books:
         """Reference -> (account, µ$) of those that were made before."""
         self.known_accounts: set[int] = set()
         self.withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
+        self.withdrawers: set[int] = set()
+        """Accounts that want money out."""
+        self.sellers: set[int] = set()
+        """Of leases that the batch may close."""
         self.receivables: dict[int, int] = {}
-        """µ$ earned by accounts that withdraw, or whose leases are corrected."""
+        """µ$ that they, the parties of corrected leases, and who may have to give back, have still to receive."""
         self.credits: dict[int, CreditRow] = {}
         """Of accounts that withdraw, or whose limit is set, the last limit."""
         self.corrected: dict[LeaseId, Corrected] = {}
@@ -857,6 +864,14 @@ class Books:
         escrow = lease.in_escrow
         leases.close(lease, step, reason, at)
         self._bill(lease, f"close:{format_lease_id(lease.id)}", at, escrow)
+        if due := sla.credit_due(lease):
+            self._give_back(lease, due, at)
+
+    def _give_back(self, lease: LeaseRow, due: int, at: int) -> None:
+        """Out of what the supplier has still to receive: what it has withdrawn is gone."""
+        lease.credit_due, lease.credited = due, min(due, self.receivables[lease.seller])
+        entries = {ledger.payable(lease.seller): -lease.credited, ledger.cash(lease.buyer): lease.credited}
+        self._post(f"sla:{format_lease_id(lease.id)}", at, entries, invoices.month_of_charge(at, lease.until))
 
     def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int) -> None:
         """Charges what the lease's cumulative bill has grown by, out of its `escrow` until now, in µ$; what is in that
@@ -907,8 +922,9 @@ class Books:
             self.transactions.append(made)
             for account in self.cash:
                 self.cash[account] += made.entries.get(ledger.cash(account), 0)
-            for account in self.receivables:
-                self.receivables[account] += made.entries.get(ledger.payable(account), 0)
+            for ledger_account, amount in made.entries.items():
+                if ledger.is_payable(ledger_account) and (seller := ledger.owner(ledger_account)) in self.receivables:
+                    self.receivables[seller] += amount
 
     def _change(self, order: OrderRow) -> None:
         if order.key not in self.new_orders:

@@ -125,6 +125,14 @@ class LeaseRow(Struct):
     next_index: int | None = None
     renewal: str = ""
     """JSON of Renewal; '' is none."""
+    sla: str = "[]"
+    """JSON of SlaStep, of its class at the fill, like the next."""
+    reclaim_credit_bps: int = 0
+    lost_gpu_ms: int = 0
+    """Of its window, what its supplier took back."""
+    credit_due: int = 0
+    credited: int = 0
+    """At its close: what by these terms goes back, and what did."""
 
     @property
     def id(self) -> LeaseId:
@@ -194,6 +202,8 @@ def opened(
         created_at=now,
         deadline=deliver_by,
         refund_bps=spec.refund_bps,
+        sla=msgspec.json.encode(spec.sla).decode(),
+        reclaim_credit_bps=spec.reclaim_credit_bps,
     )
 
 
@@ -306,6 +316,7 @@ def reclaim(lease: LeaseRow, now: int) -> Refused | None:
         why = "starts, undelivered," if pending else "ends"
         return Refusal.RECLAIM_TOO_LATE, (format_lease_id(lease.id), notice_ms, now + notice_ms, why)
     _end(lease, Step.RECLAIM, CloseReason.RECLAIMED, now, now + notice_ms)
+    lease.lost_gpu_ms = lease.quantity * (lease.end - max(lease.start, lease.until))
     return None
 
 

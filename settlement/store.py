@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from schemas import codec, topics
-from schemas.attributes import Attributes, ClassSpec
+from schemas.attributes import Attributes, ClassSpec, SlaStep
 from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.instructions import Source, WithdrawalState
@@ -88,6 +88,7 @@ _args = msgspec.json.Decoder(Args).decode
 _attributes = msgspec.msgpack.Decoder(Attributes).decode
 _degradations = msgspec.json.Decoder(tuple[Degradation, ...]).decode
 _renewal = msgspec.json.Decoder(Renewal).decode
+_sla = msgspec.json.Decoder(tuple[SlaStep, ...]).decode
 _spec = msgspec.msgpack.Decoder(ClassSpec).decode
 
 
@@ -686,6 +687,11 @@ def _lease(row: Any) -> Lease:
         forfeited_gpu_ms=row["forfeited_gpu_ms"],
         degradations=_degradations(row["degradations"]),
         uptime_bps=row["uptime_bps"],
+        sla=_sla(row["sla"]),
+        reclaim_credit_bps=row["reclaim_credit_bps"],
+        lost_gpu_ms=row["lost_gpu_ms"],
+        credit_due=row["credit_due"],
+        credited=row["credited"],
         last_sequence=row["last_sequence"],
         spender=_spender(row),
         proof=row["proof"],

@@ -95,7 +95,7 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     if wanted.withdrawers:
         rows = await connection.fetch(sql.credits_of, list(wanted.withdrawers))
         books.credits.update((row[0], CreditRow(*row)) for row in rows)
-    books.receivables = dict.fromkeys(wanted.withdrawers, 0)
+    books.withdrawers = wanted.withdrawers
     if wanted.corrected:
         books.corrected = dict.fromkeys(wanted.corrected, Corrected())
         for position, index, *so_far in await connection.fetch(sql.corrected, *zip(*wanted.corrected, strict=True)):
@@ -120,6 +120,7 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
         books.add_daily_credits(
             DailyCreditRow(*row) for row in await connection.fetch(sql.daily_credits_of, list(payers))
         )
+    books.sellers = wanted.sellers | {lease.seller for lease in books.leases.values()}
     return complete_to
 
 
@@ -133,13 +134,15 @@ async def _load_credits_due(
 
 
 async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
-    """Reads what was earned by who withdraws and by those whose leases are corrected; locks and reads their cash, and
-    that of those whose bids came past the gateways: cash before orders, as `place` does."""
-    books.receivables |= dict.fromkeys(books.parties_of_corrected(executions), 0)
-    if books.receivables:
-        payables = [ledger.payable(account) for account in books.receivables]
+    """Reads what was earned by who withdraws, by those whose leases are corrected, and by who may have to give back;
+    locks and reads the cash of the first two, and of those whose bids came past the gateways: cash before orders, as
+    `place` does."""
+    parties = books.withdrawers | books.parties_of_corrected(executions)
+    if earned := parties | books.sellers:
+        books.receivables = dict.fromkeys(earned, 0)
+        payables = [ledger.payable(account) for account in earned]
         books.receivables.update(await connection.fetch(sql.balances_of, payables))
-    if short := books.short_of_hold(executions) | books.receivables.keys():
+    if short := books.short_of_hold(executions) | parties:
         books.cash = dict.fromkeys(short, 0)
         books.cash.update(await connection.fetch(sql.cash_of, [ledger.cash(account) for account in short]))
 

@@ -7,7 +7,7 @@ from schemas.attributes import Delivery, Region, name_of
 from schemas.commands import Side
 from schemas.focus import DECIMAL_PLACES, NAMES, Row
 from schemas.ids import format_account_id, format_lease_id
-from schemas.invoices import Invoice, Line
+from schemas.invoices import Invoice, Line, LineKind
 from schemas.store import Account
 from schemas.units import BPS, HOUR_MS, MICRO, SECOND_MS, format_time, format_usd, month_start
 
@@ -34,7 +34,8 @@ def rows(invoice: Invoice, account: Account) -> list[Row]:
     for line in invoice.lines:
         of_line = month | _line(line, head.month)
         rows_of_line = [_capacity(line), _fee(line)] if line.fee else [_capacity(line)]
-        found += [of_line | row | _reason(line) for row in rows_of_line]
+        other = _CREDIT if line.kind is LineKind.CREDIT else {}
+        found += [of_line | row | other | _reason(line) for row in rows_of_line]
     return [{name: row.get(name) for name in NAMES} for row in found]
 
 
@@ -62,6 +63,22 @@ def _line(line: Line, month: int) -> Row:
         "x_Line": line_name(line.id),
         "x_User": line.user or None,
     }
+
+
+_CREDIT: Row = {
+    "ChargeCategory": "Credit",
+    "ChargeDescription": "Credit, as the lease was not what its class promises",
+    "ChargeFrequency": "One-Time",
+    "ConsumedQuantity": None,
+    "ConsumedUnit": None,
+    "ContractedUnitPrice": None,
+    "ListUnitPrice": None,
+    "PricingCategory": None,
+    "PricingQuantity": None,
+    "PricingUnit": None,
+    "SkuMeter": None,
+}
+"""What is other where it is not for use."""
 
 
 def _capacity(line: Line) -> Row:

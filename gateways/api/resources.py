@@ -326,6 +326,13 @@ class Entry(Answer):
 # The market
 
 
+class SlaStep(Request):
+    """A lease whose uptime is below `below_bps` gets `credit_bps` of its cost back, in basis points."""
+
+    below_bps: Int
+    credit_bps: Int
+
+
 class NewClass(Request):
     """A contract to trade: the accelerator, and the market's terms."""
 
@@ -343,6 +350,10 @@ class NewClass(Request):
     """How far from the reference price an order's may be, in basis points; 0: as far as it likes."""
     refund_bps: Int = 10_000
     """What goes back of the unused rest of a lease that its buyer ends early, in basis points."""
+    sla: list[SlaStep] = []
+    """What goes back of a lease's cost by its uptime: each step is below the one before and credits more."""
+    reclaim_credit_bps: Int = 0
+    """What goes back, of what the rest of a lease that its supplier reclaims would have cost, in basis points."""
 
 
 class Class(Answer):
@@ -372,6 +383,8 @@ class Class(Answer):
     refund_bps: int
     """What goes back of the unused rest of a lease that its buyer ends early, in basis points: the supplier earns the
     remainder. Of a lease what its class said at the fill."""
+    sla: list[SlaStep]
+    reclaim_credit_bps: int
 
 
 class NewClassTerms(Request):
@@ -385,6 +398,8 @@ class NewClassTerms(Request):
     grace: Duration | None = None
     band_bps: Int | None = None
     refund_bps: Int | None = None
+    sla: list[SlaStep] | None = None
+    reclaim_credit_bps: Int | None = None
 
 
 class NewReference(Request):
@@ -892,6 +907,16 @@ class SupplierRecord(Answer):
     """By the supplier."""
 
 
+class Credit(Answer):
+    """What a lease's buyer got back, as it was not what its class promises."""
+
+    amount: Usd
+    due: Usd
+    """By the class's terms: at most what the supplier earned with the lease. `amount` is less where the supplier had
+    withdrawn it."""
+    reason: str
+
+
 class Degradation(Answer):
     """For so long so many of a lease's GPUs did not work, as its supplier said."""
 
@@ -956,6 +981,11 @@ class Lease(Answer):
     """Where it ends before its window does: ended by its buyer, or reclaimed."""
     forfeited_gpu_ms: int
     """Of the unused rest, what is billed all the same."""
+    sla: list[SlaStep]
+    """What its class promised at the fill, like the next."""
+    reclaim_credit_bps: int
+    credit: Credit | None
+    """Once it is closed: what went back to its buyer."""
     uptime_bps: int | None
     """Once it is closed: of the time that was to be billed, what was metered and not degraded, in basis points."""
     degradations: list[Degradation] | None

@@ -16,6 +16,7 @@ from schemas.attributes import (
     Accepts,
     Attributes,
     ClassSpec,
+    SlaStep,
     name_of,
     region_mask,
     regions_of,
@@ -253,6 +254,8 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
         grace_ms=parsed("grace", parse_duration, body.grace),
         band_bps=body.band_bps,
         refund_bps=body.refund_bps,
+        sla=tuple(SlaStep(step.below_bps, step.credit_bps) for step in body.sla),
+        reclaim_credit_bps=body.reclaim_credit_bps,
     )
 
 
@@ -282,6 +285,8 @@ def shown_class(listing: Listing) -> resources.Class:
         halt=name_of(listing.halt),
         retired=listing.retired,
         refund_bps=spec.refund_bps,
+        sla=_shown_sla(spec.sla),
+        reclaim_credit_bps=spec.reclaim_credit_bps,
     )
 
 
@@ -500,6 +505,9 @@ def shown_lease(lease: Lease, account: int, connection: str | None, *, in_list: 
         ends_at=_time_or_none(lease.ends_at),
         **shown_spender(lease.spender if buys else NOBODY),
         forfeited_gpu_ms=lease.forfeited_gpu_ms,
+        sla=_shown_sla(lease.sla),
+        reclaim_credit_bps=lease.reclaim_credit_bps,
+        credit=_shown_credit(lease) if lease.credit_due else None,
         uptime_bps=lease.uptime_bps,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
         last_sequence=lease.last_sequence,
@@ -524,6 +532,27 @@ def shown_ssh_key(key: SshKey) -> resources.SshKey:
         fingerprint=fingerprint(key.public_key),
         created_at=format_time(key.created_at),
     )
+
+
+def _shown_sla(steps: Sequence[SlaStep]) -> list[resources.SlaStep]:
+    return [resources.SlaStep(step.below_bps, step.credit_bps) for step in steps]
+
+
+def _shown_credit(lease: Lease) -> resources.Credit:
+    uptime = lease.uptime_bps
+    reasons = [
+        f"uptime {_percent(uptime)} is below {_percent(step.below_bps)}: {_percent(step.credit_bps)} of the cost"
+        for step in lease.sla
+        if uptime is not None and uptime < step.below_bps
+    ][-1:]
+    if lease.lost_gpu_ms and lease.reclaim_credit_bps:
+        share = _percent(lease.reclaim_credit_bps)
+        reasons.append(f"its supplier took it back: {share} of what the rest would have cost")
+    return resources.Credit(format_usd(lease.credited), format_usd(lease.credit_due), "; ".join(reasons))
+
+
+def _percent(bps: int) -> str:
+    return f"{bps // 100}.{bps % 100:02}%"
 
 
 def _shown_degradation(found: Degradation) -> resources.Degradation:

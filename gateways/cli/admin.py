@@ -185,6 +185,8 @@ def change_class(
     grace: str | None = None,
     band_bps: int | None = None,
     refund_bps: int | None = None,
+    sla: str | None = None,
+    reclaim_credit_bps: int | None = None,
     access: Access = HERE,
 ) -> None:
     """Give a class new terms, for orders to come. What is not said stays.
@@ -201,6 +203,11 @@ def change_class(
         how far from the reference price an order's may be, in basis points; 0 is no band
     refund_bps
         what goes back of the unused rest of a lease that its buyer ends early, in basis points; 10000 is all
+    sla
+        what goes back of a lease's cost by its uptime, in basis points: 9990:1000,9900:2500 is a tenth below 99.9%, and
+        a quarter below 99%; none is nothing
+    reclaim_credit_bps
+        what goes back, of what the rest of a lease that its supplier reclaims would have cost, in basis points
     """
     terms: dict[str, Any] = {
         "tick": tick,
@@ -211,6 +218,8 @@ def change_class(
         "grace": grace,
         "band_bps": band_bps,
         "refund_bps": refund_bps,
+        "sla": None if sla is None else _sla(sla),
+        "reclaim_credit_bps": reclaim_credit_bps,
     }
     stated = {name: term for name, term in terms.items() if term is not None}
     if not stated:
@@ -220,6 +229,13 @@ def change_class(
         show_one(await exchange.change_class(class_, **stated), access)
 
     run(call, access)
+
+
+def _sla(text: str) -> list[dict[str, int]]:
+    steps = [step.split(":") for step in text.split(",")] if text != "none" else []
+    if any(len(step) != 2 or not all(part.isdecimal() for part in step) for step in steps):
+        fail(f"{text} is no sla: write it like 9990:1000,9900:2500, or none", USAGE)
+    return [{"below_bps": int(below), "credit_bps": int(credit)} for below, credit in steps]
 
 
 @app.command

@@ -153,6 +153,17 @@ class Class(Resource):
     retired: bool = False
     refund_bps: int = 10_000
     """What goes back of the unused rest of a lease that its buyer ends early, in basis points."""
+    sla: list["SlaStep"] = []
+    """What goes back of a lease's cost by its uptime."""
+    reclaim_credit_bps: int = 0
+    """What goes back, of what the rest of a lease that its supplier reclaims would have cost, in basis points."""
+
+
+class SlaStep(Resource):
+    """A lease whose uptime is below `below_bps` gets `credit_bps` of its cost back."""
+
+    below_bps: int
+    credit_bps: int
 
 
 class Reference(Resource):
@@ -457,6 +468,14 @@ class SshKey(Resource):
     created_at: str
 
 
+class Credit(Resource):
+    """What a lease's buyer got back, of what was due by its class's terms, and why."""
+
+    amount: str
+    due: str
+    reason: str
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 
@@ -498,6 +517,11 @@ class Lease(Resource):
     """Where it ends before its window does."""
     forfeited_gpu_ms: int = 0
     """Of the unused rest, what is billed all the same."""
+    sla: list[SlaStep] = []
+    """What its class promised at the fill, like the next."""
+    reclaim_credit_bps: int = 0
+    credit: Credit | None = None
+    """Once it is closed: what went back to its buyer."""
     uptime_bps: int | None = None
     """Once it is closed: of the time that was to be billed, what was metered and not degraded, in basis points."""
     degradations: list[Degradation] | None = None

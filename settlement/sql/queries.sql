@@ -539,7 +539,8 @@ UPDATE leases SET
     last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned,
     ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations,
     uptime_bps = new.uptime_bps,
-    proof = new.proof, next_position = new.next_position, next_index = new.next_index, renewal = new.renewal
+    proof = new.proof, next_position = new.next_position, next_index = new.next_index, renewal = new.renewal,
+    lost_gpu_ms = new.lost_gpu_ms, credit_due = new.credit_due, credited = new.credited
 FROM unnest($1::leases[]) AS new
 WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
@@ -773,12 +774,20 @@ FROM (SELECT *, CASE WHEN state = 'closed' THEN uptime_of(leases) END AS expecte
 WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND uptime_bps IS DISTINCT FROM expected_bps
 ORDER BY number LIMIT $1;
 
+-- What is credited beyond what its supplier had to receive, nobody can tell later.
+-- name: audit_sla
+SELECT 'the SLA credit of lease number ' || number AS what, credited || ' of ' || credit_due || ' due' AS found,
+    expected || ' due' AS expected
+FROM (SELECT *, CASE WHEN state = 'closed' THEN credit_of(leases) ELSE 0 END AS expected FROM leases) AS leases
+WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND credit_due <> expected
+ORDER BY number LIMIT $1;
+
 -- name: audit_earnings
 SELECT 'what account ' || coalesce(earnings.account, ledger.account) || ' earned' AS what,
     coalesce(balance, 0)::text AS found, coalesce(earned, 0)::text AS expected
 FROM (
     SELECT account, sum(earned) AS earned FROM (
-        SELECT seller AS account, earned FROM leases
+        SELECT seller AS account, earned - credited AS earned FROM leases
         UNION ALL SELECT seller, cost - seller_fee FROM corrections
         UNION ALL SELECT account, -amount FROM withdrawals WHERE source = 'receivable' AND state <> 'failed'
     ) AS kept GROUP BY account
@@ -968,12 +977,12 @@ ORDER BY 1 LIMIT $1;
 -- name: audit_earnings_kept
 SELECT 'what lease number ' || number || ' brought in' AS what,
     coalesce(kept.earned, 0) || ' earned, ' || coalesce(kept.revenue, 0) || ' of revenue' AS found,
-    leases.earned + more_earned || ' earned, ' || charged - leases.earned + more_fees || ' of revenue' AS expected
+    leases.earned - credited + more_earned || ' earned, ' || charged - leases.earned + more_fees || ' of revenue' AS expected
 FROM leases LEFT JOIN audit_lease_sums AS kept USING (position, fill_index), LATERAL (
     SELECT coalesce(sum(cost - seller_fee), 0) AS more_earned, coalesce(sum(buyer_fee + seller_fee), 0) AS more_fees
     FROM corrections WHERE (corrections.position, corrections.fill_index) = (leases.position, leases.fill_index)
 ) AS notes
-WHERE number = ANY ($2::bigint[]) AND (coalesce(kept.earned, 0) <> leases.earned + more_earned
+WHERE number = ANY ($2::bigint[]) AND (coalesce(kept.earned, 0) <> leases.earned - credited + more_earned
     OR coalesce(kept.revenue, 0) <> charged - leases.earned + more_fees)
 ORDER BY number LIMIT $1;
 

@@ -38,6 +38,11 @@ CORRUPTIONS = {
     "usage": "UPDATE usage SET gpu_ms = gpu_ms - 1",
     "earnings": "UPDATE leases SET earned = earned - 1",
     "uptimes": "UPDATE leases SET uptime_bps = 10000",
+    "sla": "UPDATE leases SET credit_due = credit_due + 1",
+    "credits": "INSERT INTO credit_limits VALUES (1, 99, 5, 0)",
+    "corrections": "INSERT INTO corrections "
+    "SELECT position, fill_index, 1, 0, 0, buyer, seller, 1, 5, 0, 0, 0, 1, 'x' FROM leases",
+    "daily_credits": "INSERT INTO daily_credits VALUES (1, 5, 0, 5, 5, 0)",
     "months": "UPDATE charges SET cost = cost + 1",
     "committed": "UPDATE spenders SET committed = committed + 1",
     "outgoing": "UPDATE withdrawals SET amount = amount - 1",
@@ -48,6 +53,7 @@ CORRUPTIONS = {
 """Of a superuser who switched the triggers off: by the rule that must find it."""
 WHOLE_CORRUPTIONS = {
     "spend": "UPDATE spend SET charged = charged + 1",
+    "grants": "UPDATE ledger_accounts SET balance = balance - 1 WHERE kind = 'grants'",
     "invoices": "UPDATE charges SET month = month + 1",
 }
 """Likewise, by the rules of the full pass alone."""

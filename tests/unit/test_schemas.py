@@ -14,7 +14,17 @@ import schemas
 import settlement
 from schemas import codec
 from schemas.__main__ import PUBLISHED, breaks, published, render
-from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
+from schemas.attributes import (
+    Accepts,
+    Attributes,
+    ClassSpec,
+    Delivery,
+    Interconnect,
+    Region,
+    SlaStep,
+    Tier,
+    region_mask,
+)
 from schemas.commands import (
     Amend,
     Cancel,
@@ -103,6 +113,9 @@ ACCEPTS = Accepts(
 SPEC = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM", 100, 10**9, 4096, 900_000, 600_000, 72 * HOUR)
 BANDED = msgspec.structs.replace(SPEC, band_bps=3000)
 REFUNDING = msgspec.structs.replace(BANDED, refund_bps=7500)
+PROMISING = msgspec.structs.replace(
+    REFUNDING, sla=(SlaStep(9_990, 1_000), SlaStep(9_900, 2_500)), reclaim_credit_bps=5_000
+)
 FILL = Fill(0, 7, "H100-SXM-80GB", 41, 40, 2, 3, 2_499_900, 8, T, T + HOUR, Side.BID, 4, 100, 200, ATTRIBUTES)
 
 ASK = PlaceAsk(
@@ -129,8 +142,10 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "CreateClass": CreateClass(SPEC),
     "CreateClass@2": CreateClass(BANDED),
     "CreateClass@3": CreateClass(REFUNDING),
+    "CreateClass@4": CreateClass(PROMISING),
     "ChangeClass": ChangeClass(BANDED),
     "ChangeClass@2": ChangeClass(REFUNDING),
+    "ChangeClass@3": ChangeClass(PROMISING),
     "RetireClass": RetireClass("H100-SXM-80GB"),
     "SetReference": SetReference("H100-SXM-80GB", 2_500_000),
     "Halt": Halt("H100-SXM-80GB", HaltMode.FULL),
@@ -170,6 +185,7 @@ MESSAGES: dict[str, Command | Instruction | UsageReport | Execution] = {
     "ClassChanged": Execution(47, 46, T, (ClassChanged(SPEC),)),
     "ClassChanged@2": Execution(47, 46, T, (ClassChanged(BANDED),)),
     "ClassChanged@3": Execution(47, 46, T, (ClassChanged(REFUNDING),)),
+    "ClassChanged@4": Execution(47, 46, T, (ClassChanged(PROMISING),)),
     "ClassRetired": Execution(47, 46, T, (ClassRetired("H100-SXM-80GB"),)),
     "ReferenceChanged": Execution(
         47, 46, T, (ReferenceChanged("H100-SXM-80GB", 2_500_000, 1_750_000, 3_250_000),)
@@ -221,7 +237,7 @@ def test_the_bytes_of_a_message_never_change(name: str) -> None:
 def test_old_bytes_lack_the_newest_field_and_are_read_with_its_default(name: str) -> None:
     assert len(golden()[name]) < len(golden()[NEWEST[name]])
     assert decode(name, golden()[name]) == MESSAGES[name]
-    assert (ASK.display, SPEC.band_bps, BANDED.refund_bps) == (0, 0, 10_000)
+    assert (ASK.display, SPEC.band_bps, BANDED.refund_bps, REFUNDING.sla) == (0, 0, 10_000, ())
 
 
 def test_the_public_fill_is_json_without_accounts() -> None:
