@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from gateways.client import ExchangeError
 from schemas import topics, units
 from schemas.commands import Side
-from schemas.instructions import Accept, DailyCredits, Deliver, Deposit, Source, UsageReport, Withdrawal
+from schemas.instructions import Accept, Deliver, Deposit, Source, UsageReport, Withdrawal
 from schemas.log import Record
 from schemas.store import Account, Spender
 from schemas.units import HOUR_MS
@@ -46,17 +46,12 @@ CORRUPTIONS = {
     "months": "UPDATE charges SET cost = cost + 1",
     "committed": "UPDATE spenders SET committed = committed + 1",
     "outgoing": "UPDATE withdrawals SET amount = amount - 1",
-    "daily_credits": "UPDATE daily_credits SET remaining = remaining - 1",
-    "credits": "INSERT INTO credit_limits SELECT id, 1, 5, 0 FROM accounts",
-    "corrections": "INSERT INTO corrections "
-    "SELECT position, fill_index, 1, 0, 0, buyer, seller, 1, 5, 0, 0, 0, 0, '' FROM leases",
     "payments": "UPDATE deposits SET amount = amount + 1",
     "fills": "UPDATE leases SET class_id = 'L40S'",
     "history": "UPDATE entries SET amount = 2 * amount",
 }
 """Of a superuser who switched the triggers off: by the rule that must find it."""
 WHOLE_CORRUPTIONS = {
-    "grants": "UPDATE daily_credits SET taken = taken + 1",
     "spend": "UPDATE spend SET charged = charged + 1",
     "grants": "UPDATE ledger_accounts SET balance = balance - 1 WHERE kind = 'grants'",
     "invoices": "UPDATE charges SET month = month + 1",
@@ -79,7 +74,6 @@ async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
         await used(market, buyer, await market.account("seller", fee_bps=FEE_BPS))
         out = Withdrawal(buyer.id, "rent", Source.CASH, units.MICRO, "bank")
         assert (await market.instruct(out)).refusal is None
-        assert (await market.instruct(DailyCredits(buyer.id, units.MICRO))).refusal is None
         resting, more = (bid_of(buyer, PRICE, gpus, 1, log.time, "resting") for gpus in (1, 2))
         await market.intend(resting, spender=Spender(team="research"))
         order = await store.order(buyer.id, await market.accept(resting))
