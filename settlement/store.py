@@ -134,7 +134,10 @@ class Store:
             yield connection
         finally:
             with contextlib.suppress(*UNAVAILABLE):  # else a lost connection hides what went wrong
-                await connection.close()  # which gives the lock back too
+                try:
+                    await connection.close()  # which gives the lock back too
+                except UNAVAILABLE:
+                    connection.terminate()  # nobody else may get it as it is, in mid-batch
             await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
