@@ -180,7 +180,7 @@ def _cannot_stand(offer: Offer, quantity: int, now: int) -> str:
 
 def _terms(offer: Offer, quantity: int, horizon_ms: int) -> dict[str, Any]:
     return {
-        "class_id": offer.class_id,
+        "class": offer.class_id,
         "quantity": quantity,
         "price": format_usd(offer.price),
         "start": "now" if offer.start is None else format_time(offer.start),

@@ -1,25 +1,29 @@
 """The list and the book brought together: what the exchange has is read, and a plan is carried out.
 
-Nothing is half done: each row is one request, safe to send again, and a plan is made anew from what the exchange says.
-So after an error, a crash or a lost answer the next run does what is left. An ask's name is its row's with the number
-of its life, so a row whose answer was lost finds the ask that it placed, and never places another beside it.
+Nothing is half done: each row is taken or refused for itself, all of it is safe to send again, and a plan is made anew
+from what the exchange says. So after an error, a crash or a lost answer the next run does what is left. An ask's name
+is its row's with the number of its life, so a row whose answer was lost finds the ask that it placed, and never places
+another beside it.
 """
 
 import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
 
 from gateways.client import Exchange, ExchangeError
-from gateways.client.types import Ask
+from gateways.client.types import Ask, Order
 from gateways.supply.plan import Change, Market, Plan, Post, Withdrawal, client_order_id, named
 from schemas.units import parse_time, parse_usd
 
 AT_ONCE = 8
 """Requests under way at the same time."""
+MANY = 100
+"""Orders placed or cancelled in one request."""
 MAX_ASKS = MAX_LEASES = 50_000
 RUNNING = "pending_delivery,delivered,active,degraded,reclaiming"
 LIST_NAME = re.compile(r"[A-Za-z0-9._-]{1,24}", re.ASCII)
@@ -81,31 +85,43 @@ async def carry_out(exchange: Exchange, plan: Plan, list_name: str) -> Outcome:
     done: list[Done] = []
     for kind in (Withdrawal, Change, Post):
         of_kind = [step for step in steps if isinstance(step, kind)]
-        for first in range(0, len(of_kind), AT_ONCE):
-            batch = of_kind[first : first + AT_ONCE]
-            answers = await asyncio.gather(*(_send(exchange, step, list_name) for step in batch))
-            done += [Done(step, str(error) if error else "") for step, error in zip(batch, answers, strict=True)]
-            stopped = next((error for error in answers if error and error.status in _NO_USE_TO_GO_ON), None)
+        size = AT_ONCE if kind is Change else MANY
+        for first in range(0, len(of_kind), size):
+            batch = of_kind[first : first + size]
+            errors = await _sent(exchange, batch, list_name)
+            done += [Done(step, str(error) if error else "") for step, error in zip(batch, errors, strict=True)]
+            stopped = next((error for error in errors if error and error.status in _NO_USE_TO_GO_ON), None)
             if stopped is not None:
                 tried = {id(each.step) for each in done}
                 return Outcome(done, [step for step in steps if id(step) not in tried], str(stopped))
     return Outcome(done)
 
 
-async def _send(exchange: Exchange, step: Step, list_name: str) -> ExchangeError | None:
-    """One step; why it was not taken, if it was not."""
+async def _sent(exchange: Exchange, steps: Sequence[Step], list_name: str) -> list[ExchangeError | None]:
+    """Steps of one kind; of each why it was not taken, if it was not."""
     try:
-        match step:
-            case Withdrawal(ask):
-                await exchange.cancel(ask.order_id or "")
-            case Change(_, ask, terms):
-                await exchange.amend(ask.order_id or "", **terms)
-            case Post(offer, _, terms):
-                number = await _next_life(exchange, list_name, offer.key)
-                await exchange.ask(**terms, client_order_id=client_order_id(list_name, offer.key, number))
+        withdrawn = [step.ask.order_id or "" for step in steps if isinstance(step, Withdrawal)]
+        posts = [step for step in steps if isinstance(step, Post)]
+        numbers = await _each(posts, lambda post: _next_life(exchange, list_name, post.offer.key))
+        asks = [
+            {**post.terms, "side": "ask", "client_order_id": client_order_id(list_name, post.offer.key, number)}
+            for post, number in zip(posts, numbers, strict=True)
+        ]
+        outcomes = [
+            *await exchange.cancel_many(withdrawn),
+            *await _each([step for step in steps if isinstance(step, Change)], partial(_amend, exchange)),
+            *await exchange.place_many(asks),
+        ]
+    except ExchangeError as error:
+        return [error] * len(steps)
+    return [outcome if isinstance(outcome, ExchangeError) else None for outcome in outcomes]
+
+
+async def _amend(exchange: Exchange, change: Change) -> Order | ExchangeError:
+    try:
+        return await exchange.amend(change.ask.order_id or "", **change.terms)
     except ExchangeError as error:
         return error
-    return None
 
 
 async def _next_life(exchange: Exchange, list_name: str, key: str) -> int:

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,13 +55,17 @@ async def order_to_fill_kafka() -> Result:
     return Result("order_to_fill_kafka", value, "ms", baseline, ratio, "<= 3", note)
 
 
+def _bid(class_id: str) -> dict[str, Any]:
+    return {"class": class_id, "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1}
+
+
 @contextlib.asynccontextmanager
 async def _buying(folder: Path, log: str) -> AsyncIterator[Request]:
     """A request that places a bid of one GPU and sees its fill in the answer."""
     async with (
         ExchangeProcess.running(folder / "exchange", log=log) as exchange,
         ready_market(exchange) as market,
-        _posting(exchange.url, "/v1/bids", market.class_id, market.buyer_key) as post,
+        posting(exchange.url, "/v1/bids", _bid(market.class_id), market.buyer_key) as post,
     ):
 
         async def buy() -> None:
@@ -72,15 +77,15 @@ async def _buying(folder: Path, log: str) -> AsyncIterator[Request]:
 
 
 @contextlib.asynccontextmanager
-async def _posting(
-    url: str, path: str, class_id: str, key: str = ""
+async def posting(
+    url: str, path: str, content: dict[str, Any], key: str = ""
 ) -> AsyncIterator[Callable[[], Awaitable[tuple[int, bytes]]]]:
-    """A request that posts the same bid each time over one connection -> (status, body).
+    """A request that posts the same each time over one connection -> (status, body).
 
     Bare, as the time of a client library is not the exchange's: aiohttp's own was 0.6 ms of each request.
     """
     address = urlsplit(url)
-    body = msgspec.json.encode({"class": class_id, "quantity": 1, "price": "2.60", "duration": "1h", "min_fill": 1})
+    body = msgspec.json.encode(content)
     head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
@@ -110,7 +115,7 @@ async def _bare_route(folder: Path) -> AsyncIterator[Request]:
         try:
             assert process.stdout is not None
             port = int(await process.stdout.readline())
-            async with _posting(f"http://127.0.0.1:{port}", "/", "H100-SXM-80GB") as post:
+            async with posting(f"http://127.0.0.1:{port}", "/", _bid("H100-SXM-80GB")) as post:
 
                 async def post_bare() -> None:
                     status, body = await post()

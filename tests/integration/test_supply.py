@@ -201,10 +201,10 @@ async def test_a_row_that_the_exchange_refuses_does_not_keep_the_others_back(
 
 async def test_a_key_that_may_not_sell_stops_it_at_once(exchange: Venue) -> None:
     async with Exchange(exchange.url, await exchange.key_of("reader", "read")) as reader:
-        rows = [ROW | {"id": str(number)} for number in range(20)]
+        rows = [ROW | {"id": str(number)} for number in range(120)]
         outcome = await synced(reader, rows)
     assert "supply" in outcome.stopped
-    assert (len(outcome.done), len(outcome.unsent)) == (8, 12)
+    assert (len(outcome.done), len(outcome.unsent)) == (100, 20)
     assert not outcome.went_well
 
 

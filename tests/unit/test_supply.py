@@ -306,6 +306,7 @@ def ask_of(offer: Offer, quantity: int | None = None, *, number: int = 1, now: i
     """The ask that a first sync of the offer would have placed."""
     (post,) = plan(Inventory([offer], [], []), Market(now, []), HORIZON).posts
     terms = post.terms | {"start": format_time(offer.start or now)}
+    terms["class_id"] = terms.pop("class")
     if offer.end is None:
         terms["end"] = format_time(now + parse_duration(terms["end"].removeprefix("now+")))
     return Ask(
