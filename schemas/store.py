@@ -6,6 +6,7 @@ used; each write is one transaction, so that nothing is half done.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,9 @@ from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, Line, LineId
 from schemas.refusals import Args, Refusal
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class StoreError(Exception):
@@ -150,6 +154,21 @@ class ApiKey(Struct, frozen=True):
     revoked: bool
     spender: Spender = NOBODY
     """To whom all that it orders counts."""
+    expires_at: int | None = None
+    """As it was given; None: never. In ms of the log, as the next."""
+    overlap_until: int | None = None
+    """A newer secret takes its place, and until then both are good."""
+    addresses: tuple[Network, ...] = ()
+    """From where alone it is taken; none: from anywhere."""
+
+    @property
+    def ends_at(self) -> int | None:
+        """From then on it is not taken."""
+        return min((end for end in (self.expires_at, self.overlap_until) if end is not None), default=None)
+
+    def ended(self, now: int) -> bool:
+        """Whether it is not taken any more."""
+        return self.revoked or (self.ends_at is not None and now >= self.ends_at)
 
 
 class Balance(Struct, frozen=True):
@@ -691,7 +710,16 @@ class Store(Protocol):
         scopes: frozenset[Scope],
         now: int,
         spender: Spender = NOBODY,
+        expires_at: int | None = None,
+        addresses: Sequence[Network] = (),
     ) -> ApiKey: ...
+
+    async def rotate_key(
+        self, key: ApiKey, *, digest: bytes, prefix: str, now: int, expires_at: int | None, overlap_until: int
+    ) -> ApiKey | None:
+        """A new key that is like this one but for its secret and its end; the old one ends with the overlap, or before
+        where that was said already. None where it is revoked."""
+        ...
 
     async def key(self, digest: bytes) -> ApiKey | None:
         """The key whose secret has this digest, revoked ones too."""

@@ -43,6 +43,7 @@ from schemas.store import (
     LeaseUse,
     LedgerKind,
     Listing,
+    Network,
     Order,
     OrderStatus,
     Outcome,
@@ -188,13 +189,35 @@ class Store:
         scopes: frozenset[Scope],
         now: int,
         spender: Spender = NOBODY,
+        expires_at: int | None = None,
+        addresses: Sequence[Network] = (),
     ) -> ApiKey:
         owner = await self.account(account)
         if owner is None:
             raise ValueError(f"there is no account {account}")
-        labels = msgspec.structs.astuple(spender)
-        row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now, *labels)
-        return ApiKey(row["id"], owner, prefix, label, scopes, now, revoked=False, spender=spender)
+        terms = (*msgspec.structs.astuple(spender), expires_at, list(addresses))
+        row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now, *terms)
+        return ApiKey(
+            id=row["id"],
+            account=owner,
+            prefix=prefix,
+            label=label,
+            scopes=scopes,
+            created_at=now,
+            revoked=False,
+            spender=spender,
+            expires_at=expires_at,
+            addresses=tuple(addresses),
+        )
+
+    async def rotate_key(
+        self, key: ApiKey, *, digest: bytes, prefix: str, now: int, expires_at: int | None, overlap_until: int
+    ) -> ApiKey | None:
+        row = await self._row(self._sql.rotate_key, key.id, digest, prefix, now, expires_at, overlap_until)
+        if row is None:
+            return None
+        new = {"id": row["id"], "prefix": prefix, "created_at": now, "expires_at": expires_at, "overlap_until": None}
+        return msgspec.structs.replace(key, **new)
 
     async def key(self, digest: bytes) -> ApiKey | None:
         row = await self._row(self._sql.key, digest)
@@ -644,6 +667,9 @@ def _key(row: Any) -> ApiKey:
         created_at=row["created_at"],
         revoked=row["revoked"],
         spender=_spender(row),
+        expires_at=row["expires_at"],
+        overlap_until=row["overlap_until"],
+        addresses=tuple(row["addresses"]),
     )
 
 

@@ -1,6 +1,7 @@
 """The HTTP API of an exchange: its parts, and the Litestar application over them."""
 
 import asyncio
+from collections.abc import Sequence
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
@@ -18,6 +19,7 @@ from gateways.api.fees import fee_routes
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
 from gateways.api.invoices import invoice_routes
+from gateways.api.key_routes import key_routes
 from gateways.api.keys import Keys
 from gateways.api.leases import lease_routes, ssh_routes
 from gateways.api.market import Checks, Classes
@@ -42,7 +44,7 @@ from gateways.api.webhook import webhook_routes
 from gateways.web.routes import page_routes
 from schemas.book import Offers, Standings
 from schemas.log import Log
-from schemas.store import Store
+from schemas.store import Network, Store
 from schemas.tape import Tape
 from schemas.topics import COMMANDS
 
@@ -69,6 +71,7 @@ class Exchange:
         max_in_flight: int = MAX_IN_FLIGHT,
         access_log: bool = False,
         payment_secrets: tuple[bytes, ...] = (),
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self.ready = asyncio.Event()
         self.payment_secrets = payment_secrets
@@ -78,7 +81,7 @@ class Exchange:
         self.tape = tape
         self.registry = registry
         self.doors = Doors(registry, max_in_flight, access_log=access_log)
-        self.keys = Keys(store)
+        self.keys = Keys(store, log.now, trusted_proxies)
         self.replies = [Replies(log, partition) for partition in range(log.partitions(COMMANDS))]
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)
@@ -107,6 +110,7 @@ def create_app(exchange: Exchange) -> Litestar:
     return Litestar(
         [
             *account_routes(log, store, keys, exchange.clerk, replies),
+            *key_routes(log, store, keys),
             *market_routes(
                 log, store, keys, exchange.classes, exchange.books, exchange.feed, replies, exchange.registry
             ),

@@ -21,6 +21,9 @@ Moment = Annotated[
     ),
 ]
 Duration = Annotated[str, Meta(description="whole minutes, like 24h, 90m, 7d or 1h30m", examples=["24h"])]
+Address = Annotated[
+    str, Meta(description="an address or a network in CIDR, IPv4 or IPv6", examples=["10.0.0.0/8", "2001:db8::/32"])
+]
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """JSON has larger numbers; nothing here does."""
 Item = TypeVar("Item")
@@ -111,6 +114,19 @@ class NewKey(Request):
     user: str | None = None
     pool: str | None = None
     """Of machine users: it counts apart from teams and users."""
+    expires_at: Moment | None = None
+    """It is not taken from then on; absent or null: it never ends."""
+    addresses: list[Address] = []
+    """From where alone it is taken; none: from anywhere."""
+
+
+class NewRotation(Request):
+    """A new secret for a key."""
+
+    overlap: Duration
+    """How long the old one is still taken; `0m`: not any more."""
+    expires_at: Moment | None = None
+    """Of the new one; absent or null: as the old one was given it."""
 
 
 class Key(Answer):
@@ -125,6 +141,9 @@ class Key(Answer):
     team: str | None
     user: str | None
     pool: str | None
+    expires_at: Time | None
+    """It is not taken from then on: by its own end, or as a newer one takes its place."""
+    addresses: list[Address]
 
 
 class NewCaps(Request):

@@ -15,7 +15,7 @@ from gateways.api.controls import Controls
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
-from gateways.api.keys import PREFIX_LENGTH, Keys, digest, may_rule, new_secret, shown, spender_of
+from gateways.api.keys import Keys, made_key, new_secret
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
@@ -31,7 +31,7 @@ from schemas.ids import (
 )
 from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import NOBODY, ApiKey, OrderStatus, Scope, Spender, Store, Totals
+from schemas.store import ApiKey, OrderStatus, Scope, Store, Totals
 from schemas.tape import INTERVALS, Tape
 from schemas.units import (
     GRID_MS,
@@ -76,7 +76,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
     @post("/v1/accounts", **keys.door(Scope.ADMIN, 404, 409, 422))
     async def create_account(request: ApiRequest, data: JSONBody[resources.NewAccount]) -> resources.CreatedAccount:
         """Open an account; with scopes it gets a first key, whose secret is shown this once."""
-        name = _text("name", data.name)
+        name = plain_text("name", data.name)
         for fee in (data.buyer_fee_bps, data.seller_fee_bps):
             if not 0 <= fee <= MAX_FEE_BPS:
                 raise refused(Refusal.FEE_OUT_OF_RANGE, (fee, MAX_FEE_BPS))
@@ -95,7 +95,9 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
             raise ApiError(409, "account_exists", f"there is an account {name} already", "name") from None
         secret = None
         if data.scopes:
-            _, secret = await make_key(account.id, frozenset(data.scopes), "first")
+            secret = new_secret()
+            scopes = frozenset(data.scopes)
+            await made_key(store, account.id, secret, label="first", scopes=scopes, now=log.now())
         return terms.created_account(account, secret)
 
     @get("/v1/accounts", **keys.door(Scope.ADMIN))
@@ -115,48 +117,12 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         """The account of this key."""
         return terms.shown_account(request.user.account, log.now())
 
-    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
-    async def create_key(
-        request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
-    ) -> resources.CreatedKey:
-        """Make a key with scopes that this key has itself; an admin's key makes any, for any account.
-
-        A key of a team, a user or a pool makes keys of the same alone.
-        """
-        account = await ruled_account(request.user, account_id)
-        if not data.scopes:
-            raise invalid("scopes", "a key needs at least one scope")
-        spender = spender_of(data.team, data.user, data.pool)
-        if not may_rule(request.user, data.scopes, spender):
-            raise ApiError(403, "missing_scope", f"a key can give only what it has: {shown(request.user)}", "scopes")
-        label = _text("label", data.label) if data.label else ""
-        key, secret = await make_key(account, frozenset(data.scopes), label, spender)
-        return terms.created_key(key, secret)
-
-    @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
-    async def list_keys(request: ApiRequest, account_id: FromPath[str]) -> resources.Page[resources.Key]:
-        """The account's keys, without their secrets."""
-        account = await ruled_account(request.user, account_id)
-        return resources.Page([terms.shown_key(key) for key in await store.keys(account)], None)
-
-    @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ, 404))
-    async def revoke_key(request: ApiRequest, account_id: FromPath[str], key_id: FromPath[int]) -> None:
-        """Revoke a key that has no scope beyond this key's own; an admin's key revokes any."""
-        account = await ruled_account(request.user, account_id)
-        key = next((key for key in await store.keys(account) if key.id == key_id), None)
-        if key is None:
-            raise ApiError(404, "not_found", f"this account has no key {key_id}", "key_id")
-        if not may_rule(request.user, key.scopes, key.spender):
-            raise ApiError(403, "missing_scope", f"the key {key_id} may do more than yours: {shown(key)}")
-        await store.revoke_key(account, key_id)
-        keys.forget(key_id)
-
     @post("/v1/deposits", **keys.door(Scope.ADMIN, 404, 409, 422, 504))
     async def deposit(data: JSONBody[resources.NewDeposit]) -> resources.Deposit:
         """Book money that came in from outside; the same reference again changes nothing."""
         account = terms.parsed("account_id", parse_account_id, data.account_id)
         amount = terms.parsed("amount", parse_usd, data.amount)
-        await clerk.deposit(account, amount, _text("reference", data.reference))
+        await clerk.deposit(account, amount, plain_text("reference", data.reference))
         return resources.Deposit(account_id=data.account_id, amount=format_usd(amount), reference=data.reference)
 
     @get("/v1/balance", **keys.door(Scope.READ))
@@ -166,38 +132,10 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         account = request.user.account.id
         return terms.shown_balance(account, await store.balance(account))
 
-    async def make_key(
-        account: int, scopes: frozenset[Scope], label: str, spender: Spender = NOBODY
-    ) -> tuple[ApiKey, str]:
-        secret = new_secret()
-        key = await store.create_key(
-            account,
-            digest=digest(secret),
-            prefix=secret[:PREFIX_LENGTH],
-            label=label,
-            scopes=scopes,
-            now=log.now(),
-            spender=spender,
-        )
-        return key, secret
-
-    async def ruled_account(key: ApiKey, text: str) -> int:
-        """The account in the path, `me` for the key's own; another's for an admin alone."""
-        if text == "me":
-            return key.account.id
-        account = terms.parsed("account_id", parse_account_id, text)
-        known = account == key.account.id or (Scope.ADMIN in key.scopes and await store.account(account) is not None)
-        if not known:
-            raise ApiError(404, Refusal.UNKNOWN_ACCOUNT.value, f"there is no account {text} of yours", "account_id")
-        return account
-
     return [
         create_account,
         list_accounts,
         own_account,
-        create_key,
-        list_keys,
-        revoke_key,
         deposit,
         balance,
     ]
@@ -552,7 +490,7 @@ def placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
     return Response(order, status_code=201, media_type=MediaType.JSON)
 
 
-def _text(name: str, text: str) -> str:
+def plain_text(name: str, text: str) -> str:
     if not (0 < len(text) <= MAX_TEXT and text.isascii() and text.isprintable()):
         raise invalid(name, f"{name} must be 1 to {MAX_TEXT} printable ASCII characters")
     return text

@@ -14,6 +14,7 @@ from litestar.handlers import WebsocketRouteHandler
 from msgspec import Raw, Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from gateways.api.addresses import FORWARDED
 from gateways.api.channels import Channel
 from gateways.api.errors import ApiError, as_api_error, invalid, request_id
 from gateways.api.keys import Keys, shown
@@ -164,7 +165,7 @@ class Connection:
     async def _check_key(self) -> None:
         if self._account is not None:
             try:
-                await self._keys.holder(self._authorization)
+                await self._keys.holder(self._authorization, self._socket.scope)
             except ApiError:
                 self._close(NOT_YOURS)
 
@@ -207,7 +208,7 @@ class Connection:
 
     async def _identify(self, op: Op) -> None:
         authorization = self._authorization if op.key is None else f"Bearer {op.key}"
-        holder = await self._keys.holder(authorization)
+        holder = await self._keys.holder(authorization, self._socket.scope)
         if self._account not in (None, holder.account.id):
             raise invalid("key", "this connection is another account's: open one for each")
         if Scope.READ not in holder.scopes:
@@ -234,6 +235,7 @@ class Connection:
             )
             return
         headers = [(b"content-type", b"application/json")]
+        headers += [(name, value) for name, value in self._socket.scope["headers"] if name == FORWARDED]
         if self._authorization is not None:
             headers.append((b"authorization", self._authorization.encode()))
         if isinstance(op.id, str):

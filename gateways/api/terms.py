@@ -663,6 +663,8 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "created_at": format_time(key.created_at),
         "revoked": key.revoked,
+        "expires_at": None if key.ends_at is None else format_time(key.ends_at),
+        "addresses": [str(network) for network in key.addresses],
         **shown_spender(key.spender),
     }
 

@@ -643,6 +643,8 @@ def create_key(
     team: str | None = None,
     user: str | None = None,
     pool: str | None = None,
+    expires: str | None = None,
+    from_: Annotated[list[str] | None, Parameter(name="--from")] = None,
     account: str = "me",
     access: Access = HERE,
 ) -> None:
@@ -658,11 +660,44 @@ def create_key(
         likewise, alone or with a team
     pool
         of machine users, instead of team and user
+    expires
+        after so long, like 90d, or at a moment (RFC 3339); without it, never
+    from_
+        an address or a network, like 10.0.0.0/8, from where alone it is taken; may be given up to 32 times
     """
     spender = {"team": team, "user": user, "pool": pool}
 
     async def call(exchange: Exchange) -> None:
-        show_one(await exchange.create_key(scopes.split(","), label=label, account_id=account, **spender), access)
+        key = await exchange.create_key(
+            scopes.split(","),
+            label=label,
+            account_id=account,
+            expires_at=_from_now(expires),
+            addresses=from_ or [],
+            **spender,
+        )
+        show_one(key, access)
+
+    run(call, access)
+
+
+@keys.command(name="rotate")
+def rotate_key(
+    key_id: int, /, *, overlap: str = "24h", expires: str | None = None, account: str = "me", access: Access = HERE
+) -> None:
+    """Make a new secret for a key and print it, which is shown this once. The old one is good for a while.
+
+    Parameters
+    ----------
+    overlap
+        how long both are taken, like 24h, at most 30d; 0m ends the old one now
+    expires
+        after so long, like 90d, or at a moment (RFC 3339); without it, when the old one would have
+    """
+
+    async def call(exchange: Exchange) -> None:
+        expires_at = _from_now(expires)
+        show_one(await exchange.rotate_key(key_id, overlap=overlap, expires_at=expires_at, account_id=account), access)
 
     run(call, access)
 
@@ -680,11 +715,12 @@ def list_keys(*, account: str = "me", access: Access = HERE) -> None:
                 k.label,
                 ",".join(k.scopes),
                 " ".join(name for name in (k.team, k.user, k.pool) if name),
-                "revoked" if k.revoked else "",
+                " ".join(k.addresses),
+                "revoked" if k.revoked else k.expires_at or "",
             )
             for k in found
         )
-        show(found, ("key", "prefix", "label", "scopes", "for", ""), rows, access)
+        show(found, ("key", "prefix", "label", "scopes", "for", "from", "until"), rows, access)
 
     run(call, access)
 
@@ -774,6 +810,11 @@ def address(access: Access) -> tuple[str, str]:
 def fail(message: str, code: int) -> NoReturn:
     print(f"cx: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _from_now(text: str | None) -> str | None:
+    """A moment of the API's: a length of time is from now on."""
+    return text if text is None or "T" in text else f"now+{text}"
 
 
 def _named(client_order_id: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import uvloop
 from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
+from gateways.api.addresses import network
 from gateways.api.vault import Vault, VaultError, new_vault_secret
 from gateways.cli.commands import HERE, Access, run, show_one
 from gateways.cli.play import play as play_market
@@ -58,6 +59,13 @@ FAILED = 70
 Log = Annotated[str, Parameter(help="embedded, or kafka://HOST:PORT[,HOST:PORT]")]
 Dsn = Annotated[str | None, Parameter(help="a Postgres to use, like postgresql://user@host/db; else the embedded one")]
 Partitions = Annotated[int, Parameter(help="of the log's topics", validator=validators.Number(gte=1, lte=1024))]
+Proxies = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--trusted-proxy",
+        help="address or network whose X-Forwarded-For is believed on where a request comes from; may be repeated",
+    ),
+]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
 MetricsPort = Annotated[
     int | None,
@@ -75,6 +83,7 @@ def up(
     host: str = "127.0.0.1",
     port: Port = 8080,
     partitions: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
+    trusted_proxies: Proxies = None,
 ) -> None:
     """Run a whole exchange in one process: persistent, and empty at first.
 
@@ -85,11 +94,12 @@ def up(
     partitions
         of a log that is created now; the classes are spread over them
     """
-    _supervise(_up(Settings(data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions)))
+    settings = Settings(data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions)
+    _supervise(_up(settings, trusted_proxies or []))
 
 
-async def _up(settings: Settings) -> None:
-    async with exchange(settings) as running:
+async def _up(settings: Settings, proxies: list[str]) -> None:
+    async with exchange(msgspec.structs.replace(settings, trusted_proxies=tuple(map(network, proxies)))) as running:
         print(f"The exchange is open at {running.url}. For cx in another terminal:\n")
         print(f"  export CX_CONFIG={running.config.resolve()}\n")
         print("Ctrl-C closes it; the same command opens it again.", flush=True)
@@ -329,6 +339,7 @@ def gateway(
     host: str = "127.0.0.1",
     port: Port = 8080,
     partitions: Partitions = 1,
+    trusted_proxies: Proxies = None,
 ) -> None:
     """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
 
@@ -338,15 +349,17 @@ def gateway(
         file of what seals how buyers reach their machines, the same for all gateways; made by cx new-secret > FILE. To
         change it, put a new one on a line in front, and keep those behind
     """
-    _supervise(_gateway(log, dsn, secrets, host, port, partitions))
+    _supervise(_gateway(log, dsn, secrets, host, port, partitions, trusted_proxies or []))
 
 
-async def _gateway(url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int) -> None:
-    vault = Vault.of_file(secrets)
+async def _gateway(
+    url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int, proxies: list[str]
+) -> None:
+    vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
     async with (
         connected(url, partitions) as log,
         connected_store(dsn) as store,
-        serving(log, store, vault, host, port, CollectorRegistry()) as address,
+        serving(log, store, vault, host, port, CollectorRegistry(), trusted_proxies=trusted) as address,
     ):
         print(f"The API is open at {address}", flush=True)
         await asyncio.Event().wait()

@@ -16,7 +16,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateways.api.app import Exchange, create_app
-from gateways.api.keys import PREFIX_LENGTH, digest, new_secret
+from gateways.api.keys import digest, made_key, new_secret
 from gateways.api.server import serve
 from gateways.api.vault import Vault
 from gateways.api.webhook import secrets_in
@@ -30,7 +30,7 @@ from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
 from schemas.log import Log
-from schemas.store import Scope
+from schemas.store import Network, Scope
 from schemas.topics import COMMANDS
 from settlement.auditor import REPORTED, Auditor
 from settlement.metrics import AuditMetrics
@@ -64,6 +64,8 @@ class Settings(Struct, frozen=True):
     partitions: int = 1
     speed: int = 1
     """Of the embedded log's clock, fixed when it is created."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose word is taken on where a request comes from (gateways/api/addresses.py)."""
     list_classes: bool = True
     """Open a book for each standard class at start."""
 
@@ -112,7 +114,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
             )
         )
         url = await stack.enter_async_context(
-            serving(log, store, vault, settings.host, settings.port, registry, engines)
+            serving(log, store, vault, settings.host, settings.port, registry, engines, settings.trusted_proxies)
         )
         key = await _admin_key(store, _saved_key(settings.data / CONFIG), log.now())
         if settings.list_classes:
@@ -163,6 +165,7 @@ async def serving(
     port: int,
     registry: CollectorRegistry,
     engines: Sequence[EngineService] = (),
+    trusted_proxies: Sequence[Network] = (),
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
@@ -177,6 +180,7 @@ async def serving(
         checks=checks,
         registry=registry,
         payment_secrets=secrets_in(os.environ.get(PAYMENTS_SECRET, "")),
+        trusted_proxies=trusted_proxies,
     )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):
@@ -235,7 +239,7 @@ async def forever(services: Sequence[Service]) -> None:
 
 async def _admin_key(store: Store, saved: str | None, now: int) -> str:
     """The key of the exchange's own account: the saved one, or a new one where that is not valid any more."""
-    if saved is not None and (known := await store.key(digest(saved))) is not None and not known.revoked:
+    if saved is not None and (known := await store.key(digest(saved))) is not None and not known.ended(now):
         return saved
     return await new_admin_key(store, now)
 
@@ -249,10 +253,7 @@ async def new_admin_key(store: Store, now: int) -> str:
         else await store.create_account(EXCHANGE, buyer_fee_bps=0, seller_fee_bps=0, owner=None, now=now)
     )
     secret = new_secret()
-    prefix = secret[:PREFIX_LENGTH]
-    await store.create_key(
-        account.id, digest=digest(secret), prefix=prefix, label="the exchange", scopes=frozenset(Scope), now=now
-    )
+    await made_key(store, account.id, secret, label="the exchange", scopes=frozenset(Scope), now=now)
     return secret
 
 

@@ -387,18 +387,35 @@ class Exchange:
         return await self._call("PUT", f"/v1/accounts/{_part(account_id)}/tier", Account, body={"tier": tier})
 
     async def create_key(
-        self, scopes: Sequence[str], *, label: str = "", account_id: str = "me", **spender: str | None
+        self,
+        scopes: Sequence[str],
+        *,
+        label: str = "",
+        account_id: str = "me",
+        expires_at: str | None = None,
+        addresses: Sequence[str] = (),
+        **spender: str | None,
     ) -> Key:
         """Makes a key with scopes that this key has itself; its secret is in `key`.
 
-        `spender` says who spends with it: `team`, `user` or both, or `pool`.
+        It ends at `expires_at`, a moment like now+90d, and is taken from `addresses` (CIDR) alone, where these are
+        said. `spender` says who spends with it: `team`, `user` or both, or `pool`.
         """
-        body = {"scopes": scopes, "label": label, **spender}
+        body = {"scopes": scopes, "label": label, "expires_at": expires_at, "addresses": addresses, **spender}
         return await self._call("POST", f"/v1/accounts/{_part(account_id)}/keys", Key, body=body, repeatable=False)
 
     async def keys(self, *, account_id: str = "me") -> list[Key]:
         """The account's keys, without their secrets."""
         return await self._list(f"/v1/accounts/{_part(account_id)}/keys", Key, PAGE, {})
+
+    async def rotate_key(
+        self, key_id: int, *, overlap: str = "24h", expires_at: str | None = None, account_id: str = "me"
+    ) -> Key:
+        """Makes a key like that one, but for its secret, which is in `key`, and maybe its end. The old one ends with
+        the overlap."""
+        path = f"/v1/accounts/{_part(account_id)}/keys/{key_id}/rotation"
+        body = {"overlap": overlap, "expires_at": expires_at}
+        return await self._call("POST", path, Key, body=body, repeatable=False)
 
     async def revoke_key(self, key_id: int, *, account_id: str = "me") -> None:
         """Revokes a key."""

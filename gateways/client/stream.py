@@ -16,7 +16,7 @@ FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 10.0
 QUIET_S = 30.0
 """The connection is asked for a sign of life when it was silent for so long."""
-FATAL = {"invalid", "unauthorized", "missing_scope", "unknown_class", "gone"}
+FATAL = {"invalid", "unauthorized", "key_ended", "address_refused", "missing_scope", "unknown_class", "gone"}
 """What the exchange answers to a subscription that will not be taken the next time either."""
 
 

@@ -49,6 +49,10 @@ class Key(Resource):
     """Who spends with it, like the next two."""
     user: str | None = None
     pool: str | None = None
+    expires_at: str | None = None
+    """It is not taken from then on; None: it never ends."""
+    addresses: list[str] = []
+    """From where alone it is taken; none: from anywhere."""
 
 
 class Caps(Resource):

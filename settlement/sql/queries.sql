@@ -54,8 +54,16 @@ WITH spends AS (
     SELECT $1, kind, name FROM (VALUES ('team', $7), ('user', $8), ('pool', $9)) AS label (kind, name) WHERE name <> ''
     ON CONFLICT DO NOTHING
 )
-INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+RETURNING id;
+
+-- name: rotate_key
+WITH old AS (
+    UPDATE api_keys SET overlap_until = least(overlap_until, $6) WHERE id = $1 AND NOT revoked RETURNING *
+)
+INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses)
+SELECT account, $2, $3, label, scopes, $4, team, user_name, pool, $5, addresses FROM old
 RETURNING id;
 
 -- name: key

@@ -21,7 +21,7 @@ from gateways.market_data.tape import Tape
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
-from schemas.store import Scope
+from schemas.store import Network, Scope
 from settlement.service import SettlementService
 from settlement.store import Store
 
@@ -83,7 +83,12 @@ def engines(log: EmbeddedLog) -> list[Service]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    log: EmbeddedLog, store: Store, *, answer_timeout_s: float = 5.0, payment_secrets: tuple[bytes, ...] = ()
+    log: EmbeddedLog,
+    store: Store,
+    *,
+    answer_timeout_s: float = 5.0,
+    payment_secrets: tuple[bytes, ...] = (),
+    trusted_proxies: tuple[Network, ...] = (),
 ) -> AsyncIterator[str]:
     """The API over them: its address."""
     replica, tape = Replica(log), Tape(log)
@@ -98,6 +103,7 @@ async def serving(
         registry=CollectorRegistry(),
         answer_timeout_s=answer_timeout_s,
         payment_secrets=payment_secrets,
+        trusted_proxies=trusted_proxies,
     )
     async with running([replica, tape, api]), serve(create_app(api)) as server:
         yield server.url
