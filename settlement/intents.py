@@ -58,6 +58,8 @@ class Intents:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
+        if len(answers) == 1:  # as nearly all are: gather costs as much as the rest of this
+            return [await answers[0]]
         return await asyncio.gather(*answers)
 
     async def close(self) -> None:

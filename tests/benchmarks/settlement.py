@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from msgspec import Struct
 
+from gateways.cli.processes import spare_garbage_collection
 from schemas import codec, topics
 from schemas.commands import PlaceBid
 from schemas.events import Execution, Fill
@@ -125,6 +126,7 @@ async def _beside_copy(
 
     async def ours() -> float:
         nonlocal rows, commits
+        spare_garbage_collection()  # as in the service
         async with _copy_of(prepared) as dsn:
             connection = await asyncpg.connect(dsn)
             before = await connection.fetchval("SELECT txid_current()")
