@@ -25,6 +25,7 @@ from matching_engine.checks import (
 from matching_engine.live import LiveOrders, Order, Party
 from matching_engine.matching import MAX_WALK, Walk, fit
 from matching_engine.memory import Memory
+from matching_engine.preview import DryWalk, Preview
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
 from schemas.attributes import Accepts, Attributes
@@ -164,6 +165,48 @@ class Engine:
         self._does[command.__class__](this, command, events)
         self.position = this
         return Execution(this, prev, self.now, tuple(events))
+
+    def preview(self, command: Place) -> Preview:
+        """What the order would be answered if it came next, at this very time. Nothing changes; its client_order_id and
+        not_after are not looked at.
+        """
+        events: list[Event] = []
+        this, now, book = max(self.position, self._base) + 1, self.now, self.books.get(command.class_id)
+        if book is None or book.closed:
+            _reject(command, self._closed(command, book), events)
+            return Preview(tuple(events), None)
+        order: Order
+        if isinstance(command, PlaceAsk):
+            start = command.start or ceil_grid(now)
+            refused = self._check_ask(book, command, start, None)
+            times = self._known.offered[start, command.end, command.min_duration]
+            order = self._new_ask(this, this, book, command, times, self._known.stated[command.attributes])
+        else:
+            starts = self._starts(command)
+            refused = self._check_bid(book, command, starts, None)
+            wanted = self._known.wanted[starts, command.duration]
+            order = self._new_bid(this, this, book, command, wanted, self._known.accepted[command.accepts])
+        if refused is None and command.post_only:
+            other = DryWalk(book, now, []).taken_by(order)
+            refused = None if other is None else (Refusal.WOULD_TRADE, (format_order_id(other),))
+        if refused is not None:
+            _reject(command, refused, events)
+            return Preview(tuple(events), None)
+        events.append(_accepted(order, command.class_id))
+        force, walk = command.time_in_force, DryWalk(book, now, events)
+        if isinstance(order, Ask):
+            walk.meet_bids(order)
+        elif force is FOK:
+            walk.fill_or_kill(order)
+        else:
+            walk.meet_asks(order)
+        if isinstance(order, Bid) and not order.left:
+            events.append(Filled(this, command.account))
+        if order.live and (force is IOC or force is FOK):
+            order.live = False
+            reason = CancelReason.IOC_REST if force is IOC else CancelReason.FOK_UNFILLED
+            events.append(Cancelled(this, command.account, reason, order.left))
+        return Preview(tuple(events), order)
 
     def order(self, order_id: int) -> Order | None:
         """The live order with this id."""
@@ -1034,6 +1077,20 @@ def _amended(order: Order) -> Amended:
         order.price,
         start,
         duration,
+    )
+
+
+def _accepted(order: Order, class_id: str) -> Accepted:
+    return Accepted(
+        order.account,
+        order.client_order_id,
+        class_id,
+        ASK if isinstance(order, Ask) else BID,
+        order.quantity,
+        order.price,
+        order.fee_bps,
+        order.start if isinstance(order, Ask) else order.starts[0],
+        order.end - order.start if isinstance(order, Ask) else order.duration,
     )
 
 

@@ -6,6 +6,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.attributes import Attributes
+from schemas.commands import PlaceAsk, PlaceBid
+from schemas.events import CancelReason, Fill
+from schemas.refusals import Args, Refusal
 
 
 class BookLevel(Struct, frozen=True):
@@ -78,6 +81,33 @@ class Offers(Books, Protocol):
 
     async def offers(self, class_id: str, start_ms: int, duration_ms: int, limit: int) -> OffersView | None:
         """What is for sale over that window, the cheapest `limit`; likewise."""
+        ...
+
+
+class Preview(Struct, frozen=True):
+    """What one order would do if it came next."""
+
+    position: int
+    """As a `BookView`'s, and the next."""
+    time: int
+    refusal: tuple[Refusal, Args] | None
+    """Why it would not be taken; then nothing else would happen."""
+    fills: tuple[Fill, ...] = ()
+    cancels: tuple[int, ...] = ()
+    """Orders of the same owner that it would cancel instead of trading with them."""
+    left: int = 0
+    """GPUs that it still wants, or offers."""
+    reason: CancelReason | None = None
+    """Why it would end, where it would not rest for what is left."""
+    until: int = 0
+    """ms; when it leaves by time, where it rests."""
+
+
+class Previews(Offers, Protocol):
+    """Who answers for what an order would do, too."""
+
+    async def preview(self, command: PlaceBid | PlaceAsk, position: int, timeout_s: float) -> Preview:
+        """Once the class's partition is folded up to that position. Raises TimeoutError."""
         ...
 
 

@@ -25,6 +25,7 @@ from gateways.api.leases import lease_routes, ssh_routes
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.payments import payment_routes
+from gateways.api.previews import preview_routes
 from gateways.api.replies import Replies
 from gateways.api.routes import (
     ApiRequest,
@@ -42,7 +43,7 @@ from gateways.api.usage import usage_routes
 from gateways.api.vault import Vault
 from gateways.api.webhook import webhook_routes
 from gateways.web.routes import page_routes
-from schemas.book import Offers, Standings
+from schemas.book import Previews, Standings
 from schemas.log import Log
 from schemas.store import Network, Store
 from schemas.tape import Tape
@@ -61,7 +62,7 @@ class Exchange:
         *,
         log: Log,
         store: Store,
-        books: Offers,
+        books: Previews,
         standings: Standings,
         tape: Tape,
         vault: Vault,
@@ -75,6 +76,7 @@ class Exchange:
     ) -> None:
         self.ready = asyncio.Event()
         self.payment_secrets = payment_secrets
+        self.answer_timeout_s = answer_timeout_s
         self.log = log
         self.store = store
         self.books = books
@@ -116,6 +118,7 @@ def create_app(exchange: Exchange) -> Litestar:
             ),
             *order_routes(store, keys, exchange.desk, exchange.controls, replies),
             *batch_routes(keys, exchange.desk),
+            *preview_routes(store, keys, exchange.desk, exchange.books, exchange.answer_timeout_s),
             *control_routes(keys, exchange.controls),
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),

@@ -31,7 +31,7 @@ from gateways.api.terms import (
     shown_order,
 )
 from schemas.attributes import ClassSpec
-from schemas.codec import encode
+from schemas.codec import decode_command, encode
 from schemas.commands import Amend, Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
 from schemas.ids import format_lease_id, format_order_id, parse_order_id, partition_of, position
@@ -115,6 +115,14 @@ class Desk:
             return _or_refusal(self._entered(intent, next(written), now))
 
         return await asyncio.gather(*map(answer, prepared))
+
+    async def understood(self, key: ApiKey, body: NewOrder) -> tuple[PlaceBid | PlaceAsk, int]:
+        """The command that the order would be sent as now, and how far its partition has answered. Raises ApiError."""
+        ssh_keys = await self._store.ssh_keys(key.account.id)
+        intent, _ = await self._prepared(key, body, ssh_keys, self._log.now())
+        command = decode_command(intent.command)
+        assert isinstance(command, PlaceBid | PlaceAsk), "an intent of an order is an order"
+        return command, self._replies[intent.partition].position
 
     async def _prepared(
         self, key: ApiKey, body: NewOrder, ssh_keys: Sequence[SshKey], now: int

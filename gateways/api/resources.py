@@ -850,6 +850,54 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class PreviewFill(Answer):
+    """A trade that would happen now."""
+
+    price: Price
+    quantity: int
+    start: Time
+    end: Time
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+
+
+class Preview(Answer):
+    """What an order would do if it came now. Nothing is placed; another order may come first."""
+
+    class_id: str
+    position: str | None
+    """The log position that it is true for, in the form of an order's id."""
+    time: Time
+    fills: list[PreviewFill]
+    """At most 500."""
+    filled: int
+    left: int
+    status: OrderStatus
+    """What it would be then: open, filled or cancelled."""
+    reason: str
+    """Why it would end, where it would be cancelled."""
+    until: Time | None
+    """The last moment at which what is left would stand."""
+    cancels: list[str]
+    """Orders of the same owner that it would cancel instead of trading with them."""
+    cost: Usd
+    """Of what fills now, without fees."""
+    fee: Usd
+    """The account's own on it."""
+    held: Usd
+    """For what is left of a bid, fee included: for an ask 0.00, like the next three."""
+    most: Usd
+    """What it can cost in all: cost, fee and what is held."""
+    needed: Usd
+    """What has to be free when it is placed: all of it at its limit, fee included."""
+    short: Usd
+    """Of that, what the account lacks now."""
+
+
 class OrderAnswer(Answer):
     """What one order of many would have been answered alone."""
 

@@ -394,14 +394,14 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
         **state,
         start=format_time(command.start or now),
         end=format_time(command.end),
-        **_shown_attributes(command.attributes),
+        **shown_attributes(command.attributes),
         min_duration=format_duration(command.min_duration),
         lot=command.lot,
         display=command.display,
     )
 
 
-def _shown_attributes(attributes: Attributes) -> dict[str, Any]:
+def shown_attributes(attributes: Attributes) -> dict[str, Any]:
     return {
         "region": name_of(attributes.region),
         "delivery": name_of(attributes.delivery),
@@ -415,7 +415,7 @@ def _shown_attributes(attributes: Attributes) -> dict[str, Any]:
 def shown_offer(offer: Offer) -> resources.Offer:
     return resources.Offer(
         price=format_usd(offer.price),
-        **_shown_attributes(offer.attributes),
+        **shown_attributes(offer.attributes),
         lot=offer.lot,
         quantity=offer.quantity,
         most=offer.most,
@@ -488,7 +488,7 @@ def shown_lease(lease: Lease, account: int, connection: str | None, *, in_list: 
         quantity=lease.quantity,
         start=format_time(lease.start),
         end=format_time(lease.end),
-        **_shown_attributes(lease.attributes),
+        **shown_attributes(lease.attributes),
         state=lease.state,
         close_reason=lease.close_reason,
         created_at=format_time(lease.created_at),

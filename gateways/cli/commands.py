@@ -18,8 +18,9 @@ from cyclopts.types import ExistingFile
 from rich.console import Console
 from rich.table import Table
 
+from gateways.cli import preview
 from gateways.client import Exchange, ExchangeError
-from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, UsageReport
+from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, Preview, UsageReport
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes, beside 0."""
@@ -90,9 +91,12 @@ def buy(
     tif: str = "gtc",
     ssh_key: str | None = None,
     id: str | None = None,
+    yes: bool = False,
     access: Access = HERE,
 ) -> None:
     """Bid for GPUs. Without a start it accepts now, or else the next 23 hours, the earliest first.
+
+    Says first what would fill now, and what it costs at the most; on a terminal it asks before it places.
 
     Parameters
     ----------
@@ -128,6 +132,8 @@ def buy(
         one of your SSH keys (cx keys ssh), by name: the supplier lets it in
     id
         your own name for the order: with it, sending it again is safe
+    yes
+        do not ask
     """
     starts = start or ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
     terms: dict[str, Any] = {
@@ -145,8 +151,10 @@ def buy(
     }
 
     async def call(exchange: Exchange) -> None:
-        order = await exchange.bid(class_, gpus, max_, duration=for_, min_fill=split or gpus, **terms, **_named(id))
-        _show_order(order, access)
+        bid = {"duration": for_, "min_fill": split or gpus, **terms, **_named(id)}
+        if not access.json:
+            await _say_before(exchange.preview_bid(class_, gpus, max_, **bid), yes=yes, may_be_there=id is not None)
+        _show_order(await exchange.bid(class_, gpus, max_, **bid), access)
 
     run(call, access)
 
@@ -815,6 +823,27 @@ def fail(message: str, code: int) -> NoReturn:
 def _from_now(text: str | None) -> str | None:
     """A moment of the API's: a length of time is from now on."""
     return text if text is None or "T" in text else f"now+{text}"
+
+
+async def _say_before(seeing: Awaitable[Preview], *, yes: bool, may_be_there: bool) -> None:
+    """What an order would do; on a terminal a person says whether it may. One that `may_be_there` already is shown as
+    it is now, though it would be refused if it were new."""
+    try:
+        seen = await seeing
+    except ExchangeError:
+        if may_be_there:
+            return
+        raise
+    print(*preview.lines(seen), sep="\n", file=sys.stderr)
+    if not yes and not _agreed("place it?"):
+        fail("not placed", REFUSED)
+
+
+def _agreed(question: str) -> bool:
+    """What a person says; where nobody is there to ask, yes."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _named(client_order_id: str | None) -> dict[str, Any]:

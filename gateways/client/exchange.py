@@ -52,6 +52,7 @@ from gateways.client.types import (
     Offers,
     Order,
     OrderFill,
+    Preview,
     Reference,
     Refusal,
     RefusedUsage,
@@ -156,28 +157,25 @@ class Exchange:
         self, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
     ) -> Bid:
         """Places a bid; the answer has what it traded at once. `terms`: further fields of POST /v1/bids."""
-        body = {
-            "class": class_id,
-            "quantity": quantity,
-            "price": price,
-            "duration": duration,
-            "min_fill": min_fill,
-            "client_order_id": secrets.token_hex(16),
-            **terms,
-        }
+        body = _bid(class_id, quantity, price, duration, min_fill, terms)
         return await self._call("POST", "/v1/bids", Bid, body=body)
 
     async def ask(self, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Ask:
         """Places an ask; the answer has what it traded at once. `terms`: further fields of POST /v1/asks."""
-        body = {
-            "class": class_id,
-            "quantity": quantity,
-            "price": price,
-            "end": end,
-            "client_order_id": secrets.token_hex(16),
-            **terms,
-        }
+        body = _ask(class_id, quantity, price, end, terms)
         return await self._call("POST", "/v1/asks", Ask, body=body)
+
+    async def preview_bid(
+        self, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
+    ) -> Preview:
+        """What this bid would fill now, what it would hold and cost at most: nothing is placed."""
+        body = _bid(class_id, quantity, price, duration, min_fill, terms)
+        return await self._call("POST", "/v1/bids/preview", Preview, body=body)
+
+    async def preview_ask(self, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Preview:
+        """What this ask would sell now: nothing is placed."""
+        body = _ask(class_id, quantity, price, end, terms)
+        return await self._call("POST", "/v1/asks/preview", Preview, body=body)
 
     async def place_many(self, orders: Sequence[Mapping[str, Terms]]) -> list[Order | ExchangeError]:
         """Places bids and asks, 500 a request: of each, in order, the order or why it was not placed.
@@ -788,6 +786,33 @@ class Exchange:
         ) as response:
             wait = response.headers.get("Retry-After", "0")
             return response.status, float(wait) if wait.isdecimal() else 0.0, await response.read()
+
+
+def _bid(
+    class_id: str, quantity: int, price: str, duration: str, min_fill: int, terms: Mapping[str, Terms]
+) -> dict[str, Terms]:
+    """The body of POST /v1/bids."""
+    return {
+        "class": class_id,
+        "quantity": quantity,
+        "price": price,
+        "duration": duration,
+        "min_fill": min_fill,
+        "client_order_id": secrets.token_hex(16),
+        **terms,
+    }
+
+
+def _ask(class_id: str, quantity: int, price: str, end: str, terms: Mapping[str, Terms]) -> dict[str, Terms]:
+    """The body of POST /v1/asks."""
+    return {
+        "class": class_id,
+        "quantity": quantity,
+        "price": price,
+        "end": end,
+        "client_order_id": secrets.token_hex(16),
+        **terms,
+    }
 
 
 class _Page(Struct, Generic[Result]):

@@ -433,6 +433,48 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class PreviewFill(Resource):
+    """A trade that would happen now."""
+
+    price: str
+    quantity: int
+    start: str
+    end: str
+    region: str
+    delivery: str
+    interconnect: str
+    confidential: bool
+    tier: str
+    notice_minutes: int
+
+
+class Preview(Resource):
+    """What an order would do if it came now; nothing is placed."""
+
+    class_id: str
+    position: str | None
+    time: str
+    fills: list[PreviewFill]
+    filled: int
+    left: int
+    status: str
+    """open, filled or cancelled."""
+    reason: str
+    until: str | None
+    """The last moment at which what is left would stand."""
+    cancels: list[str]
+    """Own orders that it would cancel instead of trading with them."""
+    cost: str
+    fee: str
+    held: str
+    most: str
+    """What it can cost in all."""
+    needed: str
+    """What has to be free when it is placed."""
+    short: str
+    """Of that, what the account lacks now."""
+
+
 class AllCancelled(Resource):
     """How many orders a cancel of all ended; in every class where `class_id` is None."""
 

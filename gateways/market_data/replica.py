@@ -6,9 +6,11 @@ from itertools import islice
 
 from matching_engine.engine import Engine
 from schemas.attributes import Attributes
-from schemas.book import BookLevel, BookView, Offer, OffersView, Standing
+from schemas.book import BookLevel, BookView, Offer, OffersView, Preview, Standing
 from schemas.codec import decode_command
-from schemas.commands import SetLimits
+from schemas.commands import PlaceAsk, PlaceBid, SetLimits
+from schemas.events import Cancelled, Fill, Rejected
+from schemas.ids import partition_of
 from schemas.log import Log
 from schemas.topics import COMMANDS
 from schemas.units import ceil_grid
@@ -27,8 +29,10 @@ _View = tuple[str, int, int, int]
 
 
 class Replica:
-    """`schemas.book.Offers` and `Standings` over all partitions. `run` ends only by being cancelled, or with the error
-    that ended it."""
+    """`schemas.book.Previews` and `Standings` over all partitions.
+
+    `run` ends only by being cancelled, or with the error that ended it.
+    """
 
     def __init__(self, log: Log) -> None:
         self.ready = asyncio.Event()
@@ -75,6 +79,14 @@ class Replica:
             if len(self._offers) < MAX_VIEWS:
                 self._offers[key] = view
         return view
+
+    async def preview(self, command: PlaceBid | PlaceAsk, position: int, timeout_s: float) -> Preview:
+        """As `schemas.book.Previews` says."""
+        engine = self._engines[partition_of(position) if position >= 0 else 0]
+        async with asyncio.timeout(timeout_s):
+            async with self._folded:
+                await self._folded.wait_for(lambda: engine.position >= position)
+        return _preview(engine, command)
 
     async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
         """As `schemas.book.Standings` says."""
@@ -150,6 +162,25 @@ def _offers_view(engine: Engine, class_id: str, start_ms: int, duration_ms: int,
             known = known or Offer(*key, quantity=0, most=0, asks=0)
             offers[key] = Offer(*key, known.quantity + shown, max(known.most, shown), known.asks + 1)
     return OffersView(class_id, engine.position, engine.now, start, duration_ms, tuple(offers.values()))
+
+
+def _preview(engine: Engine, command: PlaceBid | PlaceAsk) -> Preview:
+    seen = engine.preview(command)
+    order = seen.order
+    if order is None:
+        refusal = next((event.code, event.args) for event in seen.events if isinstance(event, Rejected))
+        return Preview(engine.position, engine.now, refusal)
+    cancelled = [event for event in seen.events if isinstance(event, Cancelled)]
+    return Preview(
+        position=engine.position,
+        time=engine.now,
+        refusal=None,
+        fills=tuple(event for event in seen.events if isinstance(event, Fill)),
+        cancels=tuple(event.order_id for event in cancelled if event.order_id != order.id),
+        left=order.left,
+        reason=next((event.reason for event in cancelled if event.order_id == order.id), None),
+        until=order.leaves if order.leaves == command.expire_at else order.leaves - 1,
+    )
 
 
 def _levels(orders: Iterable[tuple[int, int]], most: int) -> tuple[BookLevel, ...]:
