@@ -325,6 +325,8 @@ class Books:
         self.changed_amends: dict[OrderKey, AmendRow] = {}
         self.new_leases: dict[LeaseId, LeaseRow] = {}
         self.changed_leases: dict[LeaseId, LeaseRow] = {}
+        self.metered_leases: dict[LeaseId, LeaseRow] = {}
+        """Of which only the use and the bill have changed."""
         self.transactions: list[Transaction] = []
         self.released: defaultdict[int, int] = defaultdict(int)
         """Account -> µ$ of its cash that are reserved no longer."""
@@ -718,6 +720,7 @@ class Books:
             return None if equal else (Refusal.USAGE_CONFLICT, (report.sequence,))
         before = max((row.gpu_ms for row in known.values() if row.sequence < report.sequence), default=0)
         after = min((row.gpu_ms for row in known.values() if row.sequence > report.sequence), default=None)
+        was_accepted = lease.accepted_at is not None
         if (refusal := leases.meter(lease, report, before, after, now)) is not None:
             return refusal
         if report.final and report.sequence < lease.last_sequence:
@@ -728,10 +731,13 @@ class Books:
         if report.sequence > lease.last_sequence:
             escrow = lease.in_escrow
             lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
-            self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, escrow)
+            self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, escrow, only_used=True)
         if report.final:
             self._close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
-        self._change_lease(lease)
+        if was_accepted and not report.final:
+            self._meter_lease(lease)
+        else:
+            self._change_lease(lease)
         return None
 
     def parties_of_corrected(self, executions: Iterable[Execution]) -> set[int]:
@@ -873,15 +879,16 @@ class Books:
         entries = {ledger.payable(lease.seller): -lease.credited, ledger.cash(lease.buyer): lease.credited}
         self._post(f"sla:{format_lease_id(lease.id)}", at, entries, invoices.month_of_charge(at, lease.until))
 
-    def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int) -> None:
+    def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int, *, only_used: bool = False) -> None:
         """Charges what the lease's cumulative bill has grown by, out of its `escrow` until now, in µ$; what is in that
-        beyond what the lease may still cost goes back."""
+        beyond what the lease may still cost goes back: nothing where it was `only_used`, and its end stays."""
         owed = lease.owed
         charged, earned = owed.charged - lease.charged, owed.earned - lease.earned
         lease.charged, lease.earned = owed.charged, owed.earned
         if charged:
             self.spend.charge(lease, lease.class_id, charged, at)
-        rest, by_credits = lease.in_escrow, self._pay_by_credits(lease.buyer, charged, at)
+        rest = escrow - charged if only_used else lease.in_escrow
+        by_credits = self._pay_by_credits(lease.buyer, charged, at)
         entries = {
             ledger.escrow(lease.number): rest - escrow,
             ledger.payable(lease.seller): earned,
@@ -894,11 +901,11 @@ class Books:
         self._post(reference, at, entries, month)
 
     def _charge(self, lease: LeaseRow, month: int) -> None:
-        before = self._billed.get(lease.id, Billed())
-        if invoices.billed(lease) != before:
+        before, now = self._billed.get(lease.id, Billed()), invoices.billed(lease)
+        if now != before:
             key = lease.id, month
             self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, month))
-            self._billed[lease.id] = invoices.billed(lease)
+            self._billed[lease.id] = now
             if (known := self.corrected.get(lease.id)) is not None:
                 self.corrected[lease.id] = known._replace(charged_month=max(month, known.charged_month or month))
 
@@ -933,7 +940,13 @@ class Books:
     def _change_lease(self, lease: LeaseRow) -> None:
         if lease.id not in self.new_leases:
             self.changed_leases[lease.id] = lease
+            self.metered_leases.pop(lease.id, None)
         self._watch(lease)
+
+    def _meter_lease(self, lease: LeaseRow) -> None:
+        """Likewise, where nothing but its use and its bill has changed."""
+        if lease.id not in self.new_leases and lease.id not in self.changed_leases:
+            self.metered_leases[lease.id] = lease
 
     def _watch(self, lease: LeaseRow) -> None:
         if lease.deadline is not None:

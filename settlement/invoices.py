@@ -52,8 +52,8 @@ def month_of_charge(at: int, until: int) -> int:
 
 def charge(lease: LeaseRow, before: Billed, month: int) -> Charge:
     """What the lease's bill has grown by since it was charged for `before`."""
-    now = billed(lease)
-    was, owed = (bill(lease.price, sum(each), lease.buyer_fee_bps, lease.seller_fee_bps) for each in (before, now))
+    now, fees = billed(lease), (lease.buyer_fee_bps, lease.seller_fee_bps)
+    was, owed = bill(lease.price, before.used + before.forfeited, *fees), lease.owed
     return Charge(
         *lease.id,
         month,

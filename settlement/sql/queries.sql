@@ -537,8 +537,13 @@ UPDATE amends SET status = new.status, held = new.held, refusal = new.refusal, r
 FROM unnest($1::amends[]) AS new
 WHERE (amends.account, amends.client_order_id) = (new.account, new.client_order_id);
 
--- name: add_leases
-INSERT INTO leases SELECT * FROM unnest($1::leases[]);
+-- Of leases of which nothing else has changed: most of those that change at all.
+-- name: save_metered
+UPDATE leases SET
+    last_sequence = new.last_sequence, used_gpu_ms = new.used_gpu_ms, charged = new.charged, earned = new.earned
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS new (position, fill_index, last_sequence, used_gpu_ms, charged, earned)
+WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
 -- name: save_leases
 UPDATE leases SET
@@ -582,14 +587,8 @@ UPDATE ledger_accounts SET reserved = reserved - released.amount
 FROM unnest($1::bigint[], $2::bigint[]) AS released (id, amount), (SELECT count(*) FROM locked) AS all_locked
 WHERE ledger_accounts.id = released.id;
 
--- name: post
-WITH made AS (
-    INSERT INTO transactions (reference, time, month) SELECT * FROM unnest($1::text[], $2::bigint[], $3::integer[])
-    RETURNING id, reference
-)
-INSERT INTO entries SELECT made.id, entry.ledger_account, entry.amount
-FROM unnest($4::text[], $5::bigint[], $6::bigint[]) AS entry (reference, ledger_account, amount)
-JOIN made USING (reference);
+-- name: transaction_ids
+SELECT nextval(pg_get_serial_sequence('transactions', 'id')) FROM generate_series(1, $1);
 
 -- name: save_charges
 INSERT INTO charges SELECT * FROM unnest($1::charges[])
@@ -613,9 +612,6 @@ INSERT INTO withdrawals SELECT * FROM unnest($1::withdrawals[])
 ON CONFLICT (account, reference) DO UPDATE SET
     state = excluded.state, provider_reference = excluded.provider_reference, reason = excluded.reason,
     sent_at = excluded.sent_at, ended_at = excluded.ended_at;
-
--- name: save_usage
-INSERT INTO usage SELECT * FROM unnest($1::usage[]);
 
 -- name: save_refused_usage
 INSERT INTO refused_usage SELECT * FROM unnest($1::refused_usage[]);

@@ -30,7 +30,7 @@ LEAST = {
             "gpus_out_of_range": 5,
             "lease_guaranteed": 5,
             "lease_state": 100,
-            "reclaim_too_late": 5,
+            "reclaim_too_late": 2,
             "reference_reused": 5,
             "sequence_out_of_range": 20,
             "unknown_account": 2,
