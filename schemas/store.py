@@ -160,6 +160,8 @@ class ApiKey(Struct, frozen=True):
     """A newer secret takes its place, and until then both are good."""
     addresses: tuple[Network, ...] = ()
     """From where alone it is taken; none: from anywhere."""
+    public_key: bytes | None = None
+    """Ed25519, 32 bytes: its holder signs, and there is no secret."""
 
     @property
     def ends_at(self) -> int | None:
@@ -704,7 +706,7 @@ class Store(Protocol):
         self,
         account: int,
         *,
-        digest: bytes,
+        digest: bytes | None,
         prefix: str,
         label: str,
         scopes: frozenset[Scope],
@@ -712,10 +714,21 @@ class Store(Protocol):
         spender: Spender = NOBODY,
         expires_at: int | None = None,
         addresses: Sequence[Network] = (),
-    ) -> ApiKey: ...
+        public_key: bytes | None = None,
+    ) -> ApiKey:
+        """With a digest of its secret, or else a public key."""
+        ...
 
     async def rotate_key(
-        self, key: ApiKey, *, digest: bytes, prefix: str, now: int, expires_at: int | None, overlap_until: int
+        self,
+        key: ApiKey,
+        *,
+        digest: bytes | None,
+        prefix: str,
+        now: int,
+        expires_at: int | None,
+        overlap_until: int,
+        public_key: bytes | None = None,
     ) -> ApiKey | None:
         """A new key that is like this one but for its secret and its end; the old one ends with the overlap, or before
         where that was said already. None where it is revoked."""
@@ -723,6 +736,14 @@ class Store(Protocol):
 
     async def key(self, digest: bytes) -> ApiKey | None:
         """The key whose secret has this digest, revoked ones too."""
+        ...
+
+    async def signing_key(self, key_id: int) -> ApiKey | None:
+        """The key of that id that has a public key, revoked ones too."""
+        ...
+
+    async def use_nonce(self, key_id: int, nonce: str, *, until: int, now: int) -> bool:
+        """False where the key has used it already, anywhere; it may be forgotten after `until`. ms of the wall."""
         ...
 
     async def keys(self, account: int) -> list[ApiKey]: ...

@@ -183,7 +183,7 @@ class Store:
         self,
         account: int,
         *,
-        digest: bytes,
+        digest: bytes | None,
         prefix: str,
         label: str,
         scopes: frozenset[Scope],
@@ -191,11 +191,12 @@ class Store:
         spender: Spender = NOBODY,
         expires_at: int | None = None,
         addresses: Sequence[Network] = (),
+        public_key: bytes | None = None,
     ) -> ApiKey:
         owner = await self.account(account)
         if owner is None:
             raise ValueError(f"there is no account {account}")
-        terms = (*msgspec.structs.astuple(spender), expires_at, list(addresses))
+        terms = (*msgspec.structs.astuple(spender), expires_at, list(addresses), public_key)
         row = await self._row(self._sql.create_key, account, digest, prefix, label, sorted(scopes), now, *terms)
         return ApiKey(
             id=row["id"],
@@ -208,20 +209,43 @@ class Store:
             spender=spender,
             expires_at=expires_at,
             addresses=tuple(addresses),
+            public_key=public_key,
         )
 
     async def rotate_key(
-        self, key: ApiKey, *, digest: bytes, prefix: str, now: int, expires_at: int | None, overlap_until: int
+        self,
+        key: ApiKey,
+        *,
+        digest: bytes | None,
+        prefix: str,
+        now: int,
+        expires_at: int | None,
+        overlap_until: int,
+        public_key: bytes | None = None,
     ) -> ApiKey | None:
-        row = await self._row(self._sql.rotate_key, key.id, digest, prefix, now, expires_at, overlap_until)
+        row = await self._row(self._sql.rotate_key, key.id, digest, prefix, now, expires_at, overlap_until, public_key)
         if row is None:
             return None
-        new = {"id": row["id"], "prefix": prefix, "created_at": now, "expires_at": expires_at, "overlap_until": None}
-        return msgspec.structs.replace(key, **new)
+        return msgspec.structs.replace(
+            key,
+            id=row["id"],
+            prefix=prefix,
+            created_at=now,
+            expires_at=expires_at,
+            overlap_until=None,
+            public_key=public_key,
+        )
 
     async def key(self, digest: bytes) -> ApiKey | None:
         row = await self._row(self._sql.key, digest)
         return _key(row) if row is not None else None
+
+    async def signing_key(self, key_id: int) -> ApiKey | None:
+        row = await self._row(self._sql.signing_key, key_id)
+        return _key(row) if row is not None else None
+
+    async def use_nonce(self, key_id: int, nonce: str, *, until: int, now: int) -> bool:
+        return await self._row(self._sql.use_nonce, key_id, nonce, until, now) is not None
 
     async def keys(self, account: int) -> list[ApiKey]:
         return [_key(row) for row in await self._rows(self._sql.keys, account)]
@@ -670,6 +694,7 @@ def _key(row: Any) -> ApiKey:
         expires_at=row["expires_at"],
         overlap_until=row["overlap_until"],
         addresses=tuple(row["addresses"]),
+        public_key=row["public_key"],
     )
 
 

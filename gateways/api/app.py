@@ -143,7 +143,8 @@ def create_app(exchange: Exchange) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="compute exchange",
             version="1",
-            description="An exchange for GPU time. Money is decimal strings of dollars, times are RFC 3339 in UTC.",
+            description="An exchange for GPU time. Money is decimal strings of dollars, times are RFC 3339 in UTC. "
+            "In place of sending a key, requests can be signed with Ed25519 (gateways/README.md).",
             path="/v1/openapi",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],  # the others are pages that ask other hosts
             use_handler_docstrings=True,

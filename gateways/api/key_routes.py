@@ -4,10 +4,21 @@ from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
-from gateways.api import resources, terms
+from gateways.api import resources, signing, terms
 from gateways.api.addresses import network
 from gateways.api.errors import ApiError, invalid
-from gateways.api.keys import Keys, made_key, may_rule, must_give, new_secret, shown, spender_of
+from gateways.api.keys import (
+    Credential,
+    Keys,
+    made_key,
+    may_rule,
+    must_give,
+    new_secret,
+    of_public_key,
+    of_secret,
+    shown,
+    spender_of,
+)
 from gateways.api.routes import ApiRequest, plain_text
 from schemas.ids import parse_account_id
 from schemas.log import Log
@@ -27,7 +38,8 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     async def create_key(
         request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
     ) -> resources.CreatedKey:
-        """Make a key with scopes that this key has itself; an admin's key makes any, for any account.
+        """Make a key with scopes that this key has itself; an admin's key makes any, for any account. It has a secret,
+        shown this once, or else is told a public key.
 
         A key of a team, a user or a pool makes keys of the same alone; one that ends, or is for some addresses alone,
         makes none that outlive it or are for others.
@@ -41,11 +53,11 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         expires_at, addresses = expiry(data.expires_at), networks(data.addresses)
         must_give(request.user, expires_at, addresses)
         label = plain_text("label", data.label) if data.label else ""
-        secret = new_secret()
+        credential, secret = fresh(data.public_key)
         key = await made_key(
             store,
             account,
-            secret,
+            credential,
             label=label,
             scopes=frozenset(data.scopes),
             now=log.now(),
@@ -76,8 +88,10 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
             raise invalid("overlap", f"an overlap is {format_duration(MAX_OVERLAP_MS)} at most")
         expires_at = old.expires_at if data.expires_at is None else expiry(data.expires_at)
         must_give(request.user, expires_at, old.addresses)
-        secret = new_secret()
-        key = await keys.rotate(old, secret, now=now, expires_at=expires_at, overlap_until=now + overlap)
+        if old.public_key is not None and data.public_key is None:
+            raise invalid("public_key", f"the key {key_id} has no secret: say the new public key")
+        credential, secret = fresh(data.public_key)
+        key = await keys.rotate(old, credential, now=now, expires_at=expires_at, overlap_until=now + overlap)
         return terms.created_key(key, secret)
 
     @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ, 404))
@@ -106,6 +120,14 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         return until
 
     return [create_key, list_keys, rotate_key, revoke_key]
+
+
+def fresh(public_key: str | None) -> tuple[Credential, str | None]:
+    """What a new key is known by, and the secret that its holder is to have. Raises ApiError 400."""
+    if public_key is not None:
+        return of_public_key(terms.parsed("public_key", signing.public_key, public_key)), None
+    secret = new_secret()
+    return of_secret(secret), secret
 
 
 def networks(texts: list[str]) -> tuple[Network, ...]:

@@ -4,21 +4,31 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from msgspec import Struct
 
 from gateways.api.addresses import address_of, allowed, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
+from gateways.api.signing import WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
+from gateways.api.ssh import fingerprint
 from schemas.store import NOBODY, ApiKey, Network, Scope, Spender, Store
 from schemas.units import format_time
 
 SECRET_BYTES = 32
 PREFIX_LENGTH = 10
 """How much of a secret is kept and shown, so that people can tell their keys apart."""
+FINGERPRINT_LENGTH = 17
+"""Likewise of a public key's fingerprint."""
+SIGNED_BY = "signed_by"
+"""In the state of an ASGI scope that the stream made: the id of the signing key that its connection was opened with."""
+READING = ("GET", "HEAD")
+"""Methods that change nothing: their nonces are each gateway's own affair."""
 MAX_CACHED = 10_000
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
@@ -36,10 +46,28 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+class Credential(Struct, frozen=True):
+    """What is kept of how a key's holder shows that it is he: of a secret its digest, or else an Ed25519 public key."""
+
+    digest: bytes | None
+    prefix: str
+    public_key: bytes | None = None
+
+
+def of_secret(secret: str) -> Credential:
+    """For who sends the secret."""
+    return Credential(digest(secret), secret[:PREFIX_LENGTH])
+
+
+def of_public_key(public_key: bytes) -> Credential:
+    """For who signs, and sends no secret."""
+    return Credential(None, fingerprint(ssh_line(public_key))[:FINGERPRINT_LENGTH], public_key)
+
+
 async def made_key(
     store: Store,
     account: int,
-    secret: str,
+    credential: Credential,
     *,
     label: str,
     scopes: frozenset[Scope],
@@ -48,17 +76,16 @@ async def made_key(
     expires_at: int | None = None,
     addresses: Sequence[Network] = (),
 ) -> ApiKey:
-    """The key with this secret, from now on: in ms of the log."""
+    """A new key, from now on: in ms of the log."""
     return await store.create_key(
         account,
-        digest=digest(secret),
-        prefix=secret[:PREFIX_LENGTH],
         label=label,
         scopes=scopes,
         now=now,
         spender=spender,
         expires_at=expires_at,
         addresses=addresses,
+        **msgspec.structs.asdict(credential),
     )
 
 
@@ -72,7 +99,18 @@ class Keys:
         self._store = store
         self._now = now
         self._proxies = proxies
-        self._known: dict[bytes, tuple[ApiKey, float]] = {}
+        self._nonces = Nonces(began=_wall_ms())
+        self._known: dict[bytes | int, tuple[ApiKey, float]] = {}
+
+    async def asker(self, request: Request[Any, Any, Any]) -> ApiKey:
+        """Whose request it is, by its secret or its signature. Raises ApiError."""
+        signed_by = request.scope["state"].get(SIGNED_BY)
+        if signed_by is not None:
+            return await self.signed_by(signed_by, request.scope)
+        signature = signature_in(request.headers)
+        if signature is None:
+            return await self.holder(request.headers.get("authorization"), request.scope)
+        return await self.signer(signature, request.method, request.scope, request.body)
 
     async def holder(self, authorization: str | None, scope: Mapping[str, Any]) -> ApiKey:
         """The key in an Authorization header, for who came by that ASGI scope. Raises ApiError 401, or 403 where the
@@ -80,7 +118,35 @@ class Keys:
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise _unauthorized("send your key: Authorization: Bearer cx_…")
-        key = await self._of_digest(digest(secret.strip()))
+        key_digest = digest(secret.strip())
+        return self._good(await self._found(key_digest, lambda: self._store.key(key_digest)), scope)
+
+    async def signer(
+        self, signature: Signature, method: str, scope: Mapping[str, Any], body: Callable[[], Awaitable[bytes]]
+    ) -> ApiKey:
+        """The key that signed the request, whose nonce is then used. Raises ApiError 401, 403 as above, or 429."""
+        self._nonces.check_time(signature, _wall_ms())
+        key = await self._signing(signature.key_id)
+        if key is None or key.public_key is None:
+            raise _bad_signature()
+        if not signature.is_of(key.public_key, method, target_of(scope), await body()):
+            raise _bad_signature()
+        now = _wall_ms()
+        self._nonces.take(signature, now)
+        if method not in READING and not await self._store.use_nonce(
+            signature.key_id, signature.nonce, until=now + 2 * WINDOW_MS, now=now
+        ):
+            raise nonce_used()
+        return self._good(key, scope)
+
+    async def signed_by(self, key_id: int, scope: Mapping[str, Any]) -> ApiKey:
+        """The key, for a request of a connection that was opened with its signature. Raises ApiError 401, 403."""
+        return self._good(await self._signing(key_id), scope)
+
+    def _good(self, key: ApiKey | None, scope: Mapping[str, Any]) -> ApiKey:
+        """Raises ApiError where there is none, or it is not to be taken now and from there."""
+        if key is None or key.revoked:
+            raise _unauthorized("the key is unknown or revoked")
         if key.ended(self._now()):
             assert key.ends_at is not None
             raise ApiError(
@@ -91,31 +157,29 @@ class Keys:
             raise ApiError(403, "address_refused", f"the key is not for use from {where}")
         return key
 
-    async def _of_digest(self, key_digest: bytes) -> ApiKey:
-        """Raises ApiError 401 where there is none, or it was revoked."""
-        known = self._known.get(key_digest)
+    async def _signing(self, key_id: int) -> ApiKey | None:
+        return await self._found(key_id, lambda: self._store.signing_key(key_id))
+
+    async def _found(self, name: bytes | int, ask: Callable[[], Awaitable[ApiKey | None]]) -> ApiKey | None:
+        """What the store says of a secret's digest or of a signing key's id, now or a moment ago."""
+        known = self._known.get(name)
         if known is not None and time.monotonic() < known[1]:
             return known[0]
-        key = await self._store.key(key_digest)
+        key = await ask()
+        self._known.pop(name, None)
         if key is None or key.revoked:
-            self._known.pop(key_digest, None)
-            raise _unauthorized("the key is unknown or revoked")
-        self._known.pop(key_digest, None)
+            return key
         if len(self._known) >= MAX_CACHED:
             del self._known[next(iter(self._known))]
-        self._known[key_digest] = (key, time.monotonic() + TTL_S)
+        self._known[name] = (key, time.monotonic() + TTL_S)
         return key
 
-    async def rotate(self, old: ApiKey, secret: str, *, now: int, expires_at: int | None, overlap_until: int) -> ApiKey:
-        """The key with this secret in place of the old one, which ends with the overlap. Raises ApiError 409."""
-        key = await self._store.rotate_key(
-            old,
-            digest=digest(secret),
-            prefix=secret[:PREFIX_LENGTH],
-            now=now,
-            expires_at=expires_at,
-            overlap_until=overlap_until,
-        )
+    async def rotate(
+        self, old: ApiKey, credential: Credential, *, now: int, expires_at: int | None, overlap_until: int
+    ) -> ApiKey:
+        """The key with this credential in place of the old one, which ends with the overlap. Raises ApiError 409."""
+        known_by = msgspec.structs.asdict(credential)
+        key = await self._store.rotate_key(old, now=now, expires_at=expires_at, overlap_until=overlap_until, **known_by)
         if key is None:
             raise ApiError(409, "key_ended", f"the key {old.id} was revoked: make a new one", "key_id")
         self.forget(old.id)
@@ -136,7 +200,8 @@ class Keys:
         """
 
         async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-            key = await self.holder(connection.headers.get("authorization"), connection.scope)
+            assert isinstance(connection, Request), "of an HTTP route"
+            key = await self.asker(connection)
             if scope not in key.scopes:
                 raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
             connection.scope["user"] = key
@@ -200,3 +265,12 @@ def spender_of(team: str | None, user: str | None, pool: str | None) -> Spender:
 
 def _unauthorized(message: str) -> ApiError:
     return ApiError(401, "unauthorized", message, headers=_WHO)
+
+
+def _bad_signature() -> ApiError:
+    message = "the signature is not over this request, or its key is unknown"
+    return ApiError(401, "bad_signature", message, headers=_WHO)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

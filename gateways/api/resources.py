@@ -118,6 +118,8 @@ class NewKey(Request):
     """It is not taken from then on; absent or null: it never ends."""
     addresses: list[Address] = []
     """From where alone it is taken; none: from anywhere."""
+    public_key: str | None = None
+    """Instead of a secret: Ed25519, a line as `ssh-keygen -t ed25519` writes it. Requests are then signed."""
 
 
 class NewRotation(Request):
@@ -127,6 +129,8 @@ class NewRotation(Request):
     """How long the old one is still taken; `0m`: not any more."""
     expires_at: Moment | None = None
     """Of the new one; absent or null: as the old one was given it."""
+    public_key: str | None = None
+    """Instead of a secret, as for a new key."""
 
 
 class Key(Answer):
@@ -144,6 +148,8 @@ class Key(Answer):
     expires_at: Time | None
     """It is not taken from then on: by its own end, or as a newer one takes its place."""
     addresses: list[Address]
+    public_key: str | None
+    """null: it has a secret."""
 
 
 class NewCaps(Request):
@@ -199,9 +205,9 @@ class Spend(Answer):
 
 
 class CreatedKey(Key):
-    """A new key with its secret: shown this once."""
+    """A new key with its secret: shown this once. null: it has a public key."""
 
-    key: str
+    key: str | None
 
 
 class NewDeposit(Request):

@@ -15,7 +15,7 @@ from gateways.api.controls import Controls
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
-from gateways.api.keys import Keys, made_key, new_secret
+from gateways.api.keys import Keys, made_key, new_secret, of_secret
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
@@ -97,7 +97,7 @@ def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: li
         if data.scopes:
             secret = new_secret()
             scopes = frozenset(data.scopes)
-            await made_key(store, account.id, secret, label="first", scopes=scopes, now=log.now())
+            await made_key(store, account.id, of_secret(secret), label="first", scopes=scopes, now=log.now())
         return terms.created_account(account, secret)
 
     @get("/v1/accounts", **keys.door(Scope.ADMIN))

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from gateways.api.addresses import FORWARDED
 from gateways.api.channels import Channel
 from gateways.api.errors import ApiError, as_api_error, invalid, request_id
-from gateways.api.keys import Keys, shown
+from gateways.api.keys import SIGNED_BY, Keys, shown
+from gateways.api.signing import SIGNATURE, Signature, parsed, signature_in
 from gateways.api.stream import Stream
 from schemas.store import Scope
 
@@ -47,7 +48,11 @@ class Op(Struct, forbid_unknown_fields=True, rename={"class_id": "class"}):
     op: str
     id: int | str | None = None
     key: str | None = None
-    """Of auth."""
+    """Of auth; or else the four below, over GET of the stream's own path (gateways/api/signing.py)."""
+    key_id: int | None = None
+    timestamp: int | None = None
+    nonce: str | None = None
+    signature: str | None = None
     channel: str | None = None
     """Of subscribe and unsubscribe, as the three below."""
     class_id: str | None = None
@@ -79,6 +84,7 @@ class Connection:
         self._stream = stream
         self._keys = keys
         self._authorization = socket.headers.get("authorization")
+        self._signed_by: int | None = None
         self._account: int | None = None
         self._channels: dict[Channel, None] = {}
         self._waiting: deque[str] = deque()
@@ -145,7 +151,7 @@ class Connection:
                 await self._news.wait()
 
     async def _read(self) -> None:
-        if self._authorization is not None:
+        if self._authorization is not None or SIGNATURE in self._socket.headers:
             await self._take(b'{"op": "auth"}')
         while not self._close_code:
             try:
@@ -165,7 +171,10 @@ class Connection:
     async def _check_key(self) -> None:
         if self._account is not None:
             try:
-                await self._keys.holder(self._authorization, self._socket.scope)
+                if self._signed_by is None:
+                    await self._keys.holder(self._authorization, self._socket.scope)
+                else:
+                    await self._keys.signed_by(self._signed_by, self._socket.scope)
             except ApiError:
                 self._close(NOT_YOURS)
 
@@ -207,14 +216,28 @@ class Connection:
                 raise invalid("op", f"{op.op!r} is none of auth, subscribe, unsubscribe, request")
 
     async def _identify(self, op: Op) -> None:
+        scope = self._socket.scope
         authorization = self._authorization if op.key is None else f"Bearer {op.key}"
-        holder = await self._keys.holder(authorization, self._socket.scope)
+        signature = self._signature(op)
+        if signature is None:
+            holder = await self._keys.holder(authorization, scope)
+        else:
+            holder = await self._keys.signer(signature, "GET", scope, _no_body)
         if self._account not in (None, holder.account.id):
             raise invalid("key", "this connection is another account's: open one for each")
         if Scope.READ not in holder.scopes:
             raise ApiError(403, "missing_scope", f"this needs a key with the scope read: yours has {shown(holder)}")
-        self._authorization, self._account = authorization, holder.account.id
+        self._account = holder.account.id
+        self._authorization, self._signed_by = (authorization, None) if signature is None else (None, holder.id)
         self._answer("ok", op)
+
+    def _signature(self, op: Op) -> Signature | None:
+        """What it says itself, or else the upgrade did. Raises ApiError 400."""
+        if op.key is not None:
+            return None
+        if op.signature is None:
+            return signature_in(self._socket.headers)
+        return parsed(str(op.key_id), str(op.timestamp), op.nonce or "", op.signature)
 
     async def _subscribe(self, op: Op) -> None:
         channel = await self._stream.channel(op.fields(), self._account)
@@ -254,7 +277,7 @@ class Connection:
             "headers": headers,
             "client": around["client"],
             "server": around["server"],
-            "state": {},
+            "state": {} if self._signed_by is None else {SIGNED_BY: self._signed_by},
         }
         status, parts = 500, list[bytes]()
         given = [bytes(op.body)]
@@ -278,6 +301,10 @@ class Connection:
 
     def _answer(self, kind: str, op: Op, **further: Any) -> None:
         self._queue(_json.encode({"type": kind, "id": op.id, **further}).decode())
+
+
+async def _no_body() -> bytes:
+    return b""
 
 
 def stream_routes(stream: Stream, keys: Keys, registry: CollectorRegistry) -> list[WebsocketRouteHandler]:

@@ -7,6 +7,7 @@ import msgspec
 
 from gateways.api import resources
 from gateways.api.errors import invalid
+from gateways.api.signing import ssh_line
 from gateways.api.ssh import fingerprint
 from schemas.attributes import (
     DELIVERIES,
@@ -651,7 +652,7 @@ def shown_key(key: ApiKey) -> resources.Key:
     return resources.Key(**_key_fields(key))
 
 
-def created_key(key: ApiKey, secret: str) -> resources.CreatedKey:
+def created_key(key: ApiKey, secret: str | None) -> resources.CreatedKey:
     return resources.CreatedKey(**_key_fields(key), key=secret)
 
 
@@ -665,6 +666,7 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "revoked": key.revoked,
         "expires_at": None if key.ends_at is None else format_time(key.ends_at),
         "addresses": [str(network) for network in key.addresses],
+        "public_key": None if key.public_key is None else ssh_line(key.public_key),
         **shown_spender(key.spender),
     }
 

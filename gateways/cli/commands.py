@@ -54,7 +54,7 @@ class Access:
     url
         of the exchange; else CX_URL, else the file that CX_CONFIG names, which `cx up` writes
     key
-        API key; else CX_KEY, else the same file
+        API key; else what CX_SIGNING_KEY signs, else CX_KEY, else the same file
     json
         print JSON instead of a table
     """
@@ -652,11 +652,12 @@ def create_key(
     user: str | None = None,
     pool: str | None = None,
     expires: str | None = None,
+    public_key: ExistingFile | None = None,
     from_: Annotated[list[str] | None, Parameter(name="--from")] = None,
     account: str = "me",
     access: Access = HERE,
 ) -> None:
-    """Make a key and print its secret, which is shown this once.
+    """Make a key and print its secret, which is shown this once; or with a public key, its key_id.
 
     Parameters
     ----------
@@ -670,10 +671,13 @@ def create_key(
         of machine users, instead of team and user
     expires
         after so long, like 90d, or at a moment (RFC 3339); without it, never
+    public_key
+        file of an Ed25519 public key, as ssh-keygen makes it, instead of a secret: see CX_SIGNING_KEY
     from_
         an address or a network, like 10.0.0.0/8, from where alone it is taken; may be given up to 32 times
     """
     spender = {"team": team, "user": user, "pool": pool}
+    line = public_key.read_text() if public_key else None
 
     async def call(exchange: Exchange) -> None:
         key = await exchange.create_key(
@@ -682,6 +686,7 @@ def create_key(
             account_id=account,
             expires_at=_from_now(expires),
             addresses=from_ or [],
+            public_key=line,
             **spender,
         )
         show_one(key, access)
@@ -691,7 +696,14 @@ def create_key(
 
 @keys.command(name="rotate")
 def rotate_key(
-    key_id: int, /, *, overlap: str = "24h", expires: str | None = None, account: str = "me", access: Access = HERE
+    key_id: int,
+    /,
+    *,
+    overlap: str = "24h",
+    expires: str | None = None,
+    public_key: ExistingFile | None = None,
+    account: str = "me",
+    access: Access = HERE,
 ) -> None:
     """Make a new secret for a key and print it, which is shown this once. The old one is good for a while.
 
@@ -701,11 +713,16 @@ def rotate_key(
         how long both are taken, like 24h, at most 30d; 0m ends the old one now
     expires
         after so long, like 90d, or at a moment (RFC 3339); without it, when the old one would have
+    public_key
+        file of the new public key, instead of a secret
     """
+    line = public_key.read_text() if public_key else None
 
     async def call(exchange: Exchange) -> None:
-        expires_at = _from_now(expires)
-        show_one(await exchange.rotate_key(key_id, overlap=overlap, expires_at=expires_at, account_id=account), access)
+        made = await exchange.rotate_key(
+            key_id, overlap=overlap, expires_at=_from_now(expires), public_key=line, account_id=account
+        )
+        show_one(made, access)
 
     run(call, access)
 
@@ -789,10 +806,10 @@ def remove_ssh_key(name: str, /, *, access: Access = HERE) -> None:
 
 
 def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
-    url, key = address(access)
+    opened = connection(access)
 
     async def calling() -> None:
-        async with Exchange(url, key) as exchange:
+        async with opened as exchange:
             await call(exchange)
 
     try:
@@ -800,6 +817,23 @@ def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
             asyncio.run(calling())
     except ExchangeError as error:
         fail(str(error), UNREACHABLE if error.status is None else REFUSED)
+
+
+def connection(access: Access) -> Exchange:
+    """Who signs sends no key, unless one is said: CX_SIGNING_KEY is the file of a private key, CX_SIGNING_KEY_ID the
+    key_id of its public one."""
+    url, key = address(access)
+    file, key_id = os.environ.get("CX_SIGNING_KEY"), os.environ.get("CX_SIGNING_KEY_ID", "")
+    if access.key is not None or not file:
+        return Exchange(url, key)
+    from gateways.client.signing import Signer  # for who signs alone: it takes its time to load
+
+    if not key_id.isdecimal():
+        fail("CX_SIGNING_KEY_ID must be the key_id of the public key of CX_SIGNING_KEY: see cx keys list", USAGE)
+    try:
+        return Exchange(url, signer=Signer.of_file(int(key_id), file))
+    except (OSError, ValueError) as error:
+        fail(f"CX_SIGNING_KEY: {error}", USAGE)
 
 
 def address(access: Access) -> tuple[str, str]:

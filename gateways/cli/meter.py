@@ -9,8 +9,7 @@ import msgspec
 from cyclopts import Parameter, validators
 from msgspec import Struct
 
-from gateways.cli.commands import HERE, UNREACHABLE, USAGE, Access, address, fail
-from gateways.client import Exchange
+from gateways.cli.commands import HERE, UNREACHABLE, USAGE, Access, connection, fail
 from gateways.meter.exporter import Source
 from gateways.meter.meter import Meter, Metered, MeterError
 from gateways.meter.spool import Spool, SpoolError
@@ -61,10 +60,10 @@ def meter(
         look and send once, for a timer of yours that calls it every --interval
     """
     leases = _leases(lease, gpus, exporter, config)
-    url, key = address(access)
+    opened = connection(access)
 
     async def metering() -> bool:
-        async with Exchange(url, key) as exchange:
+        async with opened as exchange:
             meter = Meter(
                 leases, exchange, kept, interval_ms=interval * 1000, tell=lambda line: print(line, flush=True)
             )

@@ -16,7 +16,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateways.api.app import Exchange, create_app
-from gateways.api.keys import digest, made_key, new_secret
+from gateways.api.keys import digest, made_key, new_secret, of_secret
 from gateways.api.server import serve
 from gateways.api.vault import Vault
 from gateways.api.webhook import secrets_in
@@ -253,7 +253,7 @@ async def new_admin_key(store: Store, now: int) -> str:
         else await store.create_account(EXCHANGE, buyer_fee_bps=0, seller_fee_bps=0, owner=None, now=now)
     )
     secret = new_secret()
-    await made_key(store, account.id, secret, label="the exchange", scopes=frozenset(Scope), now=now)
+    await made_key(store, account.id, of_secret(secret), label="the exchange", scopes=frozenset(Scope), now=now)
     return secret
 
 

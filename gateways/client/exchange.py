@@ -11,12 +11,13 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from msgspec import Struct
+from yarl import URL
 
 from gateways.client import stream
 from gateways.client.stream import Message
@@ -105,15 +106,24 @@ class ExchangeError(Exception):
         self.request_id = request_id
 
 
+class Signs(Protocol):
+    """gateways.client.signing.Signer, or another who keeps the private key."""
+
+    def headers(self, method: str, target: str, body: bytes) -> Mapping[str, str]:
+        """Of a request to a path with its query: made anew for each, also where it is sent again."""
+        ...
+
+
 class Exchange:
-    """An exchange at `url`, for the holder of `key`; without a key, what is public.
+    """An exchange at `url`, for the holder of `key`, or of what `signer` signs with; without either, what is public.
 
     Every method raises ExchangeError. What can safely be sent again is sent again, a few times, when the exchange is
     away for a moment or answers that it does not know: orders carry a client_order_id, so none is placed twice.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(self, url: str, key: str | None = None, *, signer: Signs | None = None) -> None:
         self._url = url.rstrip("/")
+        self._signer = signer
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http: aiohttp.ClientSession | None = None
 
@@ -392,14 +402,17 @@ class Exchange:
         account_id: str = "me",
         expires_at: str | None = None,
         addresses: Sequence[str] = (),
+        public_key: str | None = None,
         **spender: str | None,
     ) -> Key:
-        """Makes a key with scopes that this key has itself; its secret is in `key`.
+        """Makes a key with scopes that this key has itself; its secret is in `key`. With a `public_key`, a line as
+        `ssh-keygen -t ed25519` writes it, there is none: its holder signs (gateways.client.signing).
 
         It ends at `expires_at`, a moment like now+90d, and is taken from `addresses` (CIDR) alone, where these are
         said. `spender` says who spends with it: `team`, `user` or both, or `pool`.
         """
-        body = {"scopes": scopes, "label": label, "expires_at": expires_at, "addresses": addresses, **spender}
+        terms = {"expires_at": expires_at, "addresses": addresses, "public_key": public_key}
+        body = {"scopes": scopes, "label": label, **terms, **spender}
         return await self._call("POST", f"/v1/accounts/{_part(account_id)}/keys", Key, body=body, repeatable=False)
 
     async def keys(self, *, account_id: str = "me") -> list[Key]:
@@ -407,12 +420,18 @@ class Exchange:
         return await self._list(f"/v1/accounts/{_part(account_id)}/keys", Key, PAGE, {})
 
     async def rotate_key(
-        self, key_id: int, *, overlap: str = "24h", expires_at: str | None = None, account_id: str = "me"
+        self,
+        key_id: int,
+        *,
+        overlap: str = "24h",
+        expires_at: str | None = None,
+        public_key: str | None = None,
+        account_id: str = "me",
     ) -> Key:
-        """Makes a key like that one, but for its secret, which is in `key`, and maybe its end. The old one ends with
-        the overlap."""
+        """Makes a key like that one, but for its secret, which is in `key`, or its public key, and maybe its end. The
+        old one ends with the overlap."""
         path = f"/v1/accounts/{_part(account_id)}/keys/{key_id}/rotation"
-        body = {"overlap": overlap, "expires_at": expires_at}
+        body = {"overlap": overlap, "expires_at": expires_at, "public_key": public_key}
         return await self._call("POST", path, Key, body=body, repeatable=False)
 
     async def revoke_key(self, key_id: int, *, account_id: str = "me") -> None:
@@ -622,7 +641,8 @@ class Exchange:
         said = {name: value for name, value in named.items() if value is not None}
         assert self._http is not None, "use it as `async with Exchange(…) as cx`"
         try:
-            async for message in stream.watch(self._http, f"{self._url}/v1/stream", said, after):
+            url = URL(f"{self._url}/v1/stream")
+            async for message in stream.watch(self._http, url, said, after, lambda: self._signed("GET", url, b"")):
                 yield message
         except stream.StreamError as error:
             raise ExchangeError(error.code, error.message, field=error.field) from None
@@ -777,15 +797,17 @@ class Exchange:
     ) -> tuple[int, float, bytes]:
         """Status, seconds to wait before another attempt, body."""
         assert self._http is not None, "use it as `async with Exchange(…) as cx`"
-        async with self._http.request(
-            method,
-            self._url + path,
-            params={name: str(value) for name, value in (query or {}).items() if value is not None},
-            data=None if body is None else msgspec.json.encode(body),
-            headers={"Content-Type": "application/json"} if body is not None else None,
-        ) as response:
+        asked = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        url = URL(self._url + path).extend_query(asked)
+        data = b"" if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers |= self._signed(method, url, data)
+        async with self._http.request(method, url, data=data or None, headers=headers) as response:
             wait = response.headers.get("Retry-After", "0")
             return response.status, float(wait) if wait.isdecimal() else 0.0, await response.read()
+
+    def _signed(self, method: str, url: URL, body: bytes) -> Mapping[str, str]:
+        return {} if self._signer is None else self._signer.headers(method, url.raw_path_qs, body)
 
 
 def _bid(

@@ -3,12 +3,13 @@
 import asyncio
 import random
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from yarl import URL
 
 from gateways.client.types import BookLevel, Depth, Refusal
 
@@ -16,7 +17,16 @@ FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 10.0
 QUIET_S = 30.0
 """The connection is asked for a sign of life when it was silent for so long."""
-FATAL = {"invalid", "unauthorized", "key_ended", "address_refused", "missing_scope", "unknown_class", "gone"}
+FATAL = {
+    "invalid",
+    "unauthorized",
+    "bad_signature",
+    "key_ended",
+    "address_refused",
+    "missing_scope",
+    "unknown_class",
+    "gone",
+}
 """What the exchange answers to a subscription that will not be taken the next time either."""
 
 
@@ -51,13 +61,17 @@ _frames = msgspec.json.Decoder(_Frame)
 
 
 async def watch(
-    http: aiohttp.ClientSession, url: str, fields: Mapping[str, str], after: int | None
+    http: aiohttp.ClientSession,
+    url: URL,
+    fields: Mapping[str, str],
+    after: int | None,
+    headers: Callable[[], Mapping[str, str]],
 ) -> AsyncIterator[Message]:
     """A channel's messages, one after the other, over as many connections as it takes. Raises StreamError."""
     known, run, pause_s = after, "", FIRST_PAUSE_S
     while True:
         try:
-            async with http.ws_connect(url, heartbeat=QUIET_S, max_msg_size=0) as socket:
+            async with http.ws_connect(url, heartbeat=QUIET_S, max_msg_size=0, headers=headers()) as socket:
                 resumed = {} if known is None else {"after": known, "stream": run}
                 await socket.send_json({"op": "subscribe", **fields, **resumed})
                 async for received in socket:

@@ -53,6 +53,8 @@ class Key(Resource):
     """It is not taken from then on; None: it never ends."""
     addresses: list[str] = []
     """From where alone it is taken; none: from anywhere."""
+    public_key: str | None = None
+    """None: it has a secret."""
 
 
 class Caps(Resource):

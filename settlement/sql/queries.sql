@@ -54,21 +54,37 @@ WITH spends AS (
     SELECT $1, kind, name FROM (VALUES ('team', $7), ('user', $8), ('pool', $9)) AS label (kind, name) WHERE name <> ''
     ON CONFLICT DO NOTHING
 )
-INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+INSERT INTO api_keys (
+    account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses, public_key
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 RETURNING id;
 
 -- name: rotate_key
 WITH old AS (
     UPDATE api_keys SET overlap_until = least(overlap_until, $6) WHERE id = $1 AND NOT revoked RETURNING *
 )
-INSERT INTO api_keys (account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses)
-SELECT account, $2, $3, label, scopes, $4, team, user_name, pool, $5, addresses FROM old
+INSERT INTO api_keys (
+    account, digest, prefix, label, scopes, created_at, team, user_name, pool, expires_at, addresses, public_key
+)
+SELECT account, $2, $3, label, scopes, $4, team, user_name, pool, $5, addresses, $7 FROM old
 RETURNING id;
 
 -- name: key
 SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
 WHERE digest = $1;
+
+-- name: signing_key
+SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+WHERE api_keys.id = $1 AND public_key IS NOT NULL;
+
+-- name: use_nonce
+WITH past AS (
+    DELETE FROM used_nonces WHERE (api_key, nonce) IN (
+        SELECT api_key, nonce FROM used_nonces WHERE until < $4 ORDER BY until LIMIT 20 FOR UPDATE SKIP LOCKED
+    )
+)
+INSERT INTO used_nonces (api_key, nonce, until) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING until;
 
 -- name: keys
 SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account

@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+import msgspec
 import pytest
 
 from gateways.api.addresses import network
@@ -109,6 +110,8 @@ async def test_a_rotated_key_is_good_until_the_overlap_ends_and_the_new_one_is_l
             "ann",
             ["127.0.0.1/32"],
         )
+        (kept,) = [key for key in await lab.keys() if key.key_id == new.key_id]
+        assert msgspec.structs.replace(kept, key=new.key) == new
         assert new.expires_at == old.expires_at, "a new secret is no longer life"
         assert (await code(exchange.url, old), await code(exchange.url, new)) == (200, 200)
         ends = await ends_of(lab, old)
