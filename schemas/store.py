@@ -18,6 +18,7 @@ from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, Line, LineId
 from schemas.refusals import Args, Refusal
+from schemas.webhooks import Webhooks
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -677,6 +678,9 @@ class AuditStatus(Struct, frozen=True):
 
 class Store(Protocol):
     """Postgres as gateways see it."""
+
+    @property
+    def webhooks(self) -> Webhooks: ...
 
     async def create_account(
         self, name: str, *, buyer_fee_bps: int, seller_fee_bps: int, owner: int | None, now: int

@@ -74,6 +74,7 @@ from settlement.outbox import OutboxRow
 from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
 from settlement.usage import UsageRow, accepted_row
+from settlement.webhooks import Events
 
 UNFUNDED = CloseReason.UNFUNDED.value
 """The reason that an open bid shows whose account had not the money for its whole hold."""
@@ -341,6 +342,8 @@ class Books:
         """What the batch charges for."""
         self.machines = Machines()
         self.new_corrections: list[Correction] = []
+        self.events = Events()
+        """What accounts with webhooks are to be told."""
 
         self._billed: dict[LeaseId, Billed] = {}
         self._times: dict[int, int] = {}
@@ -373,6 +376,7 @@ class Books:
             if self.leases.setdefault(row.id, row) is row:
                 self.spend.watch(row)
                 self._billed[row.id] = invoices.billed(row)
+                self.events.know(row)
             self._watch(row)
 
     def add_daily_credits(self, rows: Iterable[DailyCreditRow]) -> None:
@@ -411,6 +415,7 @@ class Books:
         partition, now = partition_of(execution.position), execution.time
         self.clock[partition] = now
         self.expire(partition, now)
+        self.events.at = now
         for event in execution.events:
             match event:
                 case Accepted():
@@ -452,6 +457,7 @@ class Books:
         due = self._due[partition]
         while due and due[0].deadline < now:
             deadline, lease_id, intent, is_amend, payer = heapq.heappop(due)
+            self.events.at = deadline
             if payer:
                 self._turn_credits(self.daily_credits[payer], deadline + 1)
             elif is_amend:
@@ -577,11 +583,15 @@ class Books:
         self.leases[lease.id] = self.new_leases[lease.id] = lease
         self._watch(lease)
         self.spend.watch_new(lease)
+        self.events.fill(fill, lease, bid, ask)
+        if not bid.remaining:
+            self.events.order(bid)
         price = units.escrow(fill.price, fill.quantity, fill.end - fill.start, fill.buyer_fee_bps)
         from_hold = min(bid.held, price)
         if price - from_hold > self.cash.get(fill.buyer, 0):
             leases.close(lease, Step.VOID, CloseReason.UNFUNDED, now)
             self.outbox.append(outbox.returned(lease, now))
+            self.events.lease(lease)
             price = from_hold = 0
         to_hold = min(bid.held - from_hold, bid.may_cost)
         released = bid.held - from_hold - to_hold
@@ -605,8 +615,10 @@ class Books:
         if self.machines.clash(lease.seller, gpus, lease.start, lease.end) is None:
             self.machines.bind(lease.id, lease.seller, gpus, lease.start, lease.end)
             leases.deliver(lease, before.connection, now, before.proof)
+            self.events.lease(lease)
             if before.state != leases.DELIVERED:
                 leases.accept(lease, now)
+                self.events.lease(lease)
             self._watch(lease)
 
     def _end(self, order: OrderRow, status: OrderStatus, reason: str, left: int, now: int) -> None:
@@ -617,8 +629,11 @@ class Books:
             assert order.order_id is not None, "what holds is answered"
             reference = f"end:{format_order_id(order.order_id)}"
             self._post(reference, now, _from_cash_to_hold(order.account, -order.held))
+        has_ended = order.status == status  # a bid that a fill has filled
         order.status, order.reason, order.remaining, order.held = status, reason, left, 0
         self._change(order)
+        if not has_ended:
+            self.events.order(order)
 
     def _lapse(self, lease: LeaseRow, at: int) -> None:
         """What time alone does to a lease, at its deadline."""
@@ -655,7 +670,8 @@ class Books:
                 is_buyers = isinstance(instruction, Accept | End | Renew)
                 if lease is None or instruction.account != (lease.buyer if is_buyers else lease.seller):
                     return _unknown(instruction.lease)
-                refusal = self._step(lease, instruction, self._not_too_late(lease, now))
+                self.events.at = self._not_too_late(lease, now)
+                refusal = self._step(lease, instruction, self.events.at)
                 if refusal is None:
                     self._change_lease(lease)
                 return refusal
@@ -712,7 +728,7 @@ class Books:
             return _unknown(report.lease)
         if not 1 <= report.sequence <= MAX_SEQUENCE:
             return Refusal.SEQUENCE_OUT_OF_RANGE, (report.sequence, MAX_SEQUENCE)
-        now = self._not_too_late(lease, now)
+        now = self.events.at = self._not_too_late(lease, now)
         known = self.usage[lease.id]
         same = known.get(report.sequence)
         if same is not None:
@@ -733,6 +749,7 @@ class Books:
             lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
             self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, escrow, only_used=True)
         if report.final:
+            self.events.lease(lease)  # which this very report may have accepted
             self._close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
         if was_accepted and not report.final:
             self._meter_lease(lease)
@@ -797,6 +814,7 @@ class Books:
         if asked.amount > free:
             return Refusal.INSUFFICIENT_FUNDS, (asked.reference, asked.amount, free, asked.source)
         self.withdrawals[row.key] = self.changed_withdrawals[row.key] = row
+        self.events.withdrawal(row, now)
         self._post(f"withdrawal:{row.account}:{row.reference}", now, payments.request_entries(row))
         return None
 
@@ -804,10 +822,12 @@ class Books:
         row = self.withdrawals.get((news.account, news.reference))
         if row is None:
             return Refusal.UNKNOWN_WITHDRAWAL, (news.reference,)
-        had_ended = row.ended_at is not None
+        had_ended, was = row.ended_at is not None, row.state
         if (refusal := payments.hear(row, news, now)) is not None:
             return refusal
         self.changed_withdrawals[row.key] = row
+        if row.state != was:
+            self.events.withdrawal(row, now)
         if row.ended_at is not None and not had_ended:
             self._post(f"{row.state}:{row.account}:{row.reference}", now, payments.end_entries(row))
         return None
@@ -941,6 +961,7 @@ class Books:
         if lease.id not in self.new_leases:
             self.changed_leases[lease.id] = lease
             self.metered_leases.pop(lease.id, None)
+        self.events.lease(lease)
         self._watch(lease)
 
     def _meter_lease(self, lease: LeaseRow) -> None:

@@ -21,7 +21,8 @@ ACQUIRE_S = 10.0
 LOCK_MIGRATIONS = 0x63780001
 LOCK_SETTLEMENT = 0x63780002
 LOCK_AUDIT = 0x63780003
-"""Advisory locks: who migrates, who settles, who audits."""
+LOCK_WEBHOOKS = 0x63780004
+"""Advisory locks: who migrates, who settles, who audits, who tells customers' servers."""
 
 UNAVAILABLE = (
     OSError,

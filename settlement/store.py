@@ -79,6 +79,7 @@ from settlement.database import (
 )
 from settlement.intents import Answer, Intents
 from settlement.outbox import OutboxRow
+from settlement.webhook_store import Webhooks
 
 MAX_CONNECTIONS = 16
 RECHECK_S = 0.25
@@ -108,6 +109,7 @@ class Store:
         self._sql = Queries()
         self._progress = Progress(pool, self._sql)
         self._intents = Intents(pool, self._sql)
+        self.webhooks = Webhooks(pool, self._sql, self._alone)
         self._following: asyncio.Task[None] | None = None
 
     async def close(self) -> None:

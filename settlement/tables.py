@@ -67,6 +67,7 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     Returns, for each partition that has more of those, the time up to which they are all here.
     """
     books.horizon(wanted.times)
+    books.events.watched = {row["account"] for row in await connection.fetch(sql.webhook_accounts)}
     if wanted.orders or wanted.order_ids:
         accounts, client_order_ids = zip(*wanted.orders, strict=True) if wanted.orders else ((), ())
         rows = await connection.fetch(sql.orders_named, accounts, client_order_ids, list(wanted.order_ids))
@@ -198,6 +199,8 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_credits, books.new_credits)
     if books.new_leases or books.transactions or books.released:
         await _save_money(connection, sql, books)
+    if told := books.events.rows:
+        await connection.execute(sql.save_webhook_events, *zip(*told, strict=True))
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
         await connection.execute(sql.save_amends, [_columns(amend) for amend in books.changed_amends.values()])
 

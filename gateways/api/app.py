@@ -13,6 +13,7 @@ from gateways.api.audit import audit_routes
 from gateways.api.batches import batch_routes
 from gateways.api.controls import Controls
 from gateways.api.corrections import correction_routes
+from gateways.api.customer_webhooks import customer_webhook_routes
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fees import fee_routes
@@ -73,10 +74,13 @@ class Exchange:
         access_log: bool = False,
         payment_secrets: tuple[bytes, ...] = (),
         trusted_proxies: Sequence[Network] = (),
+        private_webhooks: bool = False,
     ) -> None:
         self.ready = asyncio.Event()
         self.payment_secrets = payment_secrets
         self.answer_timeout_s = answer_timeout_s
+        self.private_webhooks = private_webhooks
+        self.vault = vault
         self.log = log
         self.store = store
         self.books = books
@@ -123,6 +127,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *usage_routes(store, keys, exchange.clerk, replies),
             *payment_routes(store, keys, exchange.clerk, replies),
             *webhook_routes(exchange.clerk, exchange.payment_secrets),
+            *customer_webhook_routes(store, keys, exchange.vault, log, private=exchange.private_webhooks),
             *spending_routes(log, store, keys, exchange.clerk, replies),
             *invoice_routes(store, keys, replies),
             *correction_routes(store, keys, exchange.clerk, replies),

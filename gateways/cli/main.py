@@ -1,11 +1,11 @@
 """`cx`: the commands of who trades are in `commands.py`, of what happens to leases after their sale in `leases.py`, of
 money in and out in `payments.py`, of spend and caps in `spending.py`, of months in `invoices.py`, of metered use in
-`usage.py`, of an exchange's admin in `admin.py`; those of who runs one in `operate.py`, which is loaded only when one
-of them is called, so that the others start at once."""
+`usage.py`, of one's own server in `webhooks.py`, of an exchange's admin in `admin.py`; those of who runs one in
+`operate.py`, which is loaded only when one of them is called, so that the others start at once."""
 
 import cyclopts
 
-from gateways.cli import admin, invoices, leases, payments, spending, suppliers, usage
+from gateways.cli import admin, invoices, leases, payments, spending, suppliers, usage, webhooks
 from gateways.cli.commands import app
 
 PROCESSES = "One process of an exchange on Kafka, each alone"
@@ -21,6 +21,7 @@ app.command(spending.daily_credits)
 for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim, leases.extend, leases.renew):
     app.command(command)
 app.command(suppliers.suppliers)
+app.command(webhooks.app)
 for of_money in (payments.withdraw, payments.withdrawals, payments.deposits, payments.entries, payments.fees):
     app.command(of_money)
 app.command(usage.usage)
@@ -37,6 +38,7 @@ app.command("gateways.cli.operate:engine", help="Match one partition's orders.",
 app.command("gateways.cli.operate:settlement", help="Turn executions into leases and money.", group=PROCESSES)
 app.command("gateways.cli.operate:marketdata", help="Publish the public stream of fills.", group=PROCESSES)
 app.command("gateways.cli.operate:gateway", help="Serve the HTTP API.", group=PROCESSES)
+app.command("gateways.cli.operate:deliverer", help="Tell customers' servers what happens.", group=PROCESSES)
 app.command(
     "gateways.cli.operate:print_secret", name="new-secret", help="Print a new secret for gateways.", group=PROCESSES
 )

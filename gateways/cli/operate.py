@@ -36,6 +36,8 @@ from gateways.cli.view import View
 from gateways.client import Exchange
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
+from gateways.webhooks.deliverer import Deliverer
+from gateways.webhooks.target import Targets
 from matching_engine.metrics import EngineMetrics
 from matching_engine.replay import last_answered, recovered, verified
 from matching_engine.service import EngineService
@@ -66,6 +68,14 @@ Proxies = Annotated[
         help="address or network whose X-Forwarded-For is believed on where a request comes from; may be repeated",
     ),
 ]
+PrivateWebhooks = Annotated[
+    bool,
+    Parameter(
+        name="--private-webhooks",
+        negative=(),
+        help="let webhooks have http and addresses that are not public",
+    ),
+]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
 MetricsPort = Annotated[
     int | None,
@@ -84,6 +94,7 @@ def up(
     port: Port = 8080,
     partitions: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     trusted_proxies: Proxies = None,
+    private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Run a whole exchange in one process: persistent, and empty at first.
 
@@ -94,7 +105,9 @@ def up(
     partitions
         of a log that is created now; the classes are spread over them
     """
-    settings = Settings(data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions)
+    settings = Settings(
+        data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions, private_webhooks=private_webhooks
+    )
     _supervise(_up(settings, trusted_proxies or []))
 
 
@@ -340,6 +353,7 @@ def gateway(
     port: Port = 8080,
     partitions: Partitions = 1,
     trusted_proxies: Proxies = None,
+    private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
 
@@ -349,20 +363,54 @@ def gateway(
         file of what seals how buyers reach their machines, the same for all gateways; made by cx new-secret > FILE. To
         change it, put a new one on a line in front, and keep those behind
     """
-    _supervise(_gateway(log, dsn, secrets, host, port, partitions, trusted_proxies or []))
+    _supervise(_gateway(log, dsn, secrets, host, port, partitions, trusted_proxies or [], private_webhooks))
 
 
 async def _gateway(
-    url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int, proxies: list[str]
+    url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int, proxies: list[str], private_webhooks: bool
 ) -> None:
     vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
     async with (
         connected(url, partitions) as log,
         connected_store(dsn) as store,
-        serving(log, store, vault, host, port, CollectorRegistry(), trusted_proxies=trusted) as address,
+        serving(
+            log,
+            store,
+            vault,
+            host,
+            port,
+            CollectorRegistry(),
+            trusted_proxies=trusted,
+            private_webhooks=private_webhooks,
+        ) as address,
     ):
         print(f"The API is open at {address}", flush=True)
         await asyncio.Event().wait()
+
+
+def deliverer(
+    *,
+    dsn: str,
+    secrets: Path,
+    private_webhooks: PrivateWebhooks = False,
+    host: str = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Tell customers' servers (webhooks) what settlement wrote down. A second one waits until the first is gone.
+
+    Parameters
+    ----------
+    secrets
+        the file that all gateways are told
+    """
+    _supervise(_deliverer(dsn, secrets, private_webhooks, host, metrics_port))
+
+
+async def _deliverer(dsn: str, secrets: Path, private_webhooks: bool, host: str, metrics_port: int | None) -> None:
+    registry, vault = CollectorRegistry(), Vault.of_file(secrets)
+    async with connected_store(dsn) as store:
+        with told_to_prometheus(registry, host, metrics_port):
+            await forever([Deliverer(store.webhooks, vault, registry, targets=Targets(private_webhooks))])
 
 
 def print_secret() -> None:

@@ -26,6 +26,8 @@ from gateways.log.open import open_log
 from gateways.market_data.fills import FillsPublisher
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
+from gateways.webhooks.deliverer import Deliverer
+from gateways.webhooks.target import Targets
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
@@ -66,6 +68,8 @@ class Settings(Struct, frozen=True):
     """Of the embedded log's clock, fixed when it is created."""
     trusted_proxies: tuple[Network, ...] = ()
     """Whose word is taken on where a request comes from (gateways/api/addresses.py)."""
+    private_webhooks: bool = False
+    """Whether customers' servers may have http and addresses that are not public."""
     list_classes: bool = True
     """Open a book for each standard class at start."""
 
@@ -110,11 +114,22 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                     SettlementService(log, store),
                     Auditor(log, store, metrics=AuditMetrics(registry, REPORTED)),
                     *(FillsPublisher(log, partition) for partition in partitions),
+                    Deliverer(store.webhooks, vault, registry, targets=Targets(settings.private_webhooks)),
                 ]
             )
         )
         url = await stack.enter_async_context(
-            serving(log, store, vault, settings.host, settings.port, registry, engines, settings.trusted_proxies)
+            serving(
+                log,
+                store,
+                vault,
+                settings.host,
+                settings.port,
+                registry,
+                engines,
+                settings.trusted_proxies,
+                private_webhooks=settings.private_webhooks,
+            )
         )
         key = await _admin_key(store, _saved_key(settings.data / CONFIG), log.now())
         if settings.list_classes:
@@ -166,6 +181,8 @@ async def serving(
     registry: CollectorRegistry,
     engines: Sequence[EngineService] = (),
     trusted_proxies: Sequence[Network] = (),
+    *,
+    private_webhooks: bool = False,
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
@@ -181,6 +198,7 @@ async def serving(
         registry=registry,
         payment_secrets=secrets_in(os.environ.get(PAYMENTS_SECRET, "")),
         trusted_proxies=trusted_proxies,
+        private_webhooks=private_webhooks,
     )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):

@@ -36,6 +36,7 @@ from gateways.client.types import (
     Correction,
     DailyCredits,
     DeadMan,
+    Delivery,
     Deposit,
     Depth,
     Entry,
@@ -66,6 +67,7 @@ from gateways.client.types import (
     Usage,
     UsageAnswer,
     UsageReport,
+    Webhook,
     Withdrawal,
 )
 
@@ -292,6 +294,27 @@ class Exchange:
     async def stop_renewal(self, lease_id: str) -> Lease:
         """Switches that off."""
         return await self._call("DELETE", f"/v1/leases/{_part(lease_id)}/renewal", Lease)
+
+    async def add_webhook(self, url: str, kinds: Sequence[str]) -> Webhook:
+        """Be told of these kinds of events at that URL. This answer alone has the secret (`gateways.client.verify`)."""
+        body = {"url": url, "kinds": kinds}
+        return await self._call("POST", "/v1/webhooks", Webhook, body=body, repeatable=False)
+
+    async def webhooks(self, *, limit: int = 100) -> list[Webhook]:
+        """The account's webhooks, oldest first."""
+        return await self._list("/v1/webhooks", Webhook, limit, {})
+
+    async def remove_webhook(self, webhook_id: int) -> None:
+        """It is told nothing more."""
+        await self._call("DELETE", f"/v1/webhooks/{webhook_id}", type(None))
+
+    async def deliveries(self, webhook_id: int, *, state: str | None = None, limit: int = 100) -> list[Delivery]:
+        """What the webhook was told, or is to be, newest first."""
+        return await self._list(f"/v1/webhooks/{webhook_id}/deliveries", Delivery, limit, {"state": state})
+
+    async def replay_delivery(self, webhook_id: int, event_id: str) -> Delivery:
+        """Sends the event again, under the same id."""
+        return await self._call("POST", f"/v1/webhooks/{webhook_id}/deliveries/{_part(event_id)}/replay", Delivery)
 
     async def add_ssh_key(self, name: str, public_key: str) -> SshKey:
         """Keeps a line of a .pub file under a name, for bids to name it (`ssh_key`)."""

@@ -507,6 +507,34 @@ class Renewal(Resource):
     sent: bool
 
 
+class Webhook(Resource):
+    """Where the account is told what; `secret` signs it, in the answer that made it alone."""
+
+    webhook_id: int
+    url: str
+    kinds: list[str]
+    created_at: str
+    secret: str | None = None
+
+
+class Delivery(Resource):
+    """An event on its way to a webhook (`waiting`), there (`delivered`), or given up (`dead`)."""
+
+    event_id: str
+    webhook_id: int
+    kind: str
+    happened_at: str
+    state: str
+    attempts: int
+    status: int | None
+    """Of the last answer."""
+    error: str
+    next_attempt_at: str | None
+    done_at: str | None
+    body: str
+    """What is sent, byte by byte."""
+
+
 class SshKey(Resource):
     """An SSH public key of the account, by its own name for it."""
 

@@ -677,6 +677,84 @@ WITH moved AS (
 )
 SELECT pg_notify('settled', format('%s %s %s %s', topic, partition, next_offset, position)) FROM moved;
 
+-- Who wants to be told of anything.
+-- name: webhook_accounts
+SELECT DISTINCT account FROM webhooks WHERE removed_at IS NULL;
+
+-- One delivery for each webhook that wants the event; they share its id.
+-- name: save_webhook_events
+WITH numbered AS MATERIALIZED (
+    SELECT nextval('webhook_events') AS event, account, kind, at, body
+    FROM (
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[])
+            WITH ORDINALITY AS told (account, kind, at, body, place) ORDER BY place
+    ) AS in_order
+), added AS (
+    INSERT INTO webhook_deliveries (webhook, event, kind, at, body)
+    SELECT webhooks.id, event, kind, at, body FROM numbered JOIN webhooks USING (account)
+    WHERE removed_at IS NULL AND kind = ANY (kinds) RETURNING webhook
+)
+SELECT pg_notify('webhooks', '') FROM added LIMIT 1;
+
+-- name: add_webhook
+INSERT INTO webhooks (account, url, kinds, secret, created_at)
+SELECT $1, $2, $3, $4, $5 WHERE (SELECT count(*) FROM webhooks WHERE account = $1 AND removed_at IS NULL) < $6
+RETURNING id;
+
+-- name: webhooks
+SELECT id, account, url, kinds, created_at FROM webhooks
+WHERE account = $1 AND removed_at IS NULL AND id > $2 ORDER BY id LIMIT $3;
+
+-- name: has_webhook
+SELECT id FROM webhooks WHERE account = $1 AND id = $2 AND removed_at IS NULL;
+
+-- name: remove_webhook
+UPDATE webhooks SET removed_at = now() WHERE account = $1 AND id = $2 AND removed_at IS NULL RETURNING id;
+
+-- name: webhook_deliveries
+SELECT webhook, event, kind, at, body, state, attempts, status, error,
+    (extract(epoch FROM due_at) * 1000)::bigint AS due_at, (extract(epoch FROM done_at) * 1000)::bigint AS done_at
+FROM webhook_deliveries
+WHERE webhook = $1 AND ($2::text IS NULL OR state = $2) AND ($3::bigint IS NULL OR event < $3)
+ORDER BY event DESC LIMIT $4;
+
+-- name: replay_webhook_delivery
+WITH again AS (
+    UPDATE webhook_deliveries SET state = 'waiting', attempts = 0, due_at = now(), done_at = NULL
+    WHERE webhook = $2 AND event = $3
+        AND EXISTS (SELECT FROM webhooks WHERE account = $1 AND id = $2 AND removed_at IS NULL)
+    RETURNING *
+)
+SELECT webhook, event, kind, at, body, state, attempts, status, error,
+    (extract(epoch FROM due_at) * 1000)::bigint AS due_at, (extract(epoch FROM done_at) * 1000)::bigint AS done_at
+FROM again, pg_notify('webhooks', '');
+
+-- name: webhooks_due
+SELECT id AS webhook, account, url, secret, due.event, due.body, due.attempts
+FROM webhooks, LATERAL (
+    SELECT event, body, attempts FROM webhook_deliveries
+    WHERE webhook = webhooks.id AND state = 'waiting' AND due_at <= now()
+    ORDER BY due_at, event LIMIT $2
+) AS due
+WHERE removed_at IS NULL AND id <> ALL ($1::bigint[]) LIMIT $3;
+
+-- name: save_webhook_attempts
+UPDATE webhook_deliveries AS delivery SET state = made.state, attempts = delivery.attempts + 1, status = made.status,
+    error = made.error, due_at = now() + made.pause_ms * interval '1 millisecond',
+    done_at = CASE WHEN made.state <> 'waiting' THEN now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::integer[], $6::text[])
+    AS made (webhook, event, state, pause_ms, status, error)
+WHERE (delivery.webhook, delivery.event) = (made.webhook, made.event) AND delivery.state = 'waiting';
+
+-- name: forget_webhook_deliveries
+DELETE FROM webhook_deliveries WHERE (webhook, event) IN (
+    (SELECT webhook, event FROM webhook_deliveries
+    WHERE state <> 'waiting' AND done_at < now() - $1 * interval '1 day' ORDER BY done_at LIMIT $2)
+    UNION
+    (SELECT webhook, event FROM webhook_deliveries JOIN webhooks ON webhooks.id = webhook
+    WHERE removed_at IS NOT NULL LIMIT $2)
+);
+
 -- The audit: each finds what should not be, at most $1 rows of (what, found, expected): among the keys $2, or where that
 -- is null, among all. Keys are ids of transactions, ledger accounts, accounts or orders, or numbers of leases.
 

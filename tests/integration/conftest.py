@@ -89,6 +89,8 @@ async def serving(
     answer_timeout_s: float = 5.0,
     payment_secrets: tuple[bytes, ...] = (),
     trusted_proxies: tuple[Network, ...] = (),
+    vault: Vault | None = None,
+    private_webhooks: bool = False,
 ) -> AsyncIterator[str]:
     """The API over them: its address."""
     replica, tape = Replica(log), Tape(log)
@@ -98,12 +100,13 @@ async def serving(
         books=replica,
         standings=replica,
         tape=tape,
-        vault=Vault([new_vault_secret()]),
+        vault=vault or Vault([new_vault_secret()]),
         checks=checks,
         registry=CollectorRegistry(),
         answer_timeout_s=answer_timeout_s,
         payment_secrets=payment_secrets,
         trusted_proxies=trusted_proxies,
+        private_webhooks=private_webhooks,
     )
     async with running([replica, tape, api]), serve(create_app(api)) as server:
         yield server.url

@@ -78,6 +78,8 @@ def example(path: str) -> str:
         ("lease_id", "lse_1-0"),
         ("month", "2026-11"),
         ("name", "laptop"),
+        ("webhook_id", "1"),
+        ("event_id", "evt_1"),
     ):
         path = path.replace(f"{{{name}}}", value)
     return path

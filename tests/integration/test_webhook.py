@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 
 from gateways.api.errors import ApiError
-from gateways.api.webhook import WINDOW_S, check, secrets_in, signature
+from gateways.api.webhook import check, secrets_in
 from gateways.cli.processes import PAYMENTS_SECRET, Settings
 from gateways.cli.processes import exchange as whole_exchange
 from gateways.client import Exchange
+from gateways.client.webhooks import WINDOW_S, signature
 from gateways.log.embedded import EmbeddedLog
 from schemas.topics import INSTRUCTIONS
 from settlement.audit import audit

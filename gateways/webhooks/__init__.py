@@ -1,0 +1,1 @@
+"""Customers' own servers, which are told what happens to them."""
