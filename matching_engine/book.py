@@ -651,7 +651,7 @@ class Book:
 # tells whether it suits.
 
 _REGION, _DELIVERY, _INTERCONNECT, _CONFIDENTIAL, _TIER = 0, 16, 19, 22, 24
-_KINDS = (0xFFFF, 0b111 << _DELIVERY, 0b111 << _INTERCONNECT, 0b11 << _CONFIDENTIAL, 0b11 << _TIER)
+KINDS = (0xFFFF, 0b111 << _DELIVERY, 0b111 << _INTERCONNECT, 0b11 << _CONFIDENTIAL, 0b11 << _TIER)
 """The bits of each kind of thing."""
 
 
@@ -669,7 +669,7 @@ def signature(attributes: Attributes) -> int:
 def refused(accepts: Accepts) -> int:
     """The bits of signatures that do not suit, suppliers aside (rulebook: Classes and attributes)."""
     return (
-        (accepts.regions and _KINDS[0] & ~accepts.regions)
+        (accepts.regions and KINDS[0] & ~accepts.regions)
         | (1 << accepts.delivery) - 1 << _DELIVERY
         | (1 << accepts.interconnect) - 1 << _INTERCONNECT
         | (accepts.confidential and 1 << _CONFIDENTIAL + False)
@@ -680,7 +680,7 @@ def refused(accepts: Accepts) -> int:
 def some_suit(signatures: int, refuses: int) -> bool:
     """Whether one of asks may suit, of whose signatures these are all bits."""
     suitable = signatures & ~refuses
-    regions, deliveries, interconnects, confidential, tiers = _KINDS
+    regions, deliveries, interconnects, confidential, tiers = KINDS
     return bool(
         suitable & regions
         and suitable & deliveries

@@ -6,6 +6,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
 from matching_engine.calendar import Hours
@@ -174,7 +175,7 @@ class Engine:
         this, now, book = max(self.position, self._base) + 1, self.now, self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
-            return Preview(tuple(events), None)
+            return Preview(tuple(events))
         order: Order
         if isinstance(command, PlaceAsk):
             start = command.start or ceil_grid(now)
@@ -191,7 +192,8 @@ class Engine:
             refused = None if other is None else (Refusal.WOULD_TRADE, (format_order_id(other),))
         if refused is not None:
             _reject(command, refused, events)
-            return Preview(tuple(events), None)
+            return Preview(tuple(events))
+        as_sent = replace(order)
         events.append(_accepted(order, command.class_id))
         force, walk = command.time_in_force, DryWalk(book, now, events)
         if isinstance(order, Ask):
@@ -206,7 +208,7 @@ class Engine:
             order.live = False
             reason = CancelReason.IOC_REST if force is IOC else CancelReason.FOK_UNFILLED
             events.append(Cancelled(this, command.account, reason, order.left))
-        return Preview(tuple(events), order)
+        return Preview(tuple(events), order, as_sent)
 
     def order(self, order_id: int) -> Order | None:
         """The live order with this id."""

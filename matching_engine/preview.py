@@ -14,8 +14,10 @@ class Preview(Struct, frozen=True):
     """The events that an order would have, and the order as they would leave it."""
 
     events: tuple[Event, ...]
-    order: Ask | Bid | None
+    order: Ask | Bid | None = None
     """None: it is refused."""
+    as_sent: Ask | Bid | None = None
+    """As it came."""
 
 
 class DryWalk(Walk):

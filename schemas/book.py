@@ -1,6 +1,7 @@
 """The book as market data shows it, what holds for an account, and the Protocol by which gateways ask for both."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
@@ -101,6 +102,64 @@ class Preview(Struct, frozen=True):
     """Why it would end, where it would not rest for what is left."""
     until: int = 0
     """ms; when it leaves by time, where it rests."""
+    why: "Why | None" = None
+    """What stood in its way before it came."""
+
+
+class Obstacle(StrEnum):
+    """Why two orders do not trade."""
+
+    OWN = "own"
+    REGION = "region"
+    DELIVERY = "delivery"
+    INTERCONNECT = "interconnect"
+    CONFIDENTIAL = "confidential"
+    TIER = "tier"
+    SUPPLIER = "supplier"
+    DURATION = "duration"
+    SIZE = "size"
+    WINDOW = "window"
+    PRICE = "price"
+    SOLD_OUT = "sold_out"
+
+
+class Excluded(Struct, frozen=True):
+    """Orders of the other side that one obstacle keeps from trading, and the nearest miss among them."""
+
+    obstacle: Obstacle
+    count: int
+    price: int
+    """µ$ per GPU-hour: the best of them; 0 where they are sold out."""
+    nearest: int
+    """Of asks: what the best of them states, as its enum (region, delivery, interconnect, confidential, tier), the
+    shortest that one is let for (duration, ms), the most GPUs of one (size), the first moment from which one is free
+    for long enough (window, ms; 0: never). Of bids: the longest (duration), the fewest GPUs that one takes (size), the
+    first moment that one accepts (window). Of both an order's id (own). Otherwise 0."""
+
+
+class Why(Struct, frozen=True):
+    """What stands in the way of one order."""
+
+    looked: int
+    """Orders of the other side that were looked at, the best first, and sold-out asks."""
+    complete: bool
+    """Those were all."""
+    closed: bool
+    """The class is halted: nothing trades."""
+    suit: int
+    """How many could trade with it now."""
+    excluded: tuple[Excluded, ...]
+    """The most first."""
+
+
+class Reason(Struct, frozen=True):
+    """Where an order stands in the book, and what stands in its way."""
+
+    position: int
+    """As a `BookView`'s, and the next."""
+    time: int
+    why: Why | None
+    """None: it is not in the book."""
 
 
 class Previews(Offers, Protocol):
@@ -108,6 +167,10 @@ class Previews(Offers, Protocol):
 
     async def preview(self, command: PlaceBid | PlaceAsk, position: int, timeout_s: float) -> Preview:
         """Once the class's partition is folded up to that position. Raises TimeoutError."""
+        ...
+
+    async def why(self, order_id: int, position: int, timeout_s: float) -> Reason:
+        """What stands in the way of an order, likewise."""
         ...
 
 

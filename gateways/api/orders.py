@@ -391,6 +391,10 @@ class Desk:
             changes.cancel()
         return await self.show(account, order_id)
 
+    def answered(self, order_id: int) -> int:
+        """How far the order's partition is answered. Raises ApiError 404 where there is no such partition."""
+        return self._replies_of(order_id).position
+
     async def settled(self, partition: int) -> None:
         """Returns once settlement has applied all that was answered before, or after a bounded wait."""
         await self._store.wait_applied(partition, self._replies[partition].position, APPLIED_TIMEOUT_S)

@@ -1,19 +1,20 @@
 """Routes of what an order would do, asked before it is placed: the replica's word, and what it means in money."""
 
-from litestar import post
+from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody
+from litestar.params import FromPath, JSONBody
 
 from gateways.api import resources
 from gateways.api.errors import refused, unknown
 from gateways.api.keys import Keys
 from gateways.api.orders import Desk, NewOrder
+from gateways.api.reasons import shown_obstacles
 from gateways.api.routes import ApiRequest
-from gateways.api.terms import MAX_SHOWN_FILLS, shown_attributes
+from gateways.api.terms import MAX_SHOWN_FILLS, parsed, shown_attributes
 from schemas.book import Preview, Previews
-from schemas.commands import PlaceAsk, PlaceBid
+from schemas.commands import PlaceAsk, PlaceBid, Side
 from schemas.events import Fill
-from schemas.ids import format_order_id
+from schemas.ids import format_order_id, parse_order_id
 from schemas.store import ApiKey, OrderStatus, Scope, Store
 from schemas.units import cost, fee, format_time, format_usd, hold
 
@@ -44,12 +45,33 @@ def preview_routes(store: Store, keys: Keys, desk: Desk, books: Previews, timeou
         balance = await store.balance(key.account.id)
         return _shown(command, seen, balance.cash + balance.credit)
 
-    return [preview_bid, preview_ask]
+    @get("/v1/orders/{order_id:str}/why", **keys.door(Scope.READ, 404, 504))
+    async def why(request: ApiRequest, order_id: FromPath[str]) -> resources.Why:
+        """What stands in the way of an order: how many of the other side cannot trade with it, by reason, and the
+        nearest miss of each. Those that count by their price would trade at once for another one.
+        """
+        this = parsed("order_id", parse_order_id, order_id)
+        order = await desk.show(request.user.account, this)
+        try:
+            found = await books.why(this, desk.answered(this), timeout_s)
+        except TimeoutError:
+            raise unknown("ask again") from None
+        side = Side.BID if isinstance(order, resources.Bid) else Side.ASK
+        return resources.Why(
+            order_id=order_id,
+            status=order.status,
+            position=format_order_id(found.position),
+            time=format_time(found.time),
+            why=None if found.why is None else shown_obstacles(found.why, side),
+        )
+
+    return [preview_bid, preview_ask, why]
 
 
 def _shown(command: PlaceBid | PlaceAsk, seen: Preview, free: int) -> resources.Preview:
     """`free`: the account's µ$ that orders can use."""
     is_bid = isinstance(command, PlaceBid)
+    assert seen.why is not None, "an order that is not refused has others before it, or none"
     rests = seen.reason is None and seen.left > 0
     needed = _held(command, command.quantity)
     held = _held(command, seen.left) if rests else 0
@@ -72,6 +94,7 @@ def _shown(command: PlaceBid | PlaceAsk, seen: Preview, free: int) -> resources.
         most=format_usd(value + fees + held if is_bid else 0),
         needed=format_usd(needed),
         short=format_usd(max(0, needed - free)),
+        why=shown_obstacles(seen.why, Side.BID if is_bid else Side.ASK),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from msgspec import Meta, Struct, field
 
 from gateways.api.errors import ErrorBody
+from schemas.book import Obstacle
 from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
 from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope, SpenderKind
@@ -856,6 +857,48 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class Excluded(Answer):
+    """Orders of the other side that one reason keeps from trading with an order: each counts once, by the first of own,
+    region, delivery, interconnect, confidential, tier, supplier, duration, size, window, price."""
+
+    reason: Obstacle
+    count: int
+    price: Price | None
+    """The best of them; null where they are sold out."""
+    nearest: str | None
+    """How near one comes, by the reason: the region (or delivery, …) of the best of them, a duration, a number of GPUs,
+    the moment from which one is free (or, of bids, that one accepts), an order's id. Otherwise null."""
+
+
+class Obstacles(Answer):
+    """What stands in the way of an order."""
+
+    looked: int
+    """Orders of the other side that were looked at: the best 5,000, and asks that are sold out."""
+    complete: bool
+    """Those were all."""
+    halted: bool
+    """The class is halted: nothing trades."""
+    suit: int
+    """How many could trade with it now; of a preview those with which it would."""
+    excluded: list[Excluded]
+    """The most first."""
+    text: str
+    """All of it in one sentence."""
+
+
+class Why(Answer):
+    """Why an order does not trade."""
+
+    order_id: str
+    status: OrderStatus
+    position: str | None
+    """The log position that it is true for, in the form of an order's id."""
+    time: Time
+    why: Obstacles | None
+    """null: the order is not in the book."""
+
+
 class PreviewFill(Answer):
     """A trade that would happen now."""
 
@@ -902,6 +945,8 @@ class Preview(Answer):
     """What has to be free when it is placed: all of it at its limit, fee included."""
     short: Usd
     """Of that, what the account lacks now."""
+    why: Obstacles
+    """What stands in its way before it comes."""
 
 
 class OrderAnswer(Answer):

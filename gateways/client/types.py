@@ -435,6 +435,40 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 Order = Bid | Ask
 
 
+class Excluded(Resource):
+    """Orders of the other side that one reason keeps from trading."""
+
+    reason: str
+    count: int
+    price: str | None
+    """The best of them."""
+    nearest: str | None
+    """How near one comes, by the reason: a region, a duration, a number of GPUs, a time, an order's id."""
+
+
+class Obstacles(Resource):
+    """What stands in the way of an order."""
+
+    looked: int
+    complete: bool
+    halted: bool
+    suit: int
+    excluded: list[Excluded]
+    text: str
+    """All of it in one sentence."""
+
+
+class Why(Resource):
+    """Why an order does not trade."""
+
+    order_id: str
+    status: str
+    position: str | None
+    time: str
+    why: Obstacles | None
+    """None: the order is not in the book."""
+
+
 class PreviewFill(Resource):
     """A trade that would happen now."""
 
@@ -475,6 +509,8 @@ class Preview(Resource):
     """What has to be free when it is placed."""
     short: str
     """Of that, what the account lacks now."""
+    why: Obstacles
+    """What stands in its way before it comes."""
 
 
 class AllCancelled(Resource):

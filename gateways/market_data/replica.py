@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from matching_engine.engine import Engine
+from matching_engine.why import why
 from schemas.attributes import Attributes
-from schemas.book import BookLevel, BookView, Offer, OffersView, Preview, Standing
+from schemas.book import BookLevel, BookView, Offer, OffersView, Preview, Reason, Standing
 from schemas.codec import decode_command
 from schemas.commands import PlaceAsk, PlaceBid, SetLimits
 from schemas.events import Cancelled, Fill, Rejected
@@ -82,11 +83,21 @@ class Replica:
 
     async def preview(self, command: PlaceBid | PlaceAsk, position: int, timeout_s: float) -> Preview:
         """As `schemas.book.Previews` says."""
+        return _preview(await self._folded_to(position, timeout_s), command)
+
+    async def why(self, order_id: int, position: int, timeout_s: float) -> Reason:
+        """Likewise."""
+        engine = await self._folded_to(position, timeout_s)
+        order = engine.order(order_id)
+        return Reason(engine.position, engine.now, None if order is None else why(order, engine.now))
+
+    async def _folded_to(self, position: int, timeout_s: float) -> Engine:
+        """The engine of the position's partition, once it has come so far. Raises TimeoutError."""
         engine = self._engines[partition_of(position) if position >= 0 else 0]
         async with asyncio.timeout(timeout_s):
             async with self._folded:
                 await self._folded.wait_for(lambda: engine.position >= position)
-        return _preview(engine, command)
+        return engine
 
     async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
         """As `schemas.book.Standings` says."""
@@ -166,8 +177,8 @@ def _offers_view(engine: Engine, class_id: str, start_ms: int, duration_ms: int,
 
 def _preview(engine: Engine, command: PlaceBid | PlaceAsk) -> Preview:
     seen = engine.preview(command)
-    order = seen.order
-    if order is None:
+    order, as_sent = seen.order, seen.as_sent
+    if order is None or as_sent is None:
         refusal = next((event.code, event.args) for event in seen.events if isinstance(event, Rejected))
         return Preview(engine.position, engine.now, refusal)
     cancelled = [event for event in seen.events if isinstance(event, Cancelled)]
@@ -180,6 +191,7 @@ def _preview(engine: Engine, command: PlaceBid | PlaceAsk) -> Preview:
         left=order.left,
         reason=next((event.reason for event in cancelled if event.order_id == order.id), None),
         until=order.leaves if order.leaves == command.expire_at else order.leaves - 1,
+        why=why(as_sent, engine.now),
     )
 
 

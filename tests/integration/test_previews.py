@@ -6,6 +6,8 @@ import pty
 import sys
 from typing import Any
 
+import msgspec
+
 from gateways.cli.preview import lines
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_api import caller
@@ -36,6 +38,7 @@ async def test_the_body_of_a_preview_can_be_posted_and_does_what_it_said(exchang
     assert (seen["filled"], seen["left"], seen["status"], seen["until"]) == (6, 6, "open", order["starts"][-1])
     assert (seen["cost"], seen["fee"], seen["held"]) == ("350.40", "0.00", "374.40")
     assert (seen["most"], seen["needed"], seen["short"]) == ("724.80", "748.80", "0.00")
+    assert (seen["why"]["suit"], seen["why"]["text"]) == (2, "3 asks: 2 that suit, 1 above your price (cheapest $2.70)")
     assert (balance["escrow"], balance["held"]) == (seen["cost"], seen["held"])
 
 
@@ -88,6 +91,61 @@ async def test_an_ask_sees_the_bids_that_it_would_serve_and_its_own_that_it_woul
         )
         assert lines(seen)[1] == f"8 GPUs wait until {seen.until}, $0.00 held"
         assert (await cloud.order(mine.order_id or "")).status == "open"
+
+
+async def test_why_a_bid_waits_is_said_with_counts_and_nearest_misses(exchange: Venue) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("developer") as developer:
+        for gpus, price, terms in (
+            (8, "2.71", {"region": "us-east"}),
+            (8, "2.80", {"region": "us-east"}),
+            (8, "2.40", {"region": "eu-north"}),
+            (4, "2.40", {"region": "us-east"}),
+            (8, "2.50", {"region": "us-east", "start": "2099-01-01T00:00:00Z"}),
+            (8, "2.50", {"region": "us-east", "tier": "interruptible", "notice_minutes": 5}),
+            (8, "2.50", {"region": "us-east", "min_duration": "48h"}),
+        ):
+            end = "2099-02-01T00:00:00Z" if "start" in terms else "now+720h"
+            await cloud.ask(CLASS, gpus, price, end=end, **terms)
+        await developer.sell(CLASS, gpus=8, price="9.00", hours=48)
+        bid: dict[str, Any] = {"duration": "24h", "min_fill": 8, "accepts": {"regions": ["us-east"]}}
+        seen = await developer.preview_bid(CLASS, 8, "2.60", **bid)
+        order = await developer.bid(CLASS, 8, "2.60", **bid)
+        found = await developer.why(order.order_id or "")
+        assert found.why is not None
+        assert found.why == seen.why
+        assert found.why.text == (
+            "8 asks: 2 above your price (cheapest $2.71), 1 in another region (cheapest $2.40 in eu-north), "
+            "1 too small (the largest has 4 GPUs), 1 free only from 2099-01-01T00:00:00Z, "
+            "1 interruptible (cheapest $2.50), 1 let for longer only (from 2d on), 1 your own"
+        )
+        assert [(each.reason, each.count, each.price, each.nearest) for each in found.why.excluded[:2]] == [
+            ("price", 2, "2.71", None),
+            ("region", 1, "2.40", "eu-north"),
+        ]
+        raised = await developer.amend(order.order_id or "", price="2.71")
+        assert raised.status == "filled", "the nearest miss was one"
+        assert (await developer.why(order.order_id or "")).why is None
+        env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+        code, _, err = await cx("why", order.order_id or "", env=env)
+        assert (code, "there is no order" in err) == (REFUSED, True), "another account's order is not there"
+
+
+async def test_why_an_ask_waits_and_what_cx_says_of_it(exchange: Venue) -> None:
+    key = await exchange.key_of("cloud", "read", "supply")
+    env = {"CX_URL": exchange.url, "CX_KEY": key}
+    async with exchange.trader("developer") as developer:
+        code, ask, _ = await cx("sell", CLASS, "4", "--price", "2.50", "--for", "48h", "--json", env=env)
+        order_id = msgspec.json.decode(ask)["order_id"]
+        assert (await cx("why", order_id, env=env))[:2] == (0, "there are no bids\n")
+        await developer.buy(CLASS, gpus=4, hours=24, max_price="2.40")
+        await developer.buy(CLASS, gpus=8, hours=24, max_price="2.60")
+        await developer.buy(CLASS, gpus=4, hours=24, max_price="2.60", accepts={"regions": ["us-east"]})
+        code, out, _ = await cx("why", order_id, env=env)
+        assert (code, out) == (
+            0,
+            "3 bids: 1 for more GPUs at once than you offer (the fewest 8), 1 for other regions (highest $2.60), "
+            "1 below your price (highest $2.40)\n",
+        )
 
 
 BUY = ("buy", CLASS, "8", "--for", "24h", "--max", "2.60")
