@@ -874,7 +874,7 @@ class Obstacles(Answer):
     """What stands in the way of an order."""
 
     looked: int
-    """Orders of the other side that were looked at: the best 5,000, and asks that are sold out."""
+    """Orders of the other side that were looked at: the best 1,000, and asks that are sold out."""
     complete: bool
     """Those were all."""
     halted: bool
