@@ -149,6 +149,8 @@ class Store:
         with as_store_error():
             connection = await self._pool.acquire(timeout=ACQUIRE_S)
         try:
+            # asyncpg leaves a statement that was cancelled half said, in a transaction that has begun: this ends it.
+            await connection.execute(self._sql.nothing)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
         finally:

@@ -1,5 +1,8 @@
 -- Named queries: each is an attribute of settlement.database.Queries. A parameter of a table's type takes whole rows.
 
+-- name: nothing
+SELECT;
+
 -- name: lock_migrations
 SELECT pg_advisory_xact_lock($1);
 
