@@ -11,6 +11,7 @@ from schemas.ids import parse_order_id
 from schemas.topics import COMMANDS
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_api import caller
+from tests.integration.test_stream import wire
 
 BID: dict[str, Any] = {
     "side": "bid",
@@ -150,3 +151,14 @@ async def test_many_are_cancelled_by_id_or_name_and_each_is_answered_for_itself(
         unclear = [{"order_id": ids[5], "client_order_id": "a-5"}, {}, {"client_order_id": "\x00"}]
         _, body = await stranger.send("POST", "/v1/orders/cancel", {"orders": unclear})
         assert [each["error"]["field"] for each in body["answers"]] == ["order_id", "order_id", "client_order_id"]
+
+
+async def test_many_orders_go_over_the_stream_s_connection_too(exchange: Venue) -> None:
+    async with wire(exchange.url, await exchange.key_of("cloud", "read", "supply")) as client:
+        await client.say(op="request", id=1, method="POST", path="/v1/orders/batch", body={"orders": [ASK, {}, ASK]})
+        placed = await client.hear()
+        assert (placed["status"], [each["status"] for each in placed["body"]["answers"]]) == (200, [201, 400, 201])
+        names = [{"order_id": each["order"]["order_id"]} for each in placed["body"]["answers"][::2]]
+        await client.say(op="request", id=2, method="POST", path="/v1/orders/cancel", body={"orders": names})
+        ended = await client.hear()
+        assert [each["order"]["status"] for each in ended["body"]["answers"]] == ["cancelled"] * 2
