@@ -155,6 +155,7 @@ async def test_many_are_cancelled_by_id_or_name_and_each_is_answered_for_itself(
 
 async def test_many_orders_go_over_the_stream_s_connection_too(exchange: Venue) -> None:
     async with wire(exchange.url, await exchange.key_of("cloud", "read", "supply")) as client:
+        assert (await client.hear())["type"] == "ok", "the key was in the header"
         await client.say(op="request", id=1, method="POST", path="/v1/orders/batch", body={"orders": [ASK, {}, ASK]})
         placed = await client.hear()
         assert (placed["status"], [each["status"] for each in placed["body"]["answers"]]) == (200, [201, 400, 201])
