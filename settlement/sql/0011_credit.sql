@@ -1,6 +1,5 @@
 -- Credit: money lent to an account up front, as cash on one side and `lent`, below 0, on the other. So its cash row never
 -- goes below 0, whatever holds and reserves do at once, and what the account owes is what is lent less its cash.
--- z: it must come after 0009_withdrawals.
 
 ALTER TABLE ledger_accounts
     DROP CONSTRAINT ledger_accounts_check,
