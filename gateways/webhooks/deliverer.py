@@ -8,14 +8,15 @@ or dead takes nothing from the others.
 import asyncio
 import time
 from collections import Counter as Count
-from collections.abc import Callable
 from typing import NamedTuple
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from prometheus_client import CollectorRegistry, Counter
 
 from gateways.api.vault import Vault, VaultError
 from gateways.client.webhooks import decoded, signature
+from gateways.webhooks.names import Names
 from gateways.webhooks.target import PUBLIC_ALONE, Targets
 from schemas.ids import format_account_id
 from schemas.webhooks import Attempt, Deliveries, DeliveryState, DueDelivery, Webhooks
@@ -25,6 +26,8 @@ MAX_EACH = 4
 MAX_UNDER_WAY = 800
 """Requests at once, of all."""
 MAX_ERROR = 200
+NAME_TTL_S = 10
+"""Requests to one name share its look-up for so long."""
 KEEP_DAYS = 30
 TIDY_S = 60.0
 MAX_TIDIED = 1_000
@@ -67,14 +70,14 @@ class Deliverer:
         *,
         targets: Targets = PUBLIC_ALONE,
         pace: Pace = USUAL,
-        now: Callable[[], float] = time.time,
+        names: AbstractResolver | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         self._webhooks = webhooks
         self._vault = vault
         self._targets = targets
         self._pace = pace
-        self._now = now
+        self._names = names or Names()
         self._under_way: dict[Key, asyncio.Task[Attempt]] = {}
         self._rests: dict[int, tuple[int, float]] = {}
         """Webhook -> (failures in a row, until when it rests by the loop's clock)."""
@@ -94,8 +97,9 @@ class Deliverer:
     def _client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                socket_factory=self._targets.open_socket,
-                use_dns_cache=False,
+                socket_factory=self._targets.open_socket,  # whatever a cached name says
+                resolver=self._names,
+                ttl_dns_cache=NAME_TTL_S,
                 limit=0,  # MAX_UNDER_WAY and MAX_EACH are the limits
             ),
             timeout=aiohttp.ClientTimeout(total=self._pace.timeout_s),
@@ -153,8 +157,7 @@ class Deliverer:
     async def _attempt(self, http: aiohttp.ClientSession, due: DueDelivery) -> Attempt:
         status, error = None, ""
         try:
-            async with asyncio.timeout(self._pace.timeout_s):
-                status = await self._post(http, due)
+            status = await self._post(http, due)
         except TimeoutError:
             error = f"no answer within {self._pace.timeout_s:g} s"
         except (aiohttp.ClientError, OSError, ValueError, VaultError) as problem:
@@ -171,7 +174,7 @@ class Deliverer:
     async def _post(self, http: aiohttp.ClientSession, due: DueDelivery) -> int:
         """The status of the answer, whose body is not read."""
         secret = decoded(self._vault.open(due.secret, seal_of(due.account)))
-        event_id, timestamp, body = f"evt_{due.event}", str(int(self._now())), due.body.encode()
+        event_id, timestamp, body = f"evt_{due.event}", str(int(time.time())), due.body.encode()
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "compute-exchange",

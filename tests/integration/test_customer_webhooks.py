@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +23,8 @@ from gateways.api.vault import Vault, new_vault_secret
 from gateways.client import Exchange, ExchangeError, verify
 from gateways.client.types import Delivery, Webhook
 from gateways.log.embedded import EmbeddedLog
-from gateways.webhooks.deliverer import MAX_EACH, Deliverer, Pace
+from gateways.webhooks.deliverer import Deliverer, Pace
+from gateways.webhooks.names import Names
 from gateways.webhooks.target import Targets
 from schemas import codec
 from schemas.events import ClassChanged, Execution, Filled, Ticked
@@ -90,7 +93,7 @@ class Receiver:
             status = self.answers.pop(0) if self.answers else 200
             if status == 200:
                 self.events[event_id] = json.loads(body)
-            return web.Response(status=status, headers={"Location": self.url} if status == 302 else None)
+            return web.Response(status=status, headers={"Location": self.url} if status == 307 else None)
         finally:
             self.at_once -= 1
 
@@ -115,9 +118,9 @@ class Telling:
         self.venue = venue
         self.vault = vault
 
-    def deliverer(self, *, pace: Pace = QUICK, private: bool = True) -> Deliverer:
-        targets = Targets(private)
-        return Deliverer(self.venue.store.webhooks, self.vault, CollectorRegistry(), targets=targets, pace=pace)
+    def deliverer(self, *, pace: Pace = QUICK, private: bool = True, names: Names | None = None) -> Deliverer:
+        store, registry = self.venue.store.webhooks, CollectorRegistry()
+        return Deliverer(store, self.vault, registry, targets=Targets(private), pace=pace, names=names)
 
     async def tell(self, cx: Exchange, receiver: Receiver, kinds: Sequence[str] = ALL) -> Webhook:
         webhook = await cx.add_webhook(receiver.url, kinds)
@@ -344,7 +347,7 @@ async def until_all(cx: Exchange, webhook: Webhook, state: str, count: int) -> l
 async def test_wrong_answers_are_tried_again_and_then_given_up_until_somebody_replays(telling: Telling) -> None:
     async with telling.venue.trader("a") as cx, Receiver() as receiver, running([telling.deliverer()]):
         webhook = await telling.tell(cx, receiver)
-        receiver.answers = [500, 404, 302, 200]
+        receiver.answers = [500, 404, 307, 200]
         await end_orders(cx, 1)
         (taken,) = await until_all(cx, webhook, "delivered", 1)
         assert (taken.attempts, taken.status, taken.error) == (4, 200, "")
@@ -399,7 +402,32 @@ async def test_a_slow_receiver_delays_no_other(telling: Telling) -> None:
         await until(lambda: len(good.events) == 20, 3)
         assert time.monotonic() - began < 3
         assert told_of(good) == sorted(names)
-        assert (slow.events, slow.most_at_once) == ({}, MAX_EACH)
+        assert (slow.events, slow.most_at_once) == ({}, 4)
+
+
+async def test_names_whose_servers_are_silent_delay_no_other(telling: Telling) -> None:
+    silent = threading.Event()
+
+    def look_up(host: str, *further: Any) -> list[Any]:
+        if host.startswith("silent-"):
+            silent.wait(10)
+        return socket.getaddrinfo(host, *further)
+
+    async with (
+        telling.venue.trader("a") as cx,
+        Receiver() as good,
+        running([telling.deliverer(pace=QUICK._replace(timeout_s=30.0), names=Names(look_up))]),
+    ):
+        for number in range(9):
+            await cx.add_webhook(f"http://silent-{number}.test/", ALL)
+        webhook = await cx.add_webhook(good.url.replace("127.0.0.1", "localhost"), ALL)
+        good.secret = webhook.secret or ""
+        names = await end_orders(cx, 5)
+        try:
+            await until(lambda: len(good.events) == 5, 3)
+        finally:
+            silent.set()
+        assert told_of(good) == names
 
 
 async def test_who_does_not_answer_in_time_is_asked_again(telling: Telling) -> None:
