@@ -23,6 +23,7 @@ from gateways.api.invoices import invoice_routes
 from gateways.api.key_routes import key_routes
 from gateways.api.keys import Keys
 from gateways.api.leases import lease_routes, ssh_routes
+from gateways.api.limits import USUAL, Rate
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.payments import payment_routes
@@ -74,6 +75,7 @@ class Exchange:
         access_log: bool = False,
         payment_secrets: tuple[bytes, ...] = (),
         trusted_proxies: Sequence[Network] = (),
+        rate: Rate = USUAL,
         private_webhooks: bool = False,
     ) -> None:
         self.ready = asyncio.Event()
@@ -87,7 +89,7 @@ class Exchange:
         self.tape = tape
         self.registry = registry
         self.doors = Doors(registry, max_in_flight, access_log=access_log)
-        self.keys = Keys(store, log.now, trusted_proxies)
+        self.keys = Keys(store, log.now, trusted_proxies, rate)
         self.replies = [Replies(log, partition) for partition in range(log.partitions(COMMANDS))]
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateways.api.errors import REQUEST_ID, ApiError, request_id
+from gateways.api.limits import RATE
 
 Door = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -41,7 +42,9 @@ class Doors:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
-                    MutableScopeHeaders.from_message(message)[REQUEST_ID] = request_id(scope)
+                    headers = MutableScopeHeaders.from_message(message)
+                    headers[REQUEST_ID] = request_id(scope)
+                    headers.update(scope["state"].get(RATE, {}))
                 await send(message)
 
             if self._in_flight >= self._max_in_flight:

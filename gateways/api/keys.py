@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateways.api.addresses import address_of, allowed, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
+from gateways.api.limits import RATE, USUAL, Buckets, Rate
 from gateways.api.signing import WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
 from schemas.store import NOBODY, ApiKey, Network, Scope, Spender, Store
@@ -95,11 +96,14 @@ class Keys:
     `proxies` are those whose word is taken on where a request comes from.
     """
 
-    def __init__(self, store: Store, now: Callable[[], int], proxies: Sequence[Network] = ()) -> None:
+    def __init__(
+        self, store: Store, now: Callable[[], int], proxies: Sequence[Network] = (), rate: Rate = USUAL
+    ) -> None:
         self._store = store
         self._now = now
         self._proxies = proxies
         self._nonces = Nonces(began=_wall_ms())
+        self._buckets = Buckets(rate)
         self._known: dict[bytes | int, tuple[ApiKey, float]] = {}
 
     async def asker(self, request: Request[Any, Any, Any]) -> ApiKey:
@@ -202,6 +206,7 @@ class Keys:
         async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
             assert isinstance(connection, Request), "of an HTTP route"
             key = await self.asker(connection)
+            connection.scope["state"][RATE] = self._buckets.take(key.id, time.monotonic_ns())
             if scope not in key.scopes:
                 raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
             connection.scope["user"] = key

@@ -18,6 +18,7 @@ from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
 from gateways.api.addresses import network
+from gateways.api.limits import USUAL, Rate
 from gateways.api.vault import Vault, VaultError, new_vault_secret
 from gateways.cli.commands import HERE, Access, run, show_one
 from gateways.cli.play import play as play_market
@@ -76,6 +77,12 @@ PrivateWebhooks = Annotated[
         help="let webhooks have http and addresses that are not public",
     ),
 ]
+KeyRate = Annotated[
+    int, Parameter(help="requests a second of each API key", validator=validators.Number(gte=1, lte=1_000_000))
+]
+KeyBurst = Annotated[
+    int, Parameter(help="of each API key at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
+]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
 MetricsPort = Annotated[
     int | None,
@@ -94,6 +101,8 @@ def up(
     port: Port = 8080,
     partitions: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     trusted_proxies: Proxies = None,
+    key_rate: KeyRate = USUAL.per_s,
+    key_burst: KeyBurst = USUAL.burst,
     private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Run a whole exchange in one process: persistent, and empty at first.
@@ -108,7 +117,8 @@ def up(
     settings = Settings(
         data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions, private_webhooks=private_webhooks
     )
-    _supervise(_up(settings, trusted_proxies or []))
+    rate = Rate(key_rate, key_burst)
+    _supervise(_up(msgspec.structs.replace(settings, rate=rate), trusted_proxies or []))
 
 
 async def _up(settings: Settings, proxies: list[str]) -> None:
@@ -353,6 +363,8 @@ def gateway(
     port: Port = 8080,
     partitions: Partitions = 1,
     trusted_proxies: Proxies = None,
+    key_rate: KeyRate = USUAL.per_s,
+    key_burst: KeyBurst = USUAL.burst,
     private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
@@ -363,11 +375,31 @@ def gateway(
         file of what seals how buyers reach their machines, the same for all gateways; made by cx new-secret > FILE. To
         change it, put a new one on a line in front, and keep those behind
     """
-    _supervise(_gateway(log, dsn, secrets, host, port, partitions, trusted_proxies or [], private_webhooks))
+    _supervise(
+        _gateway(
+            log,
+            dsn,
+            secrets,
+            host,
+            port,
+            partitions,
+            trusted_proxies or [],
+            private_webhooks,
+            Rate(key_rate, key_burst),
+        )
+    )
 
 
 async def _gateway(
-    url: str, dsn: str, secrets: Path, host: str, port: int, partitions: int, proxies: list[str], private_webhooks: bool
+    url: str,
+    dsn: str,
+    secrets: Path,
+    host: str,
+    port: int,
+    partitions: int,
+    proxies: list[str],
+    private_webhooks: bool,
+    rate: Rate,
 ) -> None:
     vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
     async with (
@@ -381,6 +413,7 @@ async def _gateway(
             port,
             CollectorRegistry(),
             trusted_proxies=trusted,
+            rate=rate,
             private_webhooks=private_webhooks,
         ) as address,
     ):

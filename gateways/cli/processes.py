@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, made_key, new_secret, of_secret
+from gateways.api.limits import USUAL, Rate
 from gateways.api.server import serve
 from gateways.api.vault import Vault
 from gateways.api.webhook import secrets_in
@@ -68,6 +69,8 @@ class Settings(Struct, frozen=True):
     """Of the embedded log's clock, fixed when it is created."""
     trusted_proxies: tuple[Network, ...] = ()
     """Whose word is taken on where a request comes from (gateways/api/addresses.py)."""
+    rate: Rate = USUAL
+    """How often a key may ask."""
     private_webhooks: bool = False
     """Whether customers' servers may have http and addresses that are not public."""
     list_classes: bool = True
@@ -128,6 +131,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                 registry,
                 engines,
                 settings.trusted_proxies,
+                rate=settings.rate,
                 private_webhooks=settings.private_webhooks,
             )
         )
@@ -183,6 +187,7 @@ async def serving(
     trusted_proxies: Sequence[Network] = (),
     *,
     private_webhooks: bool = False,
+    rate: Rate = USUAL,
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
     this process does, and by the log for those that run elsewhere."""
@@ -198,6 +203,7 @@ async def serving(
         registry=registry,
         payment_secrets=secrets_in(os.environ.get(PAYMENTS_SECRET, "")),
         trusted_proxies=trusted_proxies,
+        rate=rate,
         private_webhooks=private_webhooks,
     )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, new_secret
+from gateways.api.limits import USUAL, Rate
 from gateways.api.server import serve
 from gateways.api.vault import Vault, new_vault_secret
 from gateways.client import Exchange as Client
@@ -91,6 +92,7 @@ async def serving(
     trusted_proxies: tuple[Network, ...] = (),
     vault: Vault | None = None,
     private_webhooks: bool = False,
+    rate: Rate = USUAL,
 ) -> AsyncIterator[str]:
     """The API over them: its address."""
     replica, tape = Replica(log), Tape(log)
@@ -106,6 +108,7 @@ async def serving(
         answer_timeout_s=answer_timeout_s,
         payment_secrets=payment_secrets,
         trusted_proxies=trusted_proxies,
+        rate=rate,
         private_webhooks=private_webhooks,
     )
     async with running([replica, tape, api]), serve(create_app(api)) as server:
