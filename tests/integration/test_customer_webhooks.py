@@ -484,6 +484,7 @@ async def test_kill_9_of_the_deliverer_in_the_middle(telling: Telling, dsn: str,
             assert set(receiver.ids[:before]) <= set(receiver.ids[before:]), "what had no answer was sent again"
 
 
+@pytest.mark.long
 async def test_kill_9_of_the_whole_exchange_loses_and_invents_nothing(tmp_path: Path) -> None:
     process = ExchangeProcess(tmp_path / "x", arguments=("--private-webhooks",))
     acknowledged: list[str] = []

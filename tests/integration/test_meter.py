@@ -228,6 +228,7 @@ async def test_gpus_that_the_lease_does_not_have_and_leases_of_others_are_not_me
     assert told == ["lse_zzzz-0 is not metered: there is no lease lse_zzzz-0 of this account"]
 
 
+@pytest.mark.long
 async def test_cx_meter_survives_kill_9(venue: Venue, tmp_path: Path) -> None:
     async with (
         rented(venue, hours=2) as (key, lease),
