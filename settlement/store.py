@@ -118,7 +118,8 @@ class Store:
             self._following.cancel()
             await asyncio.wait({self._following})
         await self._intents.close()
-        await self._pool.close()
+        with contextlib.suppress(*UNAVAILABLE):  # one that the server has left cannot be told goodbye
+            await self._pool.close()
 
     def settling(self) -> AbstractAsyncContextManager[Connection]:
         """The connection of the one settlement of this database; waits while another has it."""
