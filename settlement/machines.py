@@ -50,9 +50,10 @@ class Machines:
         return sorted(self._of_lease.get(lease, ()))
 
     def clash(self, seller: int, gpus: Sequence[str], since: int, until: int) -> tuple[Refusal, Args] | None:
-        """Whether a lease has one of these GPUs at some moment of `[since, until)`."""
+        """Whether a lease has one of these GPUs at some moment of `[since, until)`: of several the first by its id is
+        named, whatever order the rows came in."""
         for gpu in gpus:
-            for other in self._bound[seller, gpu].values():
+            for other in sorted(self._bound[seller, gpu].values()):
                 if since < other.until and other.since < until:
                     named = format_lease_id((other.position, other.fill_index))
                     return Refusal.GPU_IN_USE, (gpu, named, other.until)

@@ -18,6 +18,13 @@ def test_a_gpu_that_is_bound_is_refused_with_who_has_it_until_when() -> None:
     assert machines.clash(OTHER, ["GPU-2"], 100, 200) is None, "another supplier's name for another GPU"
 
 
+def test_of_several_leases_that_have_a_gpu_the_first_is_named_in_whatever_order_they_were_read() -> None:
+    rows = [GpuRow(place, 0, SELLER, "GPU-1", 10 * place, 10 * place + 10) for place in (9, 8, 11)]
+    machines = Machines()
+    machines.add(rows)
+    assert machines.clash(SELLER, ["GPU-1"], 0, 200) == (Refusal.GPU_IN_USE, ("GPU-1", "lse_8-0", 90))
+
+
 def test_what_a_lease_leaves_early_can_be_bound_anew() -> None:
     machines = Machines()
     machines.add([GpuRow(8, 0, SELLER, "GPU-1", 100, 200)])
