@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.attributes import Attributes, ClassSpec, SlaStep
-from schemas.commands import HaltMode, Side
+from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Side
 from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, Line, LineId
@@ -262,18 +262,13 @@ class OrderStatus(StrEnum):
 class Intent(Struct, frozen=True):
     """An order as the gateway is about to append it."""
 
-    account: int
-    client_order_id: str
-    side: Side
+    command: PlaceAsk | PlaceBid | Extend
     class_id: str
     partition: int
-    command: bytes
-    """The encoded PlaceAsk or PlaceBid."""
     digest: bytes
     """Of the request's meaning: the same client_order_id with another digest is a conflict."""
     hold: int
     """µ$; 0 for an ask."""
-    not_after: int
     spender: Spender = NOBODY
     ssh_key: str = ""
     """Of a bid: the SSH public key that its machines are to let in."""

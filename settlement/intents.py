@@ -46,21 +46,27 @@ class Intents:
         self._waiting: deque[Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def place(self, rows: Sequence[OrderRow]) -> list[Answer]:
+    async def place(self, row: OrderRow) -> Answer:
+        """Raises StoreError: it may be written all the same."""
+        (answer,) = self._taken([row])
+        return await answer
+
+    async def place_all(self, rows: Sequence[OrderRow]) -> list[Answer]:
         """In order. Raises StoreError: some may be written all the same."""
+        return await asyncio.gather(*self._taken(rows))
+
+    def _taken(self, rows: Sequence[OrderRow]) -> "list[asyncio.Future[Answer]]":
+        """They wait for a writer from now on. Raises StoreError where too many do."""
         if len(self._waiting) + len(rows) > MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
-        answers: list[asyncio.Future[Answer]] = []
-        for row in rows:
-            answers.append(asyncio.get_running_loop().create_future())
-            self._waiting.append(Waiting(row.account, msgspec.structs.astuple(row), answers[-1]))
+        future = asyncio.get_running_loop().create_future
+        taken = [Waiting(row.account, msgspec.structs.astuple(row), future()) for row in rows]
+        self._waiting += taken
         if rows and len(self._writers) < MAX_WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        if len(answers) == 1:  # as nearly all are: gather costs as much as the rest of this
-            return [await answers[0]]
-        return await asyncio.gather(*answers)
+        return [one.answer for one in taken]
 
     async def close(self) -> None:
         """Returns once all that was taken is written, or could not be."""

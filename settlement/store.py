@@ -14,7 +14,7 @@ import msgspec
 
 from schemas import codec, topics
 from schemas.attributes import Attributes, ClassSpec, SlaStep
-from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Side
+from schemas.commands import HaltMode, PlaceAsk, Side
 from schemas.ids import MAX_ACCOUNT, LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, Line, LineId
@@ -318,12 +318,12 @@ class Store:
         return entries.listed(rows, kinds, before, limit)
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
-        (placed,) = await self.place_all([intent], now=now)
-        return placed
+        row = _sent(intent, now)
+        return _placed(row, await self._intents.place(row))
 
     async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
         rows = [_sent(intent, now) for intent in intents]
-        return [_placed(*each) for each in zip(rows, await self._intents.place(rows), strict=True)]
+        return [_placed(*each) for each in zip(rows, await self._intents.place_all(rows), strict=True)]
 
     async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
         row = AmendRow(
@@ -608,19 +608,17 @@ def _placed(row: OrderRow, written: Answer) -> Placed:
 
 def _sent(intent: Intent, now: int) -> OrderRow:
     """The row of an order on its way."""
-    command = codec.decode_command(intent.command)
-    if not isinstance(command, PlaceAsk | PlaceBid | Extend):
-        raise ValueError(f"the intent {intent.client_order_id} of account {intent.account} has no order as its command")
+    command, spender = intent.command, intent.spender
     return OrderRow(
-        account=intent.account,
-        client_order_id=intent.client_order_id,
+        account=command.account,
+        client_order_id=command.client_order_id,
         order_id=None,
-        side=intent.side,
+        side=Side.ASK if isinstance(command, PlaceAsk) else Side.BID,
         class_id=intent.class_id,
         partition=intent.partition,
-        command=intent.command,
+        command=codec.encode(command),
         digest=intent.digest,
-        not_after=intent.not_after,
+        not_after=command.not_after,
         status=OrderStatus.SENT,
         price=command.price,
         duration=0,
@@ -632,7 +630,9 @@ def _sent(intent: Intent, now: int) -> OrderRow:
         refusal=None,
         refusal_args="[]",
         created_at=now,
-        **msgspec.structs.asdict(intent.spender),
+        team=spender.team,
+        user=spender.user,
+        pool=spender.pool,
         ssh_key=intent.ssh_key,
     )
 

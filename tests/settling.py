@@ -131,18 +131,14 @@ class Market:
     async def intend(self, order: PlaceBid | PlaceAsk, *, digest: bytes = b"", spender: Spender = NOBODY) -> Placed:
         """Writes an order's intent, as a gateway does."""
         hold = 0
-        if bid := isinstance(order, PlaceBid):
+        if isinstance(order, PlaceBid):
             hold = units.hold(order.price, order.quantity, order.duration, order.fee_bps)
         intent = Intent(
-            account=order.account,
-            client_order_id=order.client_order_id,
-            side=Side.BID if bid else Side.ASK,
+            command=order,
             class_id=order.class_id,
             partition=0,
-            command=codec.encode(order),
             digest=digest or codec.encode(order),
             hold=hold,
-            not_after=order.not_after,
             spender=spender,
         )
         return await self.store.place(intent, now=self.log.time)

@@ -31,8 +31,8 @@ from gateways.api.terms import (
     shown_order,
 )
 from schemas.attributes import ClassSpec
-from schemas.codec import decode_command, encode
-from schemas.commands import Amend, Cancel, CancelNamed, PlaceAsk, PlaceBid, Side
+from schemas.codec import encode
+from schemas.commands import Amend, Cancel, CancelNamed, Extend, PlaceAsk, PlaceBid, Side
 from schemas.events import Accepted, Cancelled, Duplicate, Execution, Expired, Fill, Rejected
 from schemas.ids import format_lease_id, format_order_id, parse_order_id, partition_of, position
 from schemas.log import Log, LogError
@@ -120,9 +120,8 @@ class Desk:
         """The command that the order would be sent as now, and how far its partition has answered. Raises ApiError."""
         ssh_keys = await self._store.ssh_keys(key.account.id)
         intent, _ = await self._prepared(key, body, ssh_keys, self._log.now())
-        command = decode_command(intent.command)
-        assert isinstance(command, PlaceBid | PlaceAsk), "an intent of an order is an order"
-        return command, self._replies[intent.partition].position
+        assert not isinstance(intent.command, Extend), "an extension is no new order"
+        return intent.command, self._replies[intent.partition].position
 
     async def _prepared(
         self, key: ApiKey, body: NewOrder, ssh_keys: Sequence[SshKey], now: int
@@ -138,9 +137,9 @@ class Desk:
         account = key.account.at(now)  # for the fee that the order is stamped with
         command: PlaceBid | PlaceAsk
         if isinstance(body, resources.NewBid):
-            side, command = Side.BID, bid_command(body, account, client_order_id, now, self._log.speed)
+            command = bid_command(body, account, client_order_id, now, self._log.speed)
         else:
-            side, command = Side.ASK, ask_command(body, account, client_order_id, now, self._log.speed)
+            command = ask_command(body, account, client_order_id, now, self._log.speed)
         wrong = self._check(command, listing.spec, now)
         ssh_key = ""
         if isinstance(body, resources.NewBid) and body.ssh_key is not None:
@@ -154,15 +153,11 @@ class Desk:
             if first is None:
                 raise refused(*wrong)
         intent = Intent(
-            account=account.id,
-            client_order_id=client_order_id,
-            side=side,
+            command=command,
             class_id=body.class_id,
             partition=listing.partition,
-            command=encode(command),
             digest=meaning(body),
             hold=_hold(command, command.quantity) if isinstance(command, PlaceBid) else 0,
-            not_after=command.not_after,
             spender=key.spender,
             ssh_key=ssh_key,
         )
@@ -192,15 +187,11 @@ class Desk:
         if (wrong := self._checks.check_extend(command, listing.spec, now)) is not None:
             raise refused(*wrong)
         intent = Intent(
-            account=account.id,
-            client_order_id=client_order_id,
-            side=Side.BID,
+            command=command,
             class_id=lease.class_id,
             partition=partition_of(lease.id[0]),
-            command=encode(command),
             digest=digest,
             hold=hold(command.price, command.quantity, command.end - command.start, command.fee_bps),
-            not_after=command.not_after,
             spender=key.spender,
             ssh_key=lease.ssh_key,
         )

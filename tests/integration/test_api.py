@@ -24,7 +24,7 @@ from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
 from schemas import topics
 from schemas.codec import encode
-from schemas.commands import Amend, Command, Halt, HaltMode, Kill, RetireClass, Side
+from schemas.commands import Amend, Command, Halt, HaltMode, Kill, RetireClass
 from schemas.ids import parse_account_id, parse_order_id, position
 from schemas.store import Intent, PlaceStatus
 from schemas.units import HOUR_MS, ceil_grid, format_time
@@ -314,15 +314,11 @@ async def leave_intent(log: EmbeddedLog, store: Store, body: dict[str, Any], not
     command = bid_command(wanted, account, body["client_order_id"], log.now(), log.speed)
     command = msgspec.structs.replace(command, not_after=not_after)
     intent = Intent(
-        account=account.id,
-        client_order_id=command.client_order_id,
-        side=Side.BID,
+        command=command,
         class_id=CLASS,
         partition=0,
-        command=encode(command),
         digest=meaning(wanted),
         hold=499_200_000,
-        not_after=not_after,
     )
     assert (await store.place(intent, now=log.now())).status is PlaceStatus.NEW
 

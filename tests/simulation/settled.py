@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import asyncpg
-import msgspec
 
 from gateways.api.orders import further_hold
 from matching_engine.engine import Engine
@@ -32,7 +31,6 @@ from schemas.commands import (
     RenewDeadMan,
     Return,
     SetReference,
-    Side,
     Tick,
     Unreadable,
     Withdraw,
@@ -286,17 +284,13 @@ def _of_class(class_id: str) -> int:
 
 def _intent(order: PlaceAsk | PlaceBid, spender: Spender) -> Intent:
     hold = 0
-    if bid := isinstance(order, PlaceBid):
+    if isinstance(order, PlaceBid):
         hold = units.hold(order.price, order.quantity, order.duration, order.fee_bps)
     return Intent(
-        account=order.account,
-        client_order_id=order.client_order_id,
-        side=Side.BID if bid else Side.ASK,
+        command=order,
         class_id=order.class_id,
         partition=_of_class(order.class_id),
-        command=msgspec.msgpack.encode(order),
         digest=b"",
         hold=hold,
-        not_after=order.not_after,
         spender=spender,
     )
