@@ -37,7 +37,8 @@ from gateways.api.routes import (
     order_routes,
     tape_routes,
 )
-from gateways.api.socket import stream_routes
+from gateways.api.socket import USUAL as USUAL_STREAMS
+from gateways.api.socket import Bounds, Connections, stream_routes
 from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.api.suppliers import supplier_routes
@@ -77,6 +78,7 @@ class Exchange:
         trusted_proxies: Sequence[Network] = (),
         rate: Rate = USUAL,
         private_webhooks: bool = False,
+        streams: Bounds = USUAL_STREAMS,
     ) -> None:
         self.ready = asyncio.Event()
         self.payment_secrets = payment_secrets
@@ -99,6 +101,7 @@ class Exchange:
         self.stream = Stream(
             store=store, books=books, tape=tape, classes=self.classes, replies=self.replies, now=log.now
         )
+        self.connections = Connections(self.stream, self.keys, registry, streams)
 
     async def run(self) -> None:
         """Follows the log until cancelled; raises where the log is damaged or gone (crash-only)."""
@@ -109,6 +112,7 @@ class Exchange:
             for follower in followers:
                 group.create_task(follower.run())
             group.create_task(self.stream.run())
+            group.create_task(self.connections.run())
             self.ready.set()
 
 
@@ -139,7 +143,7 @@ def create_app(exchange: Exchange) -> Litestar:
             *lease_routes(store, keys, exchange.desk, exchange.clerk, replies),
             *ssh_routes(store, keys, log),
             *tape_routes(exchange.classes, exchange.tape, log),
-            *stream_routes(exchange.stream, keys, exchange.registry),
+            *stream_routes(exchange.connections),
             *page_routes(),
         ],
         request_class=ApiRequest,

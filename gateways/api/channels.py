@@ -4,11 +4,13 @@ A channel's numbers are its own, count from 0 and begin anew with the gateway, s
 are of (`stream`). Those of fills are the market's and last for ever.
 """
 
+import asyncio
 import secrets
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -16,6 +18,7 @@ import msgspec
 from gateways.api import terms
 from gateways.api.errors import ApiError
 from gateways.api.replies import Replies, settled
+from gateways.api.wire import text_frame
 from schemas.book import BookLevel, Books, BookView
 from schemas.events import Accepted, Amended, Cancelled, Event, Execution, Expired, Fill, Filled, Rejected
 from schemas.fills import PublicFill
@@ -35,6 +38,10 @@ FILLS = 50
 """Fills in a whole."""
 ORDERS = 500
 """Open orders in a whole, the newest."""
+TURN = 250
+"""Readers of heartbeats told at a time: thousands may do nothing else."""
+MISSED_AT_ONCE = 100
+"""Changes that are made ready at a time for who reads on."""
 
 OF_AN_ORDER = (Accepted, Amended, Cancelled, Expired, Filled, Rejected)
 """Events that say what became of one order; a Fill says it of two."""
@@ -44,9 +51,15 @@ _json = msgspec.json.Encoder()
 
 
 class Subscriber(Protocol):
-    """Who reads channels. `tell` must not wait."""
+    """Who reads channels; messages are frames as they are sent."""
 
-    def tell(self, channel: "Channel", message: str) -> None: ...
+    def tell(self, channel: "Channel", message: bytes) -> None:
+        """A change. Does not wait: who has no room for it pauses the channel, or keeps it."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """Waits until there is room for it."""
+        ...
 
 
 class Channel(ABC):
@@ -61,8 +74,11 @@ class Channel(ABC):
         self.stream = secrets.token_hex(4)
         self.number = 0
         """Of the last change."""
-        self.subscribers: dict[Subscriber, None] = {}
-        self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
+        self.readers: set[Subscriber] = set()
+        """Who wants to be told."""
+        self.subscribers: dict[Subscriber, int] = {}
+        """Those of them who were told all so far; each with the change after which it began."""
+        self._kept: deque[bytes] = deque(maxlen=KEPT)
 
     @abstractmethod
     async def whole(self) -> Body:
@@ -70,42 +86,62 @@ class Channel(ABC):
 
     def change(self, body: Body) -> None:
         """Tells the next change."""
-        self.number += 1
-        message = self._message("change", self.number, body)
-        self._kept.append((self.number, message))
+        message = self._next(body)
         for subscriber in list(self.subscribers):
             subscriber.tell(self, message)
 
-    def since(self, number: int) -> list[str] | None:
-        """The changes behind that number; None where the channel has forgotten some, or has not come so far."""
+    async def change_by_turns(self, body: Body, turn: int) -> None:
+        """Likewise, where there may be thousands to tell: others have their say after `turn` of them. No other change
+        may come meanwhile."""
+        message, number = self._next(body), self.number
+        for told, subscriber in enumerate(list(self.subscribers), 1):
+            if self.subscribers.get(subscriber, number) < number:
+                subscriber.tell(self, message)
+            if not told % turn:
+                await asyncio.sleep(0)
+
+    def since(self, number: int) -> list[bytes] | None:
+        """The first changes behind that number; None where the channel has forgotten some, or has not come so far."""
         missing = self.number - number
         if not 0 <= missing <= len(self._kept):
             return None
-        return [message for known, message in self._kept if known > number]
+        first = len(self._kept) - missing
+        return list(islice(self._kept, first, first + MISSED_AT_ONCE))
 
     def place(self, after: int | None, run: str) -> int | None:
         """Where a reader can go on that knows the change `after` of that run of the channel; None: by a whole."""
         return after if after is not None and run == self.stream and self.since(after) is not None else None
 
     async def join(self, subscriber: Subscriber, after: int | None) -> None:
-        """From now on it is told all changes: those behind `after`, or else behind a whole, which it is told first."""
-        missed = None if after is None else self.since(after)
-        while missed is None:
-            number = self.number
-            whole = self._message("whole", number, await self.whole())
-            if (missed := self.since(number)) is not None:
-                missed.insert(0, whole)
-        self.subscribers[subscriber] = None
-        for message in missed:
-            subscriber.tell(self, message)
+        """From now on it is told all changes: those behind `after`, or else behind a whole, which it is told first.
+        Takes as long as the subscriber takes to have room for them."""
+        self.pause(subscriber)
+        at = after
+        while at != self.number:
+            missed = None if at is None else self.since(at)
+            if at is None or missed is None:
+                at = self.number
+                missed = [self._message("whole", at, await self.whole())]
+            else:
+                at += len(missed)
+            for message in missed:
+                await subscriber.send(message)
+        self.subscribers[subscriber] = at
 
-    def leave(self, subscriber: Subscriber) -> None:
+    def pause(self, subscriber: Subscriber) -> None:
+        """It is told nothing until it joins again."""
         self.subscribers.pop(subscriber, None)
 
-    def _message(self, kind: str, number: int, body: Body) -> str:
+    def _next(self, body: Body) -> bytes:
+        self.number += 1
+        message = self._message("change", self.number, body)
+        self._kept.append(message)
+        return message
+
+    def _message(self, kind: str, number: int, body: Body) -> bytes:
         head = {**self.name, "type": kind, "stream": self.stream, "number": number}
         assert head.keys().isdisjoint(body), f"a {self.name['channel']} must not say {head.keys() & body.keys()} itself"
-        return _json.encode(head | body).decode()
+        return text_frame(_json.encode(head | body))
 
 
 class Depth(Channel):
@@ -148,16 +184,19 @@ class Fills(Channel):
     async def whole(self) -> Body:
         return {"fills": self._tape.after(self._class_id, max(0, self.number - FILLS)) or []}
 
-    def since(self, number: int) -> list[str] | None:
+    def since(self, number: int) -> list[bytes]:
+        """A reader must not miss a fill without knowing. Raises ApiError 410."""
         fills = self._tape.after(self._class_id, number)
-        return None if fills is None else [self._message("change", fill.number, {"fill": fill}) for fill in fills]
+        if fills is None:
+            raise ApiError(
+                410, "gone", f"the fills behind {number} are not all kept here: read GET /v1/fills first", "after"
+            )
+        return [self._message("change", fill.number, {"fill": fill}) for fill in fills[:MISSED_AT_ONCE]]
 
     def place(self, after: int | None, run: str) -> int | None:
-        """A reader must not miss a fill without knowing. Raises ApiError 410."""
-        if after is not None and self.since(after) is None:
-            raise ApiError(
-                410, "gone", f"the fills behind {after} are not all kept here: read GET /v1/fills first", "after"
-            )
+        """The numbers are of one run for ever. Raises ApiError 410."""
+        if after is not None:
+            self.since(after)
         return after
 
     def take(self, fill: PublicFill) -> None:
@@ -251,8 +290,8 @@ class Heartbeats(Channel):
     async def whole(self) -> Body:
         return self._now()
 
-    def look(self) -> None:
-        self.change(self._now())
+    async def look(self) -> None:
+        await self.change_by_turns(self._now(), TURN)
 
     def _now(self) -> Body:
         positions = [reply.position for reply in self._replies]

@@ -141,6 +141,8 @@ def as_api_error(error: Exception) -> ApiError:
         return _invalid_body(error)
     if isinstance(error, DecodeError | UnicodeDecodeError):
         return invalid("", f"the body is not JSON: {error}")
+    if isinstance(error, RecursionError):
+        return invalid("", "the body is nested too deep")
     if isinstance(error, ValidationException):
         return _invalid_parameter(error)
     if isinstance(error, StoreError):

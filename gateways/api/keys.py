@@ -18,7 +18,7 @@ from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
 from gateways.api.limits import RATE, USUAL, Buckets, Rate
 from gateways.api.signing import WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
-from schemas.store import NOBODY, ApiKey, Network, Scope, Spender, Store
+from schemas.store import NOBODY, Address, ApiKey, Network, Scope, Spender, Store
 from schemas.units import format_time
 
 SECRET_BYTES = 32
@@ -147,6 +147,10 @@ class Keys:
         """The key, for a request of a connection that was opened with its signature. Raises ApiError 401, 403."""
         return self._good(await self._signing(key_id), scope)
 
+    def address(self, scope: Mapping[str, Any]) -> Address | None:
+        """Where who came by that ASGI scope came from; None where that cannot be told."""
+        return address_of(scope, self._proxies)
+
     def _good(self, key: ApiKey | None, scope: Mapping[str, Any]) -> ApiKey:
         """Raises ApiError where there is none, or it is not to be taken now and from there."""
         if key is None or key.revoked:
@@ -156,7 +160,7 @@ class Keys:
             raise ApiError(
                 401, "key_ended", f"the key ended at {format_time(key.ends_at)}: use a newer one", headers=_WHO
             )
-        if key.addresses and not allowed(address := address_of(scope, self._proxies), key.addresses):
+        if key.addresses and not allowed(address := self.address(scope), key.addresses):
             where = address or "an address that cannot be told"
             raise ApiError(403, "address_refused", f"the key is not for use from {where}")
         return key

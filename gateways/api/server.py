@@ -9,6 +9,8 @@ import uvicorn
 from litestar import Litestar
 from msgspec import Struct
 
+from gateways.api.wire import Wire
+
 BACKLOG = 2048
 GRACE_S = 1
 """How long requests under way may go on when the server closes."""
@@ -54,7 +56,7 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
             uvicorn.Config(
                 app,
                 http="httptools",
-                ws="websockets-sansio",
+                ws=Wire,
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # it costs each client's messages anew, and memory of each
                 lifespan="off",

@@ -101,18 +101,17 @@ class Stream:
 
     async def join(self, channel: Channel, subscriber: Subscriber, after: int | None) -> None:
         """The subscriber reads the channel from now on: behind that change, or else from a whole on."""
+        channel.readers.add(subscriber)
         self._deserted.pop(channel, None)
-        try:
-            await channel.join(subscriber, after)
-        finally:
-            self._look_after(channel)
+        await channel.join(subscriber, after)
 
     def leave(self, channel: Channel, subscriber: Subscriber) -> None:
-        channel.leave(subscriber)
+        channel.pause(subscriber)
+        channel.readers.discard(subscriber)
         self._look_after(channel)
 
     def _look_after(self, channel: Channel) -> None:
-        if not channel.subscribers:
+        if not channel.readers:
             self._deserted[channel] = asyncio.get_running_loop().time()
 
     async def _checked(self, fields: Fields) -> dict[str, str]:
@@ -170,7 +169,7 @@ class Stream:
     async def _beat(self) -> None:
         while True:
             for heartbeats in self._read(Heartbeats):
-                heartbeats.look()
+                await heartbeats.look()
             self._forget_deserted()
             await asyncio.sleep(HEARTBEAT_S)
 

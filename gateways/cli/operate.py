@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from gateways.api.addresses import network
 from gateways.api.limits import USUAL, Rate
+from gateways.api.socket import USUAL as USUAL_STREAMS
+from gateways.api.socket import Bounds
 from gateways.api.vault import Vault, VaultError, new_vault_secret
 from gateways.cli.commands import HERE, Access, run, show_one
 from gateways.cli.play import play as play_market
@@ -83,6 +85,20 @@ KeyRate = Annotated[
 KeyBurst = Annotated[
     int, Parameter(help="of each API key at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
 ]
+Streams = Annotated[
+    int | None,
+    Parameter(
+        help=f"WebSockets open at once; {USUAL_STREAMS.all}, or what the limit of open files allows",
+        validator=validators.Number(gte=1, lte=1_000_000),
+    ),
+]
+StreamsEach = Annotated[
+    int,
+    Parameter(
+        help="of them, of one account; or without a key, of one address",
+        validator=validators.Number(gte=1, lte=1_000_000),
+    ),
+]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
 MetricsPort = Annotated[
     int | None,
@@ -103,6 +119,8 @@ def up(
     trusted_proxies: Proxies = None,
     key_rate: KeyRate = USUAL.per_s,
     key_burst: KeyBurst = USUAL.burst,
+    streams: Streams = None,
+    streams_each: StreamsEach = USUAL_STREAMS.each,
     private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Run a whole exchange in one process: persistent, and empty at first.
@@ -117,8 +135,14 @@ def up(
     settings = Settings(
         data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions, private_webhooks=private_webhooks
     )
-    rate = Rate(key_rate, key_burst)
-    _supervise(_up(msgspec.structs.replace(settings, rate=rate), trusted_proxies or []))
+    rate, bounds = Rate(key_rate, key_burst), _bounds(streams, streams_each)
+    _supervise(_up(msgspec.structs.replace(settings, rate=rate, streams=bounds), trusted_proxies or []))
+
+
+def _bounds(streams: int | None, each: int) -> Bounds | None:
+    if streams is None and each == USUAL_STREAMS.each:
+        return None
+    return Bounds(USUAL_STREAMS.all if streams is None else streams, each)
 
 
 async def _up(settings: Settings, proxies: list[str]) -> None:
@@ -365,6 +389,8 @@ def gateway(
     trusted_proxies: Proxies = None,
     key_rate: KeyRate = USUAL.per_s,
     key_burst: KeyBurst = USUAL.burst,
+    streams: Streams = None,
+    streams_each: StreamsEach = USUAL_STREAMS.each,
     private_webhooks: PrivateWebhooks = False,
 ) -> None:
     """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
@@ -386,6 +412,7 @@ def gateway(
             trusted_proxies or [],
             private_webhooks,
             Rate(key_rate, key_burst),
+            _bounds(streams, streams_each),
         )
     )
 
@@ -400,6 +427,7 @@ async def _gateway(
     proxies: list[str],
     private_webhooks: bool,
     rate: Rate,
+    streams: Bounds | None,
 ) -> None:
     vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
     async with (
@@ -414,6 +442,7 @@ async def _gateway(
             CollectorRegistry(),
             trusted_proxies=trusted,
             rate=rate,
+            streams=streams,
             private_webhooks=private_webhooks,
         ) as address,
     ):

@@ -8,10 +8,12 @@ import contextlib
 import gc
 import json
 import os
+import resource
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -19,6 +21,8 @@ from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, made_key, new_secret, of_secret
 from gateways.api.limits import USUAL, Rate
 from gateways.api.server import serve
+from gateways.api.socket import USUAL as USUAL_STREAMS
+from gateways.api.socket import Bounds
 from gateways.api.vault import Vault
 from gateways.api.webhook import secrets_in
 from gateways.cli.facts.classes import standard_classes
@@ -43,6 +47,8 @@ from settlement.store import Store
 
 READY_TIMEOUT_S = 600.0
 """For recovery: folding a long log from its start takes its time."""
+SPARE_FILES = 600
+"""Open at once beside streams: requests' connections, the log's, the database's."""
 CONFIG = "cx.json"
 SECRETS = "secrets"
 """The file of those that seal what buyers alone may read."""
@@ -71,6 +77,8 @@ class Settings(Struct, frozen=True):
     """Whose word is taken on where a request comes from (gateways/api/addresses.py)."""
     rate: Rate = USUAL
     """How often a key may ask."""
+    streams: Bounds | None = None
+    """How many clients' streams may be open at once; None is the usual, as far as there may be open files."""
     private_webhooks: bool = False
     """Whether customers' servers may have http and addresses that are not public."""
     list_classes: bool = True
@@ -132,6 +140,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                 engines,
                 settings.trusted_proxies,
                 rate=settings.rate,
+                streams=settings.streams,
                 private_webhooks=settings.private_webhooks,
             )
         )
@@ -188,9 +197,10 @@ async def serving(
     *,
     private_webhooks: bool = False,
     rate: Rate = USUAL,
+    streams: Bounds | None = None,
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
-    this process does, and by the log for those that run elsewhere."""
+    this process does, and by the log for those that run elsewhere. Raises OSError where so many streams cannot be."""
     replica, tape = Replica(log), Tape(log)
     api = Exchange(
         log=log,
@@ -205,11 +215,33 @@ async def serving(
         trusted_proxies=trusted_proxies,
         rate=rate,
         private_webhooks=private_webhooks,
+        streams=within_files(streams),
     )
     async with supervised([replica, tape, api]), serve(create_app(api), host, port) as server:
         for engine, replies in zip(engines, api.replies, strict=False):
             engine.listeners.append(replies.hear)
         yield server.url
+
+
+def within_files(streams: Bounds | None) -> Bounds:
+    """The bounds, once this process may have as many open files as they want; None is the usual ones, or what the
+    system allows of them. Raises OSError where it does not allow what was asked for."""
+    wanted = (streams or USUAL_STREAMS).all + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return streams or USUAL_STREAMS
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except ValueError:
+        most = hard - SPARE_FILES
+        if streams is None and most > 0:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return msgspec.structs.replace(USUAL_STREAMS, all=most)
+        raise OSError(
+            f"{wanted - SPARE_FILES} streams want {wanted} open files, and this process may have {hard}: "
+            f"raise its limit (ulimit -Hn {wanted}){f', or say --streams {most}' if most > 0 else ''}"
+        ) from None
+    return streams or USUAL_STREAMS
 
 
 @contextlib.contextmanager

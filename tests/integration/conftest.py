@@ -13,6 +13,8 @@ from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, new_secret
 from gateways.api.limits import USUAL, Rate
 from gateways.api.server import serve
+from gateways.api.socket import USUAL as USUAL_STREAMS
+from gateways.api.socket import Bounds
 from gateways.api.vault import Vault, new_vault_secret
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
@@ -93,6 +95,7 @@ async def serving(
     vault: Vault | None = None,
     private_webhooks: bool = False,
     rate: Rate = USUAL,
+    streams: Bounds = USUAL_STREAMS,
 ) -> AsyncIterator[str]:
     """The API over them: its address."""
     replica, tape = Replica(log), Tape(log)
@@ -110,6 +113,7 @@ async def serving(
         trusted_proxies=trusted_proxies,
         rate=rate,
         private_webhooks=private_webhooks,
+        streams=streams,
     )
     async with running([replica, tape, api]), serve(create_app(api)) as server:
         yield server.url

@@ -11,9 +11,10 @@ import pytest
 
 from gateways.api import socket as socket_module
 from gateways.api import stream as stream_module
+from gateways.api.socket import Bounds
 from gateways.client import Exchange, ExchangeError
 from gateways.client.stream import Message
-from tests.integration.conftest import CLASS, Venue
+from tests.integration.conftest import CLASS, Venue, serving
 
 WAIT_S = 10.0
 
@@ -181,6 +182,10 @@ async def test_an_order_can_be_placed_over_the_same_connection(exchange: Venue) 
         assert (await client.hear())["body"]["error"]["code"] == "not_found"
         await client.say(op="request", id=6, path="/metrics")
         assert (await client.hear())["status"] == 400
+        await client.say(op="request", id=7, path="/v1/invoices/2026-11/csv")
+        table = await client.hear()
+        assert table["status"] == 200
+        assert table["body"].startswith("invoice_id,")
 
 
 @pytest.mark.parametrize(
@@ -229,8 +234,12 @@ async def test_a_channel_is_read_once_and_left_once(exchange: Venue) -> None:
         assert (await client.hear(lambda told: told["asks"] != []))["asks"] == [["2.50", 8, 1]]
 
 
-async def test_a_revoked_key_ends_the_connection(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_module, "CHECK_KEY_S", 0.05)
+@pytest.fixture
+def keys_are_checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_module, "CHECK_KEYS_S", 0.05)
+
+
+async def test_a_revoked_key_ends_the_connection(keys_are_checked_often: None, exchange: Venue) -> None:
     account = await exchange.admin.create_account("dev", scopes=["read"])
     (known,) = await exchange.admin.keys(account_id=account.account_id)
     assert account.key is not None
@@ -260,16 +269,38 @@ async def test_who_says_too_much_is_cut_off(exchange: Venue) -> None:
         assert await client.end() == socket_module.TOO_MUCH
 
 
-async def test_one_connection_too_many_is_told_to_come_later(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_module, "MAX_CONNECTIONS", 1)
-    async with wire(exchange.url) as first:
-        await first.say(op="subscribe", channel="heartbeats")
-        await first.hear()
-        async with wire(exchange.url) as second:
-            assert await second.end() == socket_module.BUSY
-    async with wire(exchange.url) as third:
-        await third.say(op="subscribe", channel="heartbeats")
-        assert (await third.hear())["type"] == "subscribed"
+async def test_one_connection_too_many_is_told_to_come_later(exchange: Venue) -> None:
+    async with serving(exchange.log, exchange.store, streams=Bounds(all=1)) as url:
+        async with wire(url) as first:
+            await first.say(op="subscribe", channel="heartbeats")
+            await first.hear()
+            async with wire(url) as second:
+                assert await second.end() == socket_module.BUSY
+        async with wire(url) as third:
+            await third.say(op="subscribe", channel="heartbeats")
+            assert (await third.hear())["type"] == "subscribed"
+
+
+async def test_neither_an_account_nor_an_address_takes_all_connections(exchange: Venue) -> None:
+    keys = [await exchange.key_of(name, "read") for name in ("dev", "cloud")]
+    async with serving(exchange.log, exchange.store, streams=Bounds(all=10, each=2)) as url:
+        async with wire(url, keys[0]) as first, wire(url) as second:
+            await second.say(op="auth", key=keys[0])
+            for client in (first, second):
+                assert (await client.hear())["type"] == "ok"
+            async with wire(url) as third:
+                await third.say(op="auth", key=keys[0])
+                assert "2 streams are open already this account's" in (await third.hear())["error"]["message"]
+                assert await third.end() == socket_module.BUSY
+            async with wire(url, keys[1]) as other, wire(url) as anybody, wire(url) as anybody_else:
+                assert (await other.hear())["type"] == "ok"
+                for client in (anybody, anybody_else):
+                    await client.say(op="subscribe", channel="heartbeats")
+                    assert (await client.hear())["type"] == "subscribed"
+                async with wire(url) as one_more:
+                    assert await one_more.end() == socket_module.BUSY
+        async with wire(url, keys[0]) as again:
+            assert (await again.hear())["type"] == "ok"
 
 
 async def test_heartbeats_come_with_the_clock_and_the_place_in_the_log(

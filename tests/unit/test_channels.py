@@ -33,14 +33,25 @@ class Counter(Channel):
         self.change({"count": self.number + 1})
 
 
+def heard(frame: bytes) -> Body:
+    """What a frame of a server's says."""
+    start = {126: 4, 127: 10}.get(frame[1], 2)
+    body: Body = json.loads(frame[start:])
+    return body
+
+
 class Reader:
     """A subscriber that keeps all it is told."""
 
     def __init__(self) -> None:
         self.told: list[Body] = []
 
-    def tell(self, channel: Channel, message: str) -> None:
-        self.told.append(json.loads(message))
+    def tell(self, channel: Channel, message: bytes) -> None:
+        self.told.append(heard(message))
+
+    async def send(self, message: bytes) -> None:
+        await asyncio.sleep(0)
+        self.told.append(heard(message))
 
     def numbers(self) -> list[tuple[str, int]]:
         return [(message["type"], message["number"]) for message in self.told]
@@ -52,7 +63,7 @@ async def test_a_reader_gets_the_whole_and_then_each_change() -> None:
     await channel.join(reader, None)
     channel.count()
     channel.count()
-    channel.leave(reader)
+    channel.pause(reader)
     channel.count()
     assert reader.numbers() == [("whole", 1), ("change", 2), ("change", 3)]
     assert reader.told[0] == {"channel": "counter", "type": "whole", "stream": channel.stream, "number": 1, "count": 1}
