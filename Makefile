@@ -44,8 +44,8 @@ mutants: .venv/.dev
 
 lock: .venv/.dev
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile $(LOCK) --group build pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile $(LOCK) --group build --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	@$(BIN)/uv pip compile $(LOCK) --extra server --group build pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile $(LOCK) --extra server --group build --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 
 clean:
 	rm -rf .venv .data build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache deploy/kafka/target

@@ -3,11 +3,16 @@ money in and out in `payments.py`, of spend and caps in `spending.py`, of months
 `usage.py`, of one's own server in `webhooks.py`, of an exchange's admin in `admin.py`; those of who runs one in
 `operate.py`, which is loaded only when one of them is called, so that the others start at once."""
 
+import os
+import sys
+
 import cyclopts
 
 from gateways.cli import admin, invoices, leases, payments, spending, suppliers, usage, webhooks
 from gateways.cli.commands import app
 
+READER_GONE = 141
+"""Exit code, as of a process that SIGPIPE ended."""
 PROCESSES = "One process of an exchange on Kafka, each alone"
 
 dev = cyclopts.App(name="dev", help="For developing on this machine.")
@@ -45,10 +50,14 @@ app.command(
 app.command("gateways.cli.operate:admin_key", help="Print a new key of the exchange's own account.", group=PROCESSES)
 
 
-def main() -> None:
-    """The command `cx`."""
-    app()
+def run() -> None:
+    """The command `cx`. Whoever reads its output may stop early."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be written at exit
+        sys.exit(READER_GONE)
 
 
 if __name__ == "__main__":
-    main()
+    run()

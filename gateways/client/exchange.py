@@ -144,6 +144,7 @@ class Exchange:
 
     async def buy(
         self,
+        /,
         class_id: str,
         gpus: int,
         hours: int,
@@ -162,30 +163,30 @@ class Exchange:
             terms = {"prefer": "start", **terms, "starts": ["now", *(f"now+{h}h" for h in range(1, HOURS_TO_WAIT + 1))]}
         return await self.bid(class_id, gpus, max_price, duration=f"{hours}h", min_fill=split or gpus, **terms)
 
-    async def sell(self, class_id: str, gpus: int, price: str, hours: int, **terms: Terms) -> Ask:
+    async def sell(self, /, class_id: str, gpus: int, price: str, hours: int, **terms: Terms) -> Ask:
         """Offers GPUs at one place from now on, for `price` dollars per GPU-hour or more."""
         return await self.ask(class_id, gpus, price, end=f"now+{hours}h", **terms)
 
     async def bid(
-        self, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
+        self, /, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
     ) -> Bid:
         """Places a bid; the answer has what it traded at once. `terms`: further fields of POST /v1/bids."""
         body = _bid(class_id, quantity, price, duration, min_fill, terms)
         return await self._call("POST", "/v1/bids", Bid, body=body)
 
-    async def ask(self, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Ask:
+    async def ask(self, /, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Ask:
         """Places an ask; the answer has what it traded at once. `terms`: further fields of POST /v1/asks."""
         body = _ask(class_id, quantity, price, end, terms)
         return await self._call("POST", "/v1/asks", Ask, body=body)
 
     async def preview_bid(
-        self, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
+        self, /, class_id: str, quantity: int, price: str, *, duration: str, min_fill: int, **terms: Terms
     ) -> Preview:
         """What this bid would fill now, what it would hold and cost at most: nothing is placed."""
         body = _bid(class_id, quantity, price, duration, min_fill, terms)
         return await self._call("POST", "/v1/bids/preview", Preview, body=body)
 
-    async def preview_ask(self, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Preview:
+    async def preview_ask(self, /, class_id: str, quantity: int, price: str, *, end: str, **terms: Terms) -> Preview:
         """What this ask would sell now: nothing is placed."""
         body = _ask(class_id, quantity, price, end, terms)
         return await self._call("POST", "/v1/asks/preview", Preview, body=body)
@@ -198,7 +199,7 @@ class Exchange:
         bodies = [{"client_order_id": secrets.token_hex(16), **order} for order in orders]
         return await self._many("/v1/orders/batch", bodies)
 
-    async def amend(self, order_id: str, **terms: Terms) -> Order:
+    async def amend(self, /, order_id: str, **terms: Terms) -> Order:
         """Gives an open order new terms, by their names in PATCH /v1/orders; the others stay as they are.
 
         Less `quantity` alone keeps its place in the queue. The answer is the order as it stands then.
@@ -404,7 +405,7 @@ class Exchange:
         """All accounts; for an admin."""
         return await self._list("/v1/accounts", Account, limit, {})
 
-    async def create_account(self, name: str, *, scopes: Sequence[str] = (), **terms: Terms) -> Account:
+    async def create_account(self, /, name: str, *, scopes: Sequence[str] = (), **terms: Terms) -> Account:
         """Opens an account; with `scopes` it has a first key, whose secret is in `key`. For an admin."""
         body = {"name": name, "scopes": scopes, **terms}
         return await self._call("POST", "/v1/accounts", Account, body=body, repeatable=False)
@@ -424,6 +425,7 @@ class Exchange:
 
     async def create_key(
         self,
+        /,
         scopes: Sequence[str],
         *,
         label: str = "",
@@ -588,7 +590,7 @@ class Exchange:
         return await self._list("/v1/classes", Class, MAX_CLASSES, {})
 
     async def create_class(
-        self, class_id: str, *, accelerator: str, memory_gb: int, form_factor: str, **terms: Terms
+        self, /, class_id: str, *, accelerator: str, memory_gb: int, form_factor: str, **terms: Terms
     ) -> Class:
         """Opens a book for a new class; `terms`: further fields of POST /v1/classes. For an admin."""
         body = {
@@ -600,7 +602,7 @@ class Exchange:
         }
         return await self._call("POST", "/v1/classes", Class, body=body, repeatable=False)
 
-    async def change_class(self, class_id: str, **terms: Terms) -> Class:
+    async def change_class(self, /, class_id: str, **terms: Terms) -> Class:
         """New terms for orders to come, by their names in PATCH /v1/classes; the others stay. For an admin."""
         return await self._call("PATCH", f"/v1/classes/{_part(class_id)}", Class, body=terms)
 
@@ -658,7 +660,7 @@ class Exchange:
         return (await self._call("GET", "/v1/tickers", _Page[Ticker])).items
 
     async def watch(
-        self, channel: str, class_id: str | None = None, *, after: int | None = None, **fields: str
+        self, /, channel: str, class_id: str | None = None, *, after: int | None = None, **fields: str
     ) -> AsyncIterator[Message]:
         """A channel of the stream (gateways/README.md): the whole first, then every change, for as long as one likes.
 
@@ -735,14 +737,14 @@ class Exchange:
                     yield fill
             if order.status not in ("open", "sent"):
                 return
-            query = {"filled": order.filled, "wait_s": LONG_POLL_S}
-            order = await self._order("GET", path, query)
+            order = await self._waited(path, Order, {"filled": order.filled, "wait_s": LONG_POLL_S})
 
     async def _public_fills(self, class_id: str | None, after: str, follow: bool) -> AsyncIterator[Fill]:
         last: dict[str, int] = {}
         while True:
             query = {"class": class_id, "after": after, "limit": PAGE, "wait_s": LONG_POLL_S if follow else 0}
-            page = await self._call("GET", "/v1/fills", _Page[Fill], query=query)
+            read = self._waited if follow else self._read
+            page = await read("/v1/fills", _Page[Fill], query)
             for fill in page.items:
                 if fill.number > last.get(fill.class_id, 0):  # one may come twice
                     last[fill.class_id] = fill.number
@@ -750,6 +752,19 @@ class Exchange:
             if not page.items and not follow:
                 return
             after = page.next or after
+
+    async def _read(self, path: str, kind: Any, query: Mapping[str, Any]) -> Any:
+        return await self._call("GET", path, kind, query=query)
+
+    async def _waited(self, path: str, kind: Any, query: Mapping[str, Any]) -> Any:
+        """Likewise for who waits for news anyway: an exchange that is away is asked until it is there again."""
+        while True:
+            try:
+                return await self._read(path, kind, query)
+            except ExchangeError as error:
+                if error.status is not None and error.status not in _TRY_AGAIN:
+                    raise
+                await asyncio.sleep(_pause_s(MAX_ATTEMPTS))
 
     async def _many(self, path: str, items: Sequence[Mapping[str, Terms]]) -> list[Order | ExchangeError]:
         """An answer for each; those that the exchange could not answer yet are sent again."""
@@ -810,7 +825,8 @@ class Exchange:
             try:
                 status, wait_s, value = await self._send(method, path, query, body)
             except (aiohttp.ClientError, TimeoutError) as error:
-                if not repeatable or attempt == MAX_ATTEMPTS:
+                not_sent = isinstance(error, aiohttp.ClientConnectorError)
+                if not (repeatable or not_sent) or attempt == MAX_ATTEMPTS:
                     raise ExchangeError("unreachable", f"{self._url} cannot be reached: {_reason(error)}") from error
             else:
                 if status < 400:
