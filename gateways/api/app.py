@@ -29,8 +29,8 @@ from gateways.api.orders import Desk
 from gateways.api.payments import payment_routes
 from gateways.api.previews import preview_routes
 from gateways.api.replies import Replies
+from gateways.api.requests import ApiRequest
 from gateways.api.routes import (
-    ApiRequest,
     account_routes,
     control_routes,
     market_routes,

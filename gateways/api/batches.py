@@ -13,8 +13,9 @@ from gateways.api import resources
 from gateways.api.errors import ApiError, as_api_error, body_of, request_id
 from gateways.api.keys import Keys
 from gateways.api.orders import Desk, NewOrder
+from gateways.api.requests import ApiRequest
 from gateways.api.resources import MAX_BATCH
-from gateways.api.routes import ApiRequest, may_end_orders
+from gateways.api.routes import may_end_orders
 from schemas.store import ApiKey, Scope
 
 

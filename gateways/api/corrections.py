@@ -9,7 +9,7 @@ from gateways.api.errors import refused
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
 from gateways.api.replies import Replies, settled
-from gateways.api.routes import ApiRequest
+from gateways.api.requests import ApiRequest
 from gateways.api.statements import Correction, CorrectionOf, NewCorrection
 from schemas.commands import Side
 from schemas.ids import parse_lease_id

@@ -13,7 +13,8 @@ from msgspec import Meta
 from gateways.api import resources, terms
 from gateways.api.errors import ApiError, invalid
 from gateways.api.keys import Keys, must_be_unbound, shown
-from gateways.api.routes import ApiRequest, Limit
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import Limit
 from gateways.api.vault import Vault
 from gateways.client.webhooks import PREFIX
 from gateways.webhooks.deliverer import seal_of

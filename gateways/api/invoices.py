@@ -11,7 +11,8 @@ from gateways.api import focus, resources, statements, terms
 from gateways.api.errors import ApiError
 from gateways.api.keys import Keys
 from gateways.api.replies import Replies, settled
-from gateways.api.routes import ApiRequest, Limit
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import Limit
 from gateways.api.statements import ROLES, StatedInvoice, StatedMonth
 from schemas.commands import Side
 from schemas.focus import NAMES, Row

@@ -19,7 +19,8 @@ from gateways.api.keys import (
     shown,
     spender_of,
 )
-from gateways.api.routes import ApiRequest, plain_text
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import plain_text
 from schemas.ids import parse_account_id
 from schemas.log import Log
 from schemas.refusals import Refusal

@@ -1,10 +1,11 @@
 """API keys: what a key's secret looks like, who holds it, what it may do, and who spends with it."""
 
+import asyncio
 import hashlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec import Struct
 from gateways.api.addresses import address_of, allowed, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
 from gateways.api.limits import RATE, USUAL, Buckets, Rate
-from gateways.api.signing import WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
+from gateways.api.signing import SIGNATURE, WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
 from schemas.store import NOBODY, Address, ApiKey, Network, Scope, Spender, Store
 from schemas.units import format_time
@@ -33,6 +34,7 @@ READING = ("GET", "HEAD")
 MAX_CACHED = 10_000
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
+_SIGNED = SIGNATURE.lower().encode()
 _WHO = {"WWW-Authenticate": "Bearer"}
 _SPENDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
@@ -105,15 +107,19 @@ class Keys:
         self._nonces = Nonces(began=_wall_ms())
         self._buckets = Buckets(rate)
         self._known: dict[bytes | int, tuple[ApiKey, float]] = {}
+        self._asking: dict[bytes | int, asyncio.Task[ApiKey | None]] = {}
+        """What is asked of the store right now: who comes meanwhile waits for the same answer."""
 
     async def asker(self, request: Request[Any, Any, Any]) -> ApiKey:
         """Whose request it is, by its secret or its signature. Raises ApiError."""
         signed_by = request.scope["state"].get(SIGNED_BY)
         if signed_by is not None:
             return await self.signed_by(signed_by, request.scope)
-        signature = signature_in(request.headers)
+        headers = request.scope["headers"]
+        signature = signature_in(request.headers) if any(name == _SIGNED for name, _ in headers) else None
         if signature is None:
-            return await self.holder(request.headers.get("authorization"), request.scope)
+            authorization = next((value for name, value in headers if name == b"authorization"), b"")
+            return await self.holder(authorization.decode("latin-1"), request.scope)
         return await self.signer(signature, request.method, request.scope, request.body)
 
     async def holder(self, authorization: str | None, scope: Mapping[str, Any]) -> ApiKey:
@@ -168,18 +174,28 @@ class Keys:
     async def _signing(self, key_id: int) -> ApiKey | None:
         return await self._found(key_id, lambda: self._store.signing_key(key_id))
 
-    async def _found(self, name: bytes | int, ask: Callable[[], Awaitable[ApiKey | None]]) -> ApiKey | None:
+    async def _found(self, name: bytes | int, ask: Callable[[], Coroutine[Any, Any, ApiKey | None]]) -> ApiKey | None:
         """What the store says of a secret's digest or of a signing key's id, now or a moment ago."""
         known = self._known.get(name)
         if known is not None and time.monotonic() < known[1]:
             return known[0]
-        key = await ask()
-        self._known.pop(name, None)
-        if key is None or key.revoked:
-            return key
-        if len(self._known) >= MAX_CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[name] = (key, time.monotonic() + TTL_S)
+        if name not in self._asking:
+            self._asking[name] = asyncio.create_task(self._asked(name, ask()))
+        return await asyncio.shield(self._asking[name])
+
+    async def _asked(self, name: bytes | int, answer: Awaitable[ApiKey | None]) -> ApiKey | None:
+        this = asyncio.current_task()
+        try:
+            key = await answer
+        finally:
+            if is_newest := self._asking.get(name) is this:
+                del self._asking[name]
+        if is_newest:  # else it was forgotten meanwhile
+            self._known.pop(name, None)
+            if key is not None and not key.revoked:
+                if len(self._known) >= MAX_CACHED:
+                    del self._known[next(iter(self._known))]
+                self._known[name] = (key, time.monotonic() + TTL_S)
         return key
 
     async def rotate(
@@ -196,10 +212,12 @@ class Keys:
     def forget(self, key_id: int) -> None:
         """The key was changed: from now on its secret is asked of the store again."""
         self._known = {known: entry for known, entry in self._known.items() if entry[0].id != key_id}
+        self._asking.clear()
 
     def forget_account(self, account: int) -> None:
         """Likewise of all keys of an account that has changed."""
         self._known = {known: entry for known, entry in self._known.items() if entry[0].account.id != account}
+        self._asking.clear()
 
     def door(self, scope: Scope, *errors: int) -> dict[str, Any]:
         """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.

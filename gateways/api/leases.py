@@ -12,7 +12,8 @@ from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys, must_be_unbound
 from gateways.api.orders import Desk
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
-from gateways.api.routes import ApiRequest, ClassFilter, Limit, placed
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import ClassFilter, Limit, placed
 from gateways.api.ssh import public_key
 from schemas.commands import Side
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, parse_order_id, partition_of

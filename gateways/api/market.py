@@ -53,6 +53,8 @@ class Classes:
 
     async def listing(self, class_id: str) -> Listing:
         """Raises ApiError 404."""
+        if time.monotonic() - self._known_at <= REFRESH_S and (listing := self._known.get(class_id)) is not None:
+            return listing
         listing = await self._find(class_id)
         if listing is None:
             raise refused(Refusal.UNKNOWN_CLASS, (class_id,))

@@ -6,15 +6,13 @@ command's not_after. So the same bytes may be appended again, and every way ends
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import Awaitable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from gateways.api import resources
-from gateways.api.errors import ApiError, as_api_error, invalid, refused, unknown
+from gateways.api.errors import ApiError, as_api_error, invalid, new_name, refused, unknown
 from gateways.api.market import Checks, Classes
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies
 from gateways.api.terms import (
@@ -81,8 +79,15 @@ class Desk:
         self._classes = classes
         self._checks = checks
         self._timeout_s = timeout_s
-        self._under_way: dict[tuple[int, str], asyncio.Task[Execution]] = {}
-        """Orders that this process has sent and that are not answered: equal ones wait for the same answer."""
+        self._under_way: dict[tuple[int, str], list[asyncio.Future[Execution]]] = {}
+        """Orders that this process has sent and that are not answered: who waits for each, equal ones together."""
+        self._unsent: dict[int, list[Order]] = {}
+        """Of them by partition those of this turn of the event loop."""
+        self._expected: dict[int, tuple[int, str]] = {}
+        """Likewise those that are in the log, by position. Bounded by what comes in `timeout_s`."""
+        for reply in replies:
+            reply.listeners.append(self._hear)
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def place(self, key: ApiKey, body: NewOrder) -> tuple[resources.Order, bool]:
         """The order, and whether it was there before. Raises ApiError."""
@@ -130,7 +135,7 @@ class Desk:
 
         Raises ApiError.
         """
-        client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
+        client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
         if not _is_client_order_id(client_order_id):
             raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
         listing = await self._classes.listing(body.class_id)
@@ -166,7 +171,7 @@ class Desk:
     async def extend(self, key: ApiKey, lease: Lease, body: resources.NewExtension) -> tuple[resources.Order, bool]:
         """The bid that makes a lease of the account longer, and whether it was there before. Raises ApiError."""
         account = key.account
-        client_order_id = body.client_order_id if body.client_order_id is not None else secrets.token_hex(16)
+        client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
         if not _is_client_order_id(client_order_id):
             raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
         digest = meaning(body, about=format_lease_id(lease.id))
@@ -214,7 +219,7 @@ class Desk:
 
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
         """The order as it stands then, and whether the same amend was there before. Raises ApiError."""
-        account, amend_id = key.account, body.amend_id if body.amend_id is not None else secrets.token_hex(16)
+        account, amend_id = key.account, body.amend_id if body.amend_id is not None else new_name()
         if not _is_client_order_id(amend_id):
             raise invalid("amend_id", f"amend_id must be 1 to {MAX_CLIENT_ORDER_ID} printable ASCII characters")
         order = await self._own(account.id, order_id)
@@ -420,30 +425,66 @@ class Desk:
         name = (order.account, order.client_order_id)
         if name not in self._under_way:
             self._append([order])
+        answer: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        self._under_way[name].append(answer)
         try:
-            return await asyncio.shield(self._under_way[name])
+            return await answer
         except (TimeoutError, LogError):
             raise _unknown(order) from None
 
     def _append(self, orders: Sequence[Order]) -> None:
-        """From now on they are under way: in one append a partition, in order."""
-        for partition in sorted({order.partition for order in orders}):
-            there = [order for order in orders if order.partition == partition]
-            appended = asyncio.create_task(
-                self._log.append(COMMANDS, partition, [order.command for order in there]),
-            )
-            for place, order in enumerate(there):
-                name = (order.account, order.client_order_id)
-                task = asyncio.create_task(self._answer(appended, place, partition))
-                self._under_way[name] = task
-                task.add_done_callback(partial(self._done, name))
+        """From now on they are under way: what comes in one turn of the event loop, as when a write of intents ends,
+        goes in one append a partition, in order."""
+        for order in orders:
+            self._under_way[order.account, order.client_order_id] = []
+            if order.partition not in self._unsent:
+                self._unsent[order.partition] = []
+                asyncio.get_running_loop().call_soon(self._send, order.partition)
+            self._unsent[order.partition].append(order)
 
-    def _done(self, name: tuple[int, str], _: "asyncio.Task[Execution]") -> None:
-        del self._under_way[name]
+    def _send(self, partition: int) -> None:
+        sending = asyncio.create_task(self._sent(partition, self._unsent.pop(partition)))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
-    async def _answer(self, appended: "asyncio.Task[Sequence[int]]", place: int, partition: int) -> Execution:
-        offset = (await appended)[place]
-        return await self._replies[partition].answer(position(partition, offset), self._timeout_s)
+    async def _sent(self, partition: int, orders: Sequence[Order]) -> None:
+        """They are appended, and who waits for them has the answers as soon as those are there."""
+        names = [(order.account, order.client_order_id) for order in orders]
+        try:
+            offsets = await self._log.append(COMMANDS, partition, [order.command for order in orders])
+        except Exception as error:
+            for name in names:
+                self._end(name, error)
+            return
+        positions = [position(partition, offset) for offset in offsets]
+        for place, name in zip(positions, names, strict=True):
+            known = self._replies[partition].known(place)
+            if known is None:
+                self._expected[place] = name
+            else:
+                self._end(name, known)
+        asyncio.get_running_loop().call_later(self._timeout_s, self._give_up, positions)
+
+    def _hear(self, execution: Execution) -> None:
+        name = self._expected.pop(execution.position, None)
+        if name is not None:
+            self._end(name, execution)
+
+    def _give_up(self, positions: Sequence[int]) -> None:
+        for place in positions:
+            name = self._expected.pop(place, None)
+            if name is not None:
+                self._end(name, TimeoutError())
+
+    def _end(self, name: tuple[int, str], outcome: Execution | Exception) -> None:
+        """Tells all who wait for that order."""
+        for answer in self._under_way.pop(name):
+            if answer.done():
+                continue
+            if isinstance(outcome, Execution):
+                answer.set_result(outcome)
+            else:
+                answer.set_exception(outcome)
 
     async def _shown(self, order: Order, execution: Execution) -> resources.Order:
         """The order as the execution of its command left it."""

@@ -12,7 +12,8 @@ from gateways.api.errors import invalid, refused
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
 from gateways.api.replies import Replies, settled
-from gateways.api.routes import ApiRequest, Limit
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import Limit
 from schemas.ids import LeaseId, format_account_id, parse_account_id, parse_lease_id
 from schemas.instructions import WITHDRAWAL_REFERENCE, Withdrawal, WithdrawalNews, WithdrawalState
 from schemas.refusals import Refusal

@@ -9,7 +9,7 @@ from gateways.api.errors import refused, unknown
 from gateways.api.keys import Keys
 from gateways.api.orders import Desk, NewOrder
 from gateways.api.reasons import shown_obstacles
-from gateways.api.routes import ApiRequest
+from gateways.api.requests import ApiRequest
 from gateways.api.terms import MAX_SHOWN_FILLS, parsed, shown_attributes
 from schemas.book import Preview, Previews
 from schemas.commands import PlaceAsk, PlaceBid, Side

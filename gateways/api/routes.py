@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, patch, post, put
+from litestar import MediaType, Response, delete, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateways.api import resources, terms
 from gateways.api.controls import Controls
+from gateways.api.direct import direct_post
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
@@ -19,6 +20,7 @@ from gateways.api.keys import Keys, made_key, new_secret, of_secret
 from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
+from gateways.api.requests import ApiRequest
 from schemas.book import BookLevel, Offers
 from schemas.commands import Side
 from schemas.fills import PublicFill
@@ -56,18 +58,6 @@ ClassFilter = Annotated[str | None, QueryParameter(name="class")]
 
 _ORDER_SIDES = {"bid": Side.BID, "ask": Side.ASK}
 _STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}
-
-
-class ApiRequest(Request[ApiKey, Any, Any]):
-    """A request whose JSON body is decoded once and strictly: "8" is no number. A route may read it in its own way."""
-
-    async def json(self) -> Any:
-        body = await self.body()
-        field = self.route_handler.parsed_data_field
-        read = self.route_handler.opt.get("read")
-        if body and read is not None:
-            return read(self.headers, body)
-        return msgspec.json.decode(body, type=field.annotation) if body and field is not None else None
 
 
 def account_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -304,7 +294,7 @@ def order_routes(
 ) -> list[HTTPRouteHandler]:
     """Asks and bids."""
 
-    @post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
+    @direct_post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
     async def place_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> Response[resources.Order]:
         """Bid for GPUs over time. The answer has the order as understood and what it traded at once.
 
@@ -312,7 +302,7 @@ def order_routes(
         """
         return placed(*await desk.place(request.user, data))
 
-    @post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
+    @direct_post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
         return placed(*await desk.place(request.user, data))

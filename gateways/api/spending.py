@@ -13,7 +13,8 @@ from gateways.api.errors import ApiError, invalid
 from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys, must_be_unbound, spender_name
 from gateways.api.replies import Replies, settled
-from gateways.api.routes import ApiRequest, Limit
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import Limit
 from schemas.ids import format_account_id, parse_account_id
 from schemas.log import Log
 from schemas.store import Caps, Credits, Scope, SpenderKind, Spent, Store

@@ -1,6 +1,7 @@
 """From what a caller wrote to a command, and from a command and what became of it to what a caller reads."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -293,14 +294,20 @@ def shown_class(listing: Listing) -> resources.Class:
 
 def command_of(order: Order) -> PlaceAsk | PlaceBid:
     """The command as it was sent, with the terms that the order has by now; of an extension the bid that it is."""
-    command = _commands.decode(order.command)
+    command = _decoded(order.command)
     return _as_bid(command, order.class_id) if isinstance(command, Extend) else command
 
 
 def extends(order: Order) -> LeaseId | None:
     """The lease that the order makes longer."""
-    command = _commands.decode(order.command)
+    command = _decoded(order.command)
     return command.fill if isinstance(command, Extend) else None
+
+
+@lru_cache(1024)
+def _decoded(command: bytes) -> PlaceAsk | PlaceBid | Extend:
+    """Kept, as an order is looked at three times until it is shown."""
+    return _commands.decode(command)
 
 
 def _as_bid(extend: Extend, class_id: str) -> PlaceBid:
@@ -378,15 +385,7 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
             duration=format_duration(command.duration),
             starts=[format_time(start or now) for start in command.starts],
             min_fill=command.min_fill,
-            accepts=resources.Accepts(
-                regions=[name_of(region) for region in regions_of(command.accepts.regions)],
-                delivery=name_of(command.accepts.delivery),
-                interconnect=name_of(command.accepts.interconnect),
-                confidential=command.accepts.confidential,
-                interruptible=command.accepts.interruptible,
-                only_suppliers=[format_account_id(supplier) for supplier in command.accepts.only_suppliers],
-                not_suppliers=[format_account_id(supplier) for supplier in command.accepts.not_suppliers],
-            ),
+            accepts=_shown_accepts(command.accepts),
             prefer=name_of(command.prefer),
             ssh_key=order.ssh_key or None,
             extends=None if (lease := extends(order)) is None else format_lease_id(lease),
@@ -399,6 +398,20 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
         min_duration=format_duration(command.min_duration),
         lot=command.lot,
         display=command.display,
+    )
+
+
+@lru_cache(1024)
+def _shown_accepts(accepts: Accepts) -> resources.Accepts:
+    """Kept, as nearly all bids accept the same."""
+    return resources.Accepts(
+        regions=[name_of(region) for region in regions_of(accepts.regions)],
+        delivery=name_of(accepts.delivery),
+        interconnect=name_of(accepts.interconnect),
+        confidential=accepts.confidential,
+        interruptible=accepts.interruptible,
+        only_suppliers=[format_account_id(supplier) for supplier in accepts.only_suppliers],
+        not_suppliers=[format_account_id(supplier) for supplier in accepts.not_suppliers],
     )
 
 

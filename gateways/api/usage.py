@@ -12,7 +12,8 @@ from gateways.api.instructions import Clerk
 from gateways.api.keys import Keys
 from gateways.api.leases import SIDES, find_lease
 from gateways.api.replies import Replies, settled
-from gateways.api.routes import ApiRequest, Limit
+from gateways.api.requests import ApiRequest
+from gateways.api.routes import Limit
 from schemas.commands import Side
 from schemas.ids import format_lease_id, parse_lease_id
 from schemas.store import RefusedUsage, Scope, Store

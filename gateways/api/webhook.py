@@ -18,7 +18,7 @@ from litestar.params import JSONBody
 from gateways.api import resources, terms
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
 from gateways.api.instructions import Clerk
-from gateways.api.routes import ApiRequest
+from gateways.api.requests import ApiRequest
 from gateways.client import webhooks
 from gateways.client.webhooks import SignatureError, StaleError, decoded
 from schemas.ids import parse_account_id
