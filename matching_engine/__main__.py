@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from matching_engine import CORE
 from matching_engine.engine import Engine
 from schemas.commands import Command, Unreadable
 
@@ -66,7 +67,10 @@ class NoCommand(Struct):
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m matching_engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m matching_engine",
+        description=__doc__,
+        epilog=f"The core that runs is {CORE} (CX_CORE).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state", action="store_true", help="print books and calendars at the end")
     parser.add_argument("--partition", type=int, default=0)

@@ -13,12 +13,12 @@ from itertools import zip_longest
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, Self, TypeVar
 
-from msgspec import Struct
-
-from matching_engine.calendar import Calendar, Hours, hours_of, whole_ring
+from matching_engine.asks import is_spent, measure, needed, ring_of
+from matching_engine.calendar import Hours, hours_of, whole_ring
 from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
+from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
-from schemas.commands import HaltMode, Prefer, SelfTrade
+from schemas.commands import HaltMode
 from schemas.units import BPS
 
 CHUNK = 128
@@ -31,165 +31,6 @@ PLACE_BITS = 63
 NOBODY = 1 << 62
 """More than any quantity, duration or time."""
 MAX_KNOWN = 4096
-
-
-class Ask(Struct, eq=False, gc=False):
-    """A live ask. `place` is the log position at which it got its present terms."""
-
-    id: int
-    place: int
-    key: int
-    """In the order of keys asks trade: lowest price, then oldest place."""
-    account: int
-    owner: int
-    client_order_id: str
-    book: "Book"
-    price: int
-    quantity: int
-    start: int
-    end: int
-    attributes: Attributes
-    min_duration: int
-    lot: int
-    self_trade: SelfTrade
-    fee_bps: int
-    leaves: int
-    """The first ms of `now` at which it is no longer in the book."""
-    display: int
-    signature: int
-    free: int
-    """A bound: at no moment of its availability are more GPUs unsold. Exact while `calendar` is None."""
-    longest: int
-    """A bound: no stretch in which a lot is unsold is longer. ms."""
-    calendar: Calendar | None = None
-    """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
-    chunk: "AskChunk | None" = None
-    """Where it stands in the book; None where it can serve nobody, or is not in the book."""
-    live: bool = True
-
-    @property
-    def left(self) -> int:
-        """What a cancel ends: its quantity as offered."""
-        return self.quantity
-
-    @property
-    def sold(self) -> int:
-        """GPUs sold over the whole availability, as long as `calendar` is None."""
-        return self.quantity - self.free
-
-    def unsold(self, start: int, end: int) -> int:
-        """The least GPUs for sale at any moment of `[start, end)`; 0 where that leaves the availability."""
-        if start < self.start or end > self.end:
-            return 0
-        return max(0, self.free if self.calendar is None else self.quantity - self.calendar.most(start, end))
-
-    def take(self, start: int, end: int, quantity: int) -> None:
-        """Sells `quantity` GPUs over `[start, end)`; below 0, they come back."""
-        if self.calendar is None:
-            if start == self.start and end == self.end:
-                self.free -= quantity
-                return
-            self.cut()
-        assert self.calendar is not None
-        self.calendar.add(start, end, quantity)
-        if quantity < 0:
-            self.measure()
-            return
-        self.calendar.stale = True
-        if (chunk := self.chunk) is not None:
-            chunk.stale += 1
-            chunk.cut = True
-
-    def cut(self) -> None:
-        """From now on it has a calendar."""
-        if self.calendar is None:
-            times, sold = self.sold_from(0)
-            self.recall(times, sold)
-
-    def recall(self, times: list[int], sold: list[int]) -> None:
-        """From now on so many GPUs are sold from each of `times` on, which its calendar changes in place."""
-        self.calendar = Calendar(times, sold, self.start, self.end, self.quantity - self.lot)
-
-    def reduce(self, quantity: int) -> None:
-        """From now on so many GPUs are offered."""
-        self.free += quantity - self.quantity
-        self.quantity = quantity
-        if (calendar := self.calendar) is not None:
-            self.recall(calendar.times, calendar.sold)
-        self.measure()
-
-    def measure(self) -> None:
-        """Makes its own bounds exact."""
-        calendar = self.calendar
-        if calendar is None:
-            self.longest = self.end - self.start
-            return
-        calendar.stale = False
-        self.free = self.quantity - calendar.least(self.start, self.end)
-        self.longest = calendar.longest(self.start, self.end, self.quantity - self.lot)
-
-    def ring(self, double: int) -> int:
-        """The hours from which on a lot may be unsold for `1 << double` hours, in a ring."""
-        calendar = self.calendar
-        return whole_ring(self.start, self.end, double) if calendar is None else calendar.ring(double)
-
-    def least_sold(self, start: int, end: int) -> int:
-        """The fewest GPUs sold at any moment of `[start, end)`."""
-        if self.calendar is not None:
-            return self.calendar.least(start, end)
-        return self.sold if self.start <= start and end <= self.end else 0
-
-    def sold_from(self, now: int) -> tuple[list[int], list[int]]:
-        """Times and GPUs sold from each on, as a calendar has them, of what has not passed yet."""
-        calendar = self.calendar
-        if calendar is None:
-            if not self.sold or self.end <= now:
-                return [0], [0]
-            if self.start <= now:
-                return [0, self.end], [self.sold, 0]
-            return [0, self.start, self.end], [0, self.sold, 0]
-        past = bisect_right(calendar.times, now) - 1
-        return [0, *calendar.times[past + 1 :]], calendar.sold[past:]
-
-    def spent(self) -> bool:
-        """Whether it can serve nobody, as far as its bounds tell."""
-        return self.free < self.lot or self.longest < self.min_duration
-
-
-class Bid(Struct, eq=False, gc=False):
-    """A live bid: `left` of `quantity` GPUs are still wanted."""
-
-    id: int
-    place: int
-    key: int
-    """In the order of keys bids trade: highest price, then oldest place."""
-    account: int
-    owner: int
-    client_order_id: str
-    book: "Book"
-    price: int
-    quantity: int
-    left: int
-    duration: int
-    starts: tuple[int, ...]
-    accepts: Accepts
-    min_fill: int
-    prefer: Prefer
-    self_trade: SelfTrade
-    fee_bps: int
-    leaves: int
-    """The first ms of `now` at which it is no longer in the book."""
-    refuses: int
-    """The bits of an ask's signature that do not suit it."""
-    hours: Hours | None
-    """Its windows, past ones as well."""
-    chunk: "BidChunk | None" = None
-    live: bool = True
-
-    @property
-    def need(self) -> int:
-        """The least GPUs that it takes from one ask now."""
-        return self.min_fill if self.min_fill < self.left else self.left
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Ask | Bid)
@@ -357,10 +198,11 @@ class AskChunk(Chunk[Ask]):
             self.group.measured += 1
         for ask in self.orders:
             if (calendar := ask.calendar) is not None and calendar.stale:
-                ask.measure()
+                measure(ask)
             self.widen(ask)
 
-    def widen(self, ask: Ask) -> None:
+    def widen(self, order: Ask) -> None:
+        ask = order
         if ask.calendar is not None:
             self.cut = True
         for double in self.rings:
@@ -373,7 +215,7 @@ class AskChunk(Chunk[Ask]):
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
         made = 0
         for ask in self.orders:
-            made |= ask.ring(double)
+            made |= ring_of(ask, double)
         self.rings[double] = made
         return made
 
@@ -400,7 +242,8 @@ class BidChunk(Chunk[Bid]):
         for bid in self.orders:
             self.widen(bid)
 
-    def widen(self, bid: Bid) -> None:
+    def widen(self, order: Bid) -> None:
+        bid = order
         self.refuses &= bid.refuses
         if bid.min_fill < self.need:
             self.need = bid.min_fill
@@ -549,7 +392,7 @@ class Book:
         """Puts the order into the book, at its place."""
         if isinstance(order, Bid):
             self.bid_queue.add(order)
-        elif order.spent():
+        elif is_spent(order):
             self.spent[order.id] = order
         else:
             self.ask_queue.add(order)
@@ -558,7 +401,7 @@ class Book:
         """Puts orders, best first, into the empty book."""
         able: list[Ask] = []
         for ask in asks:
-            if ask.spent():
+            if is_spent(ask):
                 self.spent[ask.id] = ask
             else:
                 able.append(ask)
@@ -621,7 +464,7 @@ class Book:
             assert asks.group is not None
             for ask in asks.orders:
                 bound = ask.free, ask.longest
-                ask.measure()
+                measure(ask)
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
                 assert asks.cut or ask.calendar is None
                 for bounds in (asks.bounds, asks.group.bounds):
@@ -630,18 +473,18 @@ class Book:
                     assert bounds.longest >= ask.longest
                     assert bounds.spans((ask.start,), ask.end - ask.start)
                     assert (bounds.starts, bounds.ends) == (sorted(set(bounds.starts)), sorted(set(bounds.ends)))
-                assert all(not ask.ring(double) & ~ring for double, ring in asks.rings.items())
+                assert all(not ring_of(ask, double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
             for bid in bids.orders:
                 assert bids.refuses & bid.refuses == bids.refuses
-                assert bids.need <= bid.need
+                assert bids.need <= needed(bid)
                 assert bids.shortest <= bid.duration
                 assert bids.last_start >= max(bid.starts)
                 assert bids.first_end <= min(bid.starts) + bid.duration
                 assert bid.hours == hours_of(bid.starts, bid.duration)
         for ask in self.spent.values():
-            ask.measure()
-            assert ask.spent(), "an ask stands aside that could serve"
+            measure(ask)
+            assert is_spent(ask), "an ask stands aside that could serve"
         for ask in self.asks():
             if ask.calendar is not None:
                 ask.calendar.check()

@@ -3,12 +3,13 @@
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from operator import attrgetter, itemgetter
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.asks import cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
+from matching_engine.book import PLACE_BITS, Book, Known
 from matching_engine.calendar import Hours
 from matching_engine.checks import (
     MAX_ACCOUNT,
@@ -26,6 +27,7 @@ from matching_engine.checks import (
 from matching_engine.live import LiveOrders, Order, Party
 from matching_engine.matching import MAX_WALK, Walk, fit
 from matching_engine.memory import Memory
+from matching_engine.orders import Ask, Bid
 from matching_engine.preview import DryWalk, Preview
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
@@ -124,9 +126,6 @@ class Engine:
         """What has left, and no answer has told yet."""
         self._known = Known()
         self._does: dict[type, Callable[[int, Any, list[Event]], None]] = {
-            PlaceBid: self._place_bid,
-            PlaceAsk: self._place_ask,
-            Cancel: self._cancel,
             CancelNamed: self._cancel_named,
             CancelAll: self._cancel_all,
             Amend: self._amend,
@@ -163,7 +162,15 @@ class Engine:
             self._tell(events)
         this, prev = self._base | offset, self.position
         assert this > prev, "commands come in the order of the log"
-        self._does[command.__class__](this, command, events)
+        kind, told = command.__class__, cast(Any, command)
+        if kind is PlaceBid:  # the usual ones without a look-up
+            self._place_bid(this, told, events)
+        elif kind is PlaceAsk:
+            self._place_ask(this, told, events)
+        elif kind is Cancel:
+            self._cancel(this, told, events)
+        else:
+            self._does[kind](this, command, events)
         self.position = this
         return Execution(this, prev, self.now, tuple(events))
 
@@ -273,13 +280,14 @@ class Engine:
     # Orders.
 
     def _place_ask(self, this: int, command: PlaceAsk, events: list[Event]) -> None:
-        if not self._first_time(this, command, events):
+        account = command.account
+        if not self._first_time(this, command, account, command.client_order_id, command.not_after, events):
             return
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
+        now, spec, price, quantity = self.now, book.spec, command.price, command.quantity
         start = command.start or ceil_grid(now)
         times = self._known.offered[start, command.end, command.min_duration]
         stated = self._known.stated[command.attributes]
@@ -336,13 +344,14 @@ class Engine:
         self._live.keep(ask)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
-        if not self._first_time(this, command, events):
+        account = command.account
+        if not self._first_time(this, command, account, command.client_order_id, command.not_after, events):
             return
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        now, spec, price, quantity, account = self.now, book.spec, command.price, command.quantity, command.account
+        now, spec, price, quantity = self.now, book.spec, command.price, command.quantity
         starts = command.starts if 0 not in command.starts else self._starts(command)
         times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
         _, _, leaves, _, sound = times
@@ -401,7 +410,7 @@ class Engine:
 
     def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
         terms = command.terms
-        if not self._first_time(this, terms, events):
+        if not self._first_time(this, terms, terms.account, terms.client_order_id, terms.not_after, events):
             return
         if terms.account in self._bound and self._live.parties[terms.account].killed:
             _reject(terms, (Refusal.KILLED, (terms.account,)), events)
@@ -443,8 +452,8 @@ class Engine:
                 return Refusal.LOT_OUT_OF_RANGE, (ask.lot, terms.quantity)
             if terms.quantity % ask.lot:
                 return Refusal.QUANTITY_OFF_LOT, (terms.quantity, ask.lot)
-            ask.reduce(terms.quantity)
-            if ask.chunk is not None and ask.spent():
+            reduce(ask, terms.quantity)
+            if ask.chunk is not None and is_spent(ask):
                 book.set_aside(ask)
             events.append(_amended(ask))
             return None
@@ -453,12 +462,12 @@ class Engine:
             return refused
         times = self._known.offered[start, terms.end, terms.min_duration]
         amended = self._new_ask(ask.id, this, book, terms, times, self._known.stated[terms.attributes])
-        if ask.sold and (ask.start, ask.end) != (amended.start, amended.end):
-            ask.cut()
+        if sold_throughout(ask) and (ask.start, ask.end) != (amended.start, amended.end):
+            cut(ask)
         if (calendar := ask.calendar) is not None:
-            amended.recall(calendar.times, calendar.sold)
-        amended.free -= ask.sold  # which `measure` puts right where there is a calendar
-        amended.measure()
+            recall(amended, calendar.times, calendar.sold)
+        amended.free -= sold_throughout(ask)  # which `measure` puts right where there is a calendar
+        measure(amended)
         if terms.post_only and (refused := self._would_trade(amended)) is not None:
             return refused
         self._remove(ask)
@@ -513,7 +522,7 @@ class Engine:
         return None
 
     def _extend(self, this: int, command: Extend, events: list[Event]) -> None:
-        if not self._first_time(this, command, events):
+        if not self._first_time(this, command, command.account, command.client_order_id, command.not_after, events):
             return
         ask = self._orders.get(command.ask_id)
         refused = self._check_extend(command, ask)
@@ -624,11 +633,11 @@ class Engine:
         start = max(command.start, ceil_grid(self.now))
         self._forget_lease(command)
         events.append(Returned(command.fill, ask.id, ask.account, quantity, start, end))
-        ask.take(start, end, -quantity)
+        take(ask, start, end, -quantity)
         book = ask.book
         if ask.chunk is not None:
             ask.chunk.widen(ask)
-        elif not ask.spent():
+        elif not is_spent(ask):
             del book.spent[ask.id]
             book.add(ask)
         if book.halt is TRADES:
@@ -657,7 +666,7 @@ class Engine:
         start = max(command.start, ceil_grid(self.now))
         if start >= command.end:
             return Refusal.RETURN_INVALID, ("end", "it is past")
-        if ask.least_sold(start, command.end) < command.quantity:
+        if least_sold(ask, start, command.end) < command.quantity:
             return Refusal.RETURN_INVALID, ("quantity", "so much was not sold of the ask over that window")
         return ask
 
@@ -809,11 +818,19 @@ class Engine:
 
     # What these stand on.
 
-    def _first_time(self, this: int, command: Place | Extend, events: list[Event]) -> bool:
+    def _first_time(
+        self,
+        this: int,
+        command: Place | Extend,
+        account: int,
+        client_order_id: str,
+        not_after: int,
+        events: list[Event],
+    ) -> bool:
         """Whether this is neither late nor a repeat. From here on its client_order_id is answered, even by a refusal:
         another copy of the same bytes must not do later what the first did not.
         """
-        account, client_order_id, not_after, now = command.account, command.client_order_id, command.not_after, self.now
+        now = self.now
         if not 1 <= account <= MAX_ACCOUNT:
             _reject(command, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         elif not is_name(client_order_id):
@@ -920,14 +937,14 @@ class Engine:
             book,
             price,
             quantity,
+            command.self_trade,
+            command.fee_bps,
+            leaves,
             start,
             end,
             attributes,
             min_duration,
             command.lot,
-            command.self_trade,
-            command.fee_bps,
-            leaves,
             command.display,
             signature,
             quantity,
@@ -959,15 +976,15 @@ class Engine:
             book,
             price,
             quantity,
+            command.self_trade,
+            command.fee_bps,
+            leaves,
             quantity,
             duration,
             starts,
             accepts,
             command.min_fill,
             command.prefer,
-            command.self_trade,
-            command.fee_bps,
-            leaves,
             refuses,
             hours,
         )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from matching_engine.book import Ask, Bid
 from matching_engine.memory import NEVER
+from matching_engine.orders import Ask, Bid
 from schemas.commands import SetLimits
 
 Order = Ask | Bid

@@ -6,8 +6,10 @@ The one rule behind every walk: of all pairs that can trade now, the best one do
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from matching_engine.book import PLACE_BITS, WORTH_A_LOOK, Ask, Bid, Book, some_suit, suits_supplier
+from matching_engine.asks import is_spent, measure, needed, take
+from matching_engine.book import PLACE_BITS, WORTH_A_LOOK, Book, some_suit, suits_supplier
 from matching_engine.calendar import hours_of, looks_of, shows
+from matching_engine.orders import Ask, Bid
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 
@@ -109,7 +111,7 @@ class Walk:
             while bid.live and self._pass(bid, starts):
                 pass
         else:
-            while any(self._pass(bid, (start,)) for start in starts if bid.live):
+            while self._pass_each(bid, starts):
                 pass
 
     def meet_bids(self, ask: Ask) -> None:
@@ -147,9 +149,9 @@ class Walk:
             if bid.left < before:
                 cuts += 1
                 if ask.calendar is not None and cuts * 4 > len(ask.calendar.times):
-                    ask.measure()  # seldom, as it costs a look at each piece
+                    measure(ask)  # seldom, as it costs a look at each piece
                     cuts = 0
-                if ask.spent():
+                if is_spent(ask):
                     break
         for bid in short:
             if bid.live:
@@ -176,11 +178,11 @@ class Walk:
         """The id of the best order of another owner with which `order` could trade now, if there is one."""
         if isinstance(order, Bid):
             starts = self._to_come(order)
-            pairs = ((ask, order, starts, ask.id) for ask in self._asks_for(order, starts, order.need))
+            pairs = ((ask, order, starts, ask.id) for ask in self._asks_for(order, starts, needed(order)))
         else:
             pairs = ((order, bid, self._to_come(bid), bid.id) for bid in self._bids_for(order))
         for ask, bid, starts, other in pairs:
-            if ask.owner != bid.owner and fit(ask, starts, bid.duration, bid.left, bid.need)[1]:
+            if ask.owner != bid.owner and fit(ask, starts, bid.duration, bid.left, needed(bid))[1]:
                 return other
         return None
 
@@ -191,18 +193,19 @@ class Walk:
         if ask.calendar is None and start == ask.start and end == ask.end:  # as `take` does, without the call
             ask.free -= quantity
         else:
-            ask.take(start, end, quantity)
+            take(ask, start, end, quantity)
             if ask.calendar is not None:
                 ask.calendar.trim(self.now)
         left = bid.left = bid.left - quantity
         number = book.fills = book.fills + 1
+        spec = book.spec
         # The price is the older order's, who came second is the taker.
         bid_takes = bid.place > ask.place
         self.events.append(
             Fill(
                 number - self._first_number,
                 number,
-                book.spec.class_id,
+                spec.class_id,
                 bid.id,
                 ask.id,
                 bid.account,
@@ -347,7 +350,7 @@ class Walk:
         events, most, owner, min_fill = self.events, self._most, bid.owner, bid.min_fill
         left = bid.left
         start = starts[0] if len(starts) == 1 else None
-        for ask in self._asks_for(bid, starts, bid.need):  # which is the same until the pass ends
+        for ask in self._asks_for(bid, starts, needed(bid)):  # which is the same until the pass ends
             before = left
             if (
                 start is not None
@@ -371,9 +374,13 @@ class Walk:
                 return True
         return False
 
+    def _pass_each(self, bid: Bid, starts: Sequence[int]) -> bool:
+        """Likewise, with one start after the other."""
+        return any(bid.live and self._pass(bid, (start,)) for start in starts)
+
     def _trade_once(self, ask: Ask, bid: Bid, starts: Sequence[int], walker: Ask | Bid) -> bool:
         """The pair trades at the first start at which it can; False: it cannot, has one owner, or the walk is over."""
-        start, quantity = fit(ask, starts, bid.duration, bid.left, bid.need)
+        start, quantity = fit(ask, starts, bid.duration, bid.left, needed(bid))
         if not quantity:
             return False
         if len(self.events) >= self._most:

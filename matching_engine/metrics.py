@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 
+from matching_engine import CORE
 from matching_engine.engine import Engine
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -38,6 +39,8 @@ class EngineMetrics:
         self._orders = Gauge("engine_orders", "Live orders", by, registry=registry)
         self._books = Gauge("engine_books", "Classes with a book", by, registry=registry)
         registry.register(self.answer_seconds)
+        core = Gauge("engine_core", "Which core the engines of this process run", ["core"], registry=registry)
+        core.labels(CORE).set(1)
 
     def watch(self, partition: int, engine: Callable[[], Engine]) -> None:
         """From now on the partition's books are those of the engine that `engine` gives; counted when asked for."""

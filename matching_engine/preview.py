@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from matching_engine.book import Ask, Bid, Book
+from matching_engine.asks import recall
+from matching_engine.book import Book
 from matching_engine.matching import Walk, fit
+from matching_engine.orders import Ask, Bid
 from schemas.events import Event
 
 
@@ -56,5 +58,5 @@ class DryWalk(Walk):
 def _copy_of_ask(ask: Ask) -> Ask:
     copy = replace(ask, chunk=None)
     if ask.calendar is not None:
-        copy.recall(list(ask.calendar.times), list(ask.calendar.sold))
+        recall(copy, list(ask.calendar.times), list(ask.calendar.sold))
     return copy

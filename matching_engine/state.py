@@ -5,7 +5,9 @@ from operator import attrgetter
 import msgspec
 from msgspec import Struct
 
-from matching_engine.book import PLACE_BITS, Ask, Bid, Book, Known
+from matching_engine.asks import measure, recall, sold_from
+from matching_engine.book import PLACE_BITS, Book, Known
+from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import HaltMode, Prefer, SelfTrade, SetLimits
 from schemas.events import Cancelled, Expired
@@ -109,7 +111,7 @@ def book_state(book: Book, now: int) -> BookState:
         book.reference,
         book.halt,
         book.retired,
-        [AskState(*(_ask_fields(ask) + ask.sold_from(now))) for ask in book.asks()],
+        [AskState(*(_ask_fields(ask) + sold_from(ask, now))) for ask in book.asks()],
         [BidState(*_bid_fields(bid)) for bid in book.bids()],
     )
 
@@ -129,22 +131,22 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
         book,
         price,
         stored.quantity,
+        stored.self_trade,
+        stored.fee_bps,
+        stored.leaves,
         start,
         end,
         attributes,
         min_duration,
         stored.lot,
-        stored.self_trade,
-        stored.fee_bps,
-        stored.leaves,
         stored.display,
         signature,
         stored.quantity,
         length,
     )
     if len(stored.times) > 1 or stored.sold[0]:
-        ask.recall(stored.times, stored.sold)
-        ask.measure()
+        recall(ask, stored.times, stored.sold)
+        measure(ask)
     return ask
 
 
@@ -162,15 +164,15 @@ def restored_bid(book: Book, known: Known, stored: BidState) -> Bid:
         book,
         price,
         stored.quantity,
+        stored.self_trade,
+        stored.fee_bps,
+        stored.leaves,
         stored.left,
         duration,
         starts,
         accepts,
         stored.min_fill,
         stored.prefer,
-        stored.self_trade,
-        stored.fee_bps,
-        stored.leaves,
         refuses,
         hours,
     )

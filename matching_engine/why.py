@@ -7,8 +7,10 @@ and last its price. So those that count by their price would trade at once for a
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from matching_engine.book import KINDS, Ask, Bid, suits_supplier
+from matching_engine.asks import needed, sold_from
+from matching_engine.book import KINDS, suits_supplier
 from matching_engine.matching import fit
+from matching_engine.orders import Ask, Bid
 from schemas.attributes import Attributes
 from schemas.book import Excluded, Obstacle, Why
 from schemas.units import ceil_grid
@@ -86,10 +88,10 @@ class _Search:
             return Obstacle.SUPPLIER, 0
         if ask.min_duration > duration:
             return Obstacle.DURATION, ask.min_duration
-        need = -(-bid.need // ask.lot) * ask.lot
+        need = -(-needed(bid) // ask.lot) * ask.lot
         if need > min(ask.quantity, bid.left):
             return Obstacle.SIZE, min(ask.quantity, ask.display or ask.quantity)
-        if not fit(ask, self._starts, duration, bid.left, bid.need)[1]:
+        if not fit(ask, self._starts, duration, bid.left, needed(bid))[1]:
             return Obstacle.WINDOW, self._free_from(ask, need)
         return (Obstacle.PRICE, 0) if ask.price > bid.price else None
 
@@ -97,7 +99,7 @@ class _Search:
         """The first moment from which so many GPUs are unsold for the bid's duration; 0: there is none, or the search
         has looked at enough."""
         start, duration = max(ask.start, self._soon), self._bid.duration
-        times, sold = ask.sold_from(0)
+        times, sold = sold_from(ask, 0)
         self._pieces -= len(times)
         if self._pieces < 0:
             return 0
@@ -119,11 +121,11 @@ def _miss_of(bid: Bid, ask: Ask, now: int) -> Miss | None:
         return Obstacle.SUPPLIER, 0
     if ask.min_duration > bid.duration:
         return Obstacle.DURATION, bid.duration
-    need = -(-bid.need // ask.lot) * ask.lot
+    need = -(-needed(bid) // ask.lot) * ask.lot
     if need > min(ask.quantity, bid.left):
         return Obstacle.SIZE, need
     starts = [start for start in bid.starts if start >= now]
-    if not fit(ask, starts, bid.duration, bid.left, bid.need)[1]:
+    if not fit(ask, starts, bid.duration, bid.left, needed(bid))[1]:
         return Obstacle.WINDOW, min(starts, default=0)
     return (Obstacle.PRICE, 0) if ask.price > bid.price else None
 

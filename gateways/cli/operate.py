@@ -41,6 +41,7 @@ from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
 from gateways.webhooks.deliverer import Deliverer
 from gateways.webhooks.target import Targets
+from matching_engine import CORE
 from matching_engine.metrics import EngineMetrics
 from matching_engine.replay import last_answered, recovered, verified
 from matching_engine.service import EngineService
@@ -147,7 +148,7 @@ def _bounds(streams: int | None, each: int) -> Bounds | None:
 
 async def _up(settings: Settings, proxies: list[str]) -> None:
     async with exchange(msgspec.structs.replace(settings, trusted_proxies=tuple(map(network, proxies)))) as running:
-        print(f"The exchange is open at {running.url}. For cx in another terminal:\n")
+        print(f"The exchange is open at {running.url}, its engine's core is {CORE}. For cx in another terminal:\n")
         print(f"  export CX_CONFIG={running.config.resolve()}\n")
         print("Ctrl-C closes it; the same command opens it again.", flush=True)
         await asyncio.Event().wait()

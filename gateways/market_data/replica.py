@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from matching_engine.asks import for_sale
 from matching_engine.engine import Engine
 from matching_engine.why import why
 from schemas.attributes import Attributes
@@ -144,7 +145,7 @@ def _view(engine: Engine, class_id: str, start_ms: int, duration_ms: int, levels
     asks = (
         (ask.price, min(unsold, ask.display or unsold))
         for ask in book.asks()
-        if ask.min_duration <= duration_ms and (unsold := ask.unsold(start, start + duration_ms))
+        if ask.min_duration <= duration_ms and (unsold := for_sale(ask, start, start + duration_ms))
     )
     return BookView(
         class_id=class_id,
@@ -163,7 +164,7 @@ def _offers_view(engine: Engine, class_id: str, start_ms: int, duration_ms: int,
     for ask in islice(engine.books[class_id].asks(), MAX_ASKS):
         if ask.min_duration > duration_ms:
             continue
-        unsold = ask.unsold(start, start + duration_ms)
+        unsold = for_sale(ask, start, start + duration_ms)
         shown = min(unsold, ask.display or unsold) // ask.lot * ask.lot
         if shown:
             key = (ask.price, ask.attributes, ask.lot)

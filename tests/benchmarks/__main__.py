@@ -1,11 +1,19 @@
-"""`make bench` runs all, `make bench ARGS="NAME …"` some: a table, then one JSON line each."""
+"""`make bench` runs all, `make bench ARGS="NAME …"` some: a table, then one JSON line each.
+
+Where there is a compiled core (`make core`), the benchmarks of the engine run on it and on the pure one, each core in a
+process of its own; the others run on the one that is in use.
+"""
 
 import asyncio
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 
 import msgspec
 import uvloop
 
+from matching_engine import compiled_core
 from tests.benchmarks.engine import (
     engine_bad_cases,
     engine_growth,
@@ -46,21 +54,28 @@ def main(names: list[str]) -> None:
     """Exits with 2 where a name is unknown."""
     if unknown := set(names) - set(BENCHMARKS):
         sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHMARKS)}")
-    results: list[Result] = []
-    for name in names or BENCHMARKS:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            results.append(runner.run(BENCHMARKS[name]()))
+    results = [result for name in names or BENCHMARKS for result in _results(name)]
     print(table(results))
     for result in results:
-        line = {
-            "name": result.name,
-            "value": result.value,
-            "unit": result.unit,
-            "baseline": result.baseline,
-            "ratio": result.ratio,
-        }
-        print(msgspec.json.encode(line).decode())
+        print(msgspec.json.encode(result).decode())
+
+
+def _results(name: str) -> Iterator[Result]:
+    """Of both cores, where the choice is open and there are two."""
+    if not name.startswith("engine_") or "CX_CORE" in os.environ or not compiled_core().is_dir():
+        print(f"{name} …", file=sys.stderr, flush=True)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            yield runner.run(BENCHMARKS[name]())
+        return
+    for core in ("pure", "compiled"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks", name],
+            env={**os.environ, "CX_CORE": core},
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        result = msgspec.json.decode(ran.stdout.splitlines()[-1], type=Result)
+        yield msgspec.structs.replace(result, note=f"{core} core; {result.note}")
 
 
 if __name__ == "__main__":

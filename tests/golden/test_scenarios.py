@@ -35,7 +35,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from matching_engine.asks import for_sale
 from matching_engine.engine import Engine
+from matching_engine.orders import Ask
 from schemas import attributes, commands, events
 from schemas.attributes import Accepts, Attributes, ClassSpec, region_mask
 from schemas.codec import decode_command, encode
@@ -119,7 +121,7 @@ class Market:
         match line.split():
             case ["=", "unsold", name, window, _]:
                 ask = self._engine.order(self._id(name.rstrip(":")))
-                unsold = ask.unsold(*span(window.rstrip(":"))) if ask is not None and hasattr(ask, "unsold") else "gone"
+                unsold = for_sale(ask, *span(window.rstrip(":"))) if isinstance(ask, Ask) else "gone"
                 return f"= unsold {name} {window} {unsold}"
             case ["=", "book:", *_]:
                 book = self._engine.books[CLASS]

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 from matching_engine import book
+from matching_engine.asks import for_sale
 from matching_engine.engine import Engine
 from schemas.codec import decode_command, decode_execution, encode
 from schemas.commands import Command, HaltMode
@@ -117,8 +118,8 @@ def assert_invariants(engine: Engine, model: Model, where: str) -> None:
     for ask in model.asks:
         moments = sorted({ask.start, ask.order.end, *(m for start, end, _ in ask.sales for m in (start, end))})
         for moment, after in itertools.pairwise(moments):
-            assert asks[ask.id].unsold(moment, after) == ask.unsold_at(moment), where
-        assert asks[ask.id].unsold(moments[0], moments[-1]) == ask.unsold(moments[0], moments[-1]), where
+            assert for_sale(asks[ask.id], moment, after) == ask.unsold_at(moment), where
+        assert for_sale(asks[ask.id], moments[0], moments[-1]) == ask.unsold(moments[0], moments[-1]), where
     for traded in engine.books.values():
         traded.check()
         in_line = [(ask.price, ask.place) for ask in traded.asks()]

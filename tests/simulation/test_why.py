@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from matching_engine.book import Ask, Bid
+from matching_engine.asks import needed
 from matching_engine.engine import Engine
+from matching_engine.orders import Ask, Bid
 from matching_engine.why import why
 from schemas.book import Excluded, Obstacle
 from schemas.commands import PlaceAsk, PlaceBid, SelfTrade
@@ -63,5 +64,5 @@ def sent(order: Ask | Bid, price: int) -> PlaceAsk | PlaceBid:
             self_trade=SelfTrade.SKIP,
         )  # fmt: skip
     return PlaceBid(
-        *names, order.left, price, order.duration, order.starts, order.accepts, order.need, self_trade=SelfTrade.SKIP
+        *names, order.left, price, order.duration, order.starts, order.accepts, needed(order), self_trade=SelfTrade.SKIP
     )

@@ -7,12 +7,11 @@ import msgspec
 import pytest
 
 from matching_engine import book as book_module
+from matching_engine.asks import for_sale, take
 from matching_engine.book import (
     MAX_KNOWN,
     PLACE_BITS,
     WORTH_A_LOOK,
-    Ask,
-    Bid,
     Book,
     Known,
     refused,
@@ -22,6 +21,7 @@ from matching_engine.book import (
 )
 from matching_engine.calendar import RING, hours_of, looks_of, shows
 from matching_engine.matching import Walk, fit
+from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 from schemas.units import HOUR_MS
@@ -33,8 +33,8 @@ BOOK = Book(SPEC)
 def bid(place: int, price: int, **terms: Any) -> Bid:
     key = (-price << PLACE_BITS) + place
     made = Bid(
-        place, place, key, 1, 1, "b", BOOK, price, 1, 1, 60_000, (0,), Accepts(), 1,
-        Prefer.PRICE, SelfTrade.CANCEL_NEWEST, 0, 1, refused(Accepts()), (0, 1, 0, 0),
+        place, place, key, 1, 1, "b", BOOK, price, 1, SelfTrade.CANCEL_NEWEST, 0, 1,
+        1, 60_000, (0,), Accepts(), 1, Prefer.PRICE, refused(Accepts()), (0, 1, 0, 0),
     )  # fmt: skip
     changed = msgspec.structs.replace(made, **terms)
     changed.hours = hours_of(changed.starts, changed.duration)
@@ -44,8 +44,8 @@ def bid(place: int, price: int, **terms: Any) -> Bid:
 def ask(place: int, price: int, **terms: Any) -> Ask:
     key = price << PLACE_BITS | place
     made = Ask(
-        place, place, key, 1, 1, "a", BOOK, price, 4, 0, 1000, Attributes(), 10, 1,
-        SelfTrade.CANCEL_NEWEST, 0, 991, 0, signature(Attributes()), 4, 1000,
+        place, place, key, 1, 1, "a", BOOK, price, 4, SelfTrade.CANCEL_NEWEST, 0, 991,
+        0, 1000, Attributes(), 10, 1, 0, signature(Attributes()), 4, 1000,
     )  # fmt: skip
     return msgspec.structs.replace(made, **terms)
 
@@ -120,7 +120,7 @@ def test_the_book_is_as_if_built_anew_whatever_comes_and_goes(monkeypatch: pytes
             book.add(order)
             live.append(order)
             if isinstance(order, Ask) and order.chunk is not None and rng.random() < 0.5:
-                order.take(order.start, order.start + rng.randint(1, order.end - order.start), rng.randint(1, 4))
+                take(order, order.start, order.start + rng.randint(1, order.end - order.start), rng.randint(1, 4))
                 if order.free < order.lot:
                     book.set_aside(order)
             book.check()
@@ -277,7 +277,7 @@ def test_of_what_a_lot_does_not_divide_the_rest_is_not_sold() -> None:
     """As after a Withdraw of less than a lot."""
     offered = ask(1, 10, quantity=8, lot=2, free=5)
     assert fit(offered, (0,), 1000, 8, 1) == (0, 4)
-    offered.take(0, 500, 0)  # from now on it has a calendar
+    take(offered, 0, 500, 0)  # from now on it has a calendar
     assert offered.calendar is not None
     assert fit(offered, (0,), 1000, 8, 1) == (0, 4)
 
@@ -288,4 +288,4 @@ def test_a_fill_of_the_whole_availability_is_in_the_calendar_of_an_ask_that_has_
     walk = Walk(book, 0, [])
     for place, duration, quantity in ((2, 500, 1), (3, 1000, 2)):
         walk.fill(offered, bid(place, 10, duration=duration, quantity=quantity, left=quantity), 0, quantity)
-    assert [offered.unsold(start, start + 500) for start in (0, 500)] == [1, 2]
+    assert [for_sale(offered, start, start + 500) for start in (0, 500)] == [1, 2]

@@ -1,5 +1,8 @@
 """The engine at the edges of what it takes, and whom its refusals name. Found as holes by `make mutants`."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,14 +13,20 @@ from schemas.commands import (
     Cancel,
     CancelAll,
     CancelNamed,
+    Command,
+    Extend,
     Halt,
     HaltMode,
     Kill,
+    PlaceAsk,
+    PlaceBid,
     RenewDeadMan,
     Return,
     SetLimits,
+    SetReference,
     Tick,
     TimeInForce,
+    Withdraw,
 )
 from schemas.events import Accepted, Amended, Cancelled, DeadManChanged, Expired, Fill, KillChanged, Rejected, Returned
 from schemas.ids import format_order_id
@@ -242,3 +251,51 @@ def test_orders_that_leave_at_one_time_are_told_in_the_order_of_their_ids_whatev
         (Cancelled, 3),
         (Expired, 4),
     ]
+
+
+NUMBERS = (-(1 << 63), -1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+"""What MessagePack can hold, at its edges."""
+
+
+def odd(said: Any) -> Iterator[Any]:
+    """Commands, or terms of one, with one of its numbers at such an edge."""
+    for name in said.__struct_fields__:
+        value = getattr(said, name)
+        for number in NUMBERS:
+            if type(value) is int:
+                yield msgspec.structs.replace(said, **{name: number})
+            elif type(value) is tuple and value:
+                yield msgspec.structs.replace(said, **{name: (number, *value[1:])})
+
+
+def test_no_number_in_a_command_is_too_large_or_too_small_to_be_answered() -> None:
+    market = Market()
+    market.send(SetLimits(9, 500, 1 << 60, 1_000))
+    market.send(ask("a", account=9, owner=9, end=START + 2 * HOUR_MS))
+    _, fill, _ = market.send(bid("b", account=2, starts=(START,), duration=HOUR_MS))
+    assert isinstance(fill, Fill)
+    lease = (fill.ask_id, 1, fill.start, fill.end)
+    orders: list[PlaceAsk | PlaceBid] = [
+        ask("", account=9, owner=9),
+        ask("", time_in_force=TimeInForce.GTD, expire_at=START),
+        bid(""),
+        bid("", account=9, owner=9, market=True, time_in_force=TimeInForce.IOC),
+    ]
+    extend = Extend((fill.bid_id, 0), fill.ask_id, 2, 2, "", MAX_TIME_MS, 1, fill.end, fill.end + HOUR_MS, fill.price)
+    others: list[Command] = [
+        Cancel(2, 2),
+        CancelAll(2, CLASS),
+        Return((fill.bid_id, 0), *lease),
+        Withdraw((fill.bid_id, 0), *lease),
+        SetReference(CLASS, 5),
+        RenewDeadMan(2, START),
+        SetLimits(2, 1, 1, 1),
+    ]
+    named = [order for each in (*orders, extend) for order in odd(each)]
+    sent = [msgspec.structs.replace(order, client_order_id=f"x{number}") for number, order in enumerate(named)]
+    amends = [
+        Amend(fill.ask_id, msgspec.structs.replace(terms, client_order_id=f"y{number}"))
+        for number, terms in enumerate(order for each in orders for order in odd(each))
+    ]
+    for command in (*sent, *amends, *(command for each in others for command in odd(each))):
+        assert market.send(command)

@@ -1,0 +1,98 @@
+cimport cython
+from matching_engine.asks cimport is_spent, measure, needed, ring_of
+from matching_engine.calendar cimport Calendar, hours_of, whole_ring
+from matching_engine.search cimport bisect_left, bisect_right, cx_value
+from matching_engine.structs cimport Ask as CAsk, Attributes as CAttributes, Bid as CBid, Resting as CResting
+
+cdef class Chunk:
+    cdef public list keys, orders
+    cdef public object first_key
+    cdef public Py_ssize_t gone, stale
+
+    cpdef object sift(self)
+    cpdef object measure(self)
+    cpdef object widen(self, order)
+    cpdef object follow(self, before)
+    cpdef object leave(self)
+
+cdef class AskBounds:
+    cdef public long long signatures, free, longest
+    cdef public list starts, ends
+
+    @cython.locals(starts=list, ends=list, step=Py_ssize_t, higher=Py_ssize_t, wider=cython.bint)
+    cpdef bint take_in(self, long long signatures, long long free, long long longest, long long start, long long end)
+    cpdef object take_in_all(self, AskBounds others)
+    @cython.locals(step=Py_ssize_t, at=Py_ssize_t, start=cython.longlong, first=cython.longlong)
+    cpdef bint spans(self, object starts, long long duration)
+
+cdef class AskGroup:
+    cdef public list chunks
+    cdef public AskBounds bounds
+    cdef public Py_ssize_t measured
+
+    @cython.locals(chunk=AskChunk)
+    cpdef object measure(self)
+    cpdef object add(self, AskChunk chunk, AskChunk before)
+
+cdef class AskChunk(Chunk):
+    cdef public AskBounds bounds
+    cdef public bint cut
+    cdef public AskGroup group
+    cdef public dict rings
+
+    @cython.locals(ask=CAsk, calendar=Calendar)
+    cpdef object measure(self)
+    @cython.locals(ask=CAsk)
+    cpdef object widen(self, order)
+    @cython.locals(ask=CAsk)
+    cpdef object ring(self, object double)
+    cpdef object follow(self, before)
+
+cdef class BidChunk(Chunk):
+    cdef public long long first_end, last_start, need, refuses, shortest, seen_duration
+    cdef public tuple seen_starts
+
+    @cython.locals(bid=CBid)
+    cpdef object measure(self)
+    @cython.locals(bid=CBid, duration=cython.longlong, first=cython.longlong, last=cython.longlong, starts=tuple, refuses=cython.longlong)
+    cpdef object widen(self, order)
+
+cdef class Queue:
+    cdef public object _kind
+    cdef public list chunks, first_keys
+
+    cpdef list before(self, object key)
+    @cython.locals(chunk=Chunk, at=Py_ssize_t, keys=list, order=CResting)
+    cpdef object add(self, order)
+    cpdef object fill(self, list orders)
+    cpdef object drop(self, Chunk chunk)
+    cpdef object drop_empty(self)
+    cdef object _split(self, Py_ssize_t at)
+
+cdef class Book:
+    cdef public object spec, halt
+    cdef public long long fills, reference
+    cdef public bint retired, closed
+    cdef public Queue ask_queue, bid_queue
+    cdef public dict spent
+
+    cpdef object close(self, object halt, bint retired)
+    cpdef list asks(self)
+    cpdef list bids(self)
+    cpdef tuple band(self)
+    cpdef object add(self, order)
+    cpdef object fill(self, object asks, list bids)
+    @cython.locals(chunk=Chunk, keys=list)
+    cpdef object remove(self, CResting order)
+    cpdef object remove_all(self, object orders)
+    cpdef object set_aside(self, CAsk ask)
+
+cdef class Known:
+    cdef public object stated, accepted, offered, wanted, prices
+
+@cython.locals(suitable=cython.longlong, regions=cython.longlong, deliveries=cython.longlong, interconnects=cython.longlong, confidential=cython.longlong, tiers=cython.longlong)
+cpdef bint some_suit(long long signatures, long long refuses)
+cpdef bint suits_supplier(object accepts, object supplier)
+# ints AskBounds.take_in: ends[step - 1] starts[step - 1] ends[higher]
+# ints AskBounds.spans: self.ends[step - 1] starts[at] self.ends[step]
+# ints BidChunk.widen: bid.refuses bid.min_fill bid.left

@@ -1,0 +1,196 @@
+"""`make core` compiles the engine's core: `python -m matching_engine.core.build` needs Cython and a C compiler.
+
+The modules stay the source. A .pxd here says of each what C types its classes, arguments and variables have.
+A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
+
+- A class's type parameters and abstract methods, which only type checkers read, and `__slots__` are left out.
+- What the .pxd cimports is not imported.
+- `# locals NAME: …` in the .pxd gives the C types of a generator's variables.
+- `# ints NAME: …` lists expressions which that function reads as C ints: they must be ints of at most 63 bits.
+
+Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
+`structs.pxd` is made here and says where that is.
+"""
+
+import ast
+import ctypes
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+from msgspec import Struct
+
+from matching_engine import compiled_core, orders
+from schemas import attributes, commands, events
+
+MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "engine")
+HERE = Path(__file__).parent
+DIRECTIVES = ("language_level=3", "annotation_typing=False", "binding=False")
+
+
+class _Member(ctypes.Structure):
+    """CPython's PyMemberDef, as far as it is needed."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("type", ctypes.c_int), ("offset", ctypes.c_ssize_t))
+
+
+class _Descriptor(ctypes.Structure):
+    """CPython's PyMemberDescrObject: what a class has for each of its slots."""
+
+    _fields_ = (
+        ("references", ctypes.c_ssize_t),
+        ("type", ctypes.c_void_p),
+        ("of", ctypes.c_void_p),
+        ("name", ctypes.c_void_p),
+        ("qualname", ctypes.c_void_p),
+        ("member", ctypes.POINTER(_Member)),
+    )
+
+
+def structs() -> str:
+    """structs.pxd: the layout of all Structs that the core meets."""
+    modules = (attributes, commands, events, orders)
+    kinds = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Struct) and kind.__module__ == module.__name__
+    ]
+    layouts: list[str] = []
+    classes: list[str] = []
+    for kind in kinds:
+        base = kind.__mro__[1]
+        head, parent = (
+            (f"Cx{base.__name__} __pyx_base;", f"({base.__name__})") if base in kinds else ("PyObject_HEAD", "")
+        )
+        fields = _fields_by_offset(kind)
+        members = " ".join(f"PyObject *f_{name};" for name in fields)
+        layouts.append(f"    typedef struct {{ {head} {members} }} Cx{kind.__name__};")
+        name = f"{kind.__module__}.{kind.__name__}"
+        classes.append(f"    ctypedef class {name}{parent} [object Cx{kind.__name__}, check_size error]:")
+        classes += [f'        cdef object {name} "f_{name}"' for name in fields] or ["        pass"]
+    return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, ""])
+
+
+def _fields_by_offset(kind: type[Struct]) -> list[str]:
+    """The fields that the class itself has, as they lie in memory."""
+    offsets = {
+        name: cast(int, _Descriptor.from_address(id(kind.__dict__[name])).member.contents.offset)
+        for name in kind.__struct_fields__
+        if name in kind.__dict__
+    }
+    return sorted(offsets, key=lambda name: offsets[name])
+
+
+def changed(source: str, types: str) -> str:
+    """The copy of a module that Cython compiles with that .pxd; its lines keep their numbers."""
+    lines = source.split("\n")
+    module = ast.parse(source)
+    functions = dict(_functions(module.body))
+    for name, expressions in re.findall(r"^# ints (\S+): (.*)$", types, re.MULTILINE):
+        for expression in re.findall(r"[\w.]+(?:\[[^]]*\])?", expressions):
+            _read_as_int(lines, functions[name], expression)
+    for node in module.body:
+        if isinstance(node, ast.ImportFrom):
+            _import_only(lines, node, [alias for alias in node.names if alias.name not in _cimported(types)])
+        elif isinstance(node, ast.ClassDef):
+            line = re.sub(r"\((ABC, )?Generic\[.*\]\):", ":", lines[node.lineno - 1])
+            lines[node.lineno - 1] = re.sub(r"\((\w+)\[.*\]\):", r"(\1):", line)
+    first_import = next(node for node in module.body if isinstance(node, ast.ImportFrom | ast.Import))
+    lines[first_import.lineno - 1] = f"import cython; {lines[first_import.lineno - 1]}"
+    for name, variables in re.findall(r"^# locals (\S+): (.*)$", types, re.MULTILINE):
+        at = functions[name].lineno - 1
+        assert not lines[at - 1], "a blank line stands before each function"
+        lines[at - 1] = f"{lines[at][: -len(lines[at].lstrip())]}@cython.locals({variables})"
+    text = "\n".join(lines)
+    return re.sub(r"^    (@abstractmethod|__slots__ = .*)$", "", text, flags=re.MULTILINE)
+
+
+def _functions(body: Iterable[ast.stmt], of: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node.body, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            yield of + node.name, node
+
+
+def _cimported(types: str) -> set[str]:
+    named = re.findall(r"^from \S+ cimport (\([^)]*\)|.*)$", types, re.MULTILINE)
+    return {name.split()[-1] for names in named for name in names.strip("()").split(",") if name.strip()}
+
+
+def _read_as_int(lines: list[str], function: ast.FunctionDef, expression: str) -> None:
+    read = re.compile(rf"(?<![\w.]){re.escape(expression)}(?![\w\[(.])(?!\s*[-+|&]?=[^=])")
+    assert function.end_lineno is not None
+    there = range(function.lineno - 1, function.end_lineno)
+    if not any(read.search(lines[at]) for at in there):
+        raise ValueError(f"{function.name} does not read {expression}: correct its .pxd")
+    for at in there:
+        lines[at] = read.sub(f"cx_value({expression})", lines[at])
+
+
+def _import_only(lines: list[str], node: ast.ImportFrom, names: list[ast.alias]) -> None:
+    if len(names) == len(node.names):
+        return
+    assert node.end_lineno is not None
+    for at in range(node.lineno - 1, node.end_lineno):
+        lines[at] = ""
+    if names:
+        lines[node.lineno - 1] = f"from {node.module} import {', '.join(alias.name for alias in names)}"
+
+
+def build(folder: Path) -> None:
+    """Compiles the core; what is in `folder` then is whole. Raises CalledProcessError where a compiler fails."""
+    draft = folder.with_name("draft")
+    sources = draft / "matching_engine"
+    shutil.rmtree(draft, ignore_errors=True)
+    sources.mkdir(parents=True)
+    (sources / "__init__.py").touch()
+    (sources / "structs.pxd").write_text(structs())
+    for types in HERE.glob("*.pxd"):
+        shutil.copy(types, sources)
+    for name in MODULES:
+        (sources / f"{name}.py").write_text(
+            changed((HERE.parent / f"{name}.py").read_text(), (HERE / f"{name}.pxd").read_text())
+        )
+    with ThreadPoolExecutor() as workers:
+        list(workers.map(lambda name: _compile(draft, name), MODULES))
+    done = draft / "done"
+    done.mkdir()
+    for made in sources.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+        made.rename(done / made.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    done.rename(folder)
+    shutil.rmtree(draft)
+
+
+def _compile(draft: Path, name: str) -> None:
+    directives = [word for directive in DIRECTIVES for word in ("-X", directive)]
+    subprocess.run(
+        [sys.executable, "-m", "cython", "-3", *directives, f"matching_engine/{name}.py"], cwd=draft, check=True
+    )
+    made = draft / "matching_engine" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    link = sysconfig.get_config_var("LDSHARED").split()
+    options = ["-O2", "-fPIC", "-fno-strict-aliasing", "-w", f"-I{sysconfig.get_paths()['include']}"]
+    subprocess.run([*link, *options, f"matching_engine/{name}.c", "-o", made], cwd=draft, check=True)
+
+
+def main() -> None:
+    """Keeps the newest core alone."""
+    folder = compiled_core()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    build(folder)
+    for other in folder.parents[1].iterdir():
+        if other != folder.parent:
+            shutil.rmtree(other)
+    print(f"The compiled core is in {folder}: it runs from now on. CX_CORE=pure runs the other one.")
+
+
+if __name__ == "__main__":
+    main()
