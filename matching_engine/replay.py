@@ -133,8 +133,17 @@ def next_offset(position: int) -> int:
     return offset_of(position) + 1 if position >= 0 else 0
 
 
-async def verified(log: Log, partition: int, until: int | None = None) -> Replayed:
-    """Folds the log from its start and compares each answer with the published one. Raises LogError, GapError."""
+async def verified(
+    log: Log,
+    partition: int,
+    until: int | None = None,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Replayed:
+    """Folds the log from its start and compares each answer with the published one. Raises LogError, GapError.
+
+    `on_progress` is told now and then how many of all commands are done.
+    """
     last = await last_answered(log, partition)
     if until is not None:
         last = min(last, until)
@@ -144,6 +153,8 @@ async def verified(log: Log, partition: int, until: int | None = None) -> Replay
     async for record in records(log, COMMANDS, partition, 0, next_offset(last)):
         expected = encode(engine.apply(record.offset, record.time, decode_command(record.value)))
         commands += 1
+        if commands % MAX_POLL == 0:
+            on_progress(commands, next_offset(last))
         found = await anext(published, b"")
         answers += 1
         if found != expected and len(differences) < MAX_DIFFERENCES:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class ExchangeProcess:
         """Returns when it is ready; raises with its output when it is not within a minute."""
         self.folder.mkdir(parents=True, exist_ok=True)
         output = self.folder / "output"
-        config = self.folder / "cx.json"
+        config = self.folder / "cx.toml"
         before = config.stat().st_mtime_ns if config.exists() else 0
         with output.open("ab") as file:
             self._process = await asyncio.create_subprocess_exec(
@@ -58,7 +58,7 @@ class ExchangeProcess:
         except TimeoutError:
             await self.kill()
             raise RuntimeError(f"the exchange was not ready in {READY_TIMEOUT_S:.0f} s: {_tail(output)}") from None
-        ready = json.loads(config.read_text())
+        ready = tomllib.loads(config.read_text())
         self.url, self.key = ready["url"], ready["key"]
 
     async def kill(self) -> None:

@@ -5,7 +5,7 @@ import sys
 USAGE = 2
 
 
-def main() -> None:
+def start() -> None:
     """The command `cx`."""
     try:
         from gateways.cli.main import run

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, USAGE, Access, fail, run, show, show_one
+from gateways.cli.access import HERE, USAGE, Access, fail, run
 from gateways.cli.invoices import show_corrections
 from gateways.cli.payments import show_fees, show_withdrawals
+from gateways.cli.show import show, show_one
 from gateways.client import Exchange
 
 FromOption = Annotated[str, Parameter(name="--from")]

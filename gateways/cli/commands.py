@@ -1,33 +1,22 @@
 """`cx` for who trades: each command is one call of the public API, through the client and nothing else."""
 
-import asyncio
-import contextlib
-import json
-import os
+import csv
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from collections.abc import Awaitable, Sequence
+from typing import Annotated, Any
 
 import cyclopts
 import msgspec
 from cyclopts import Parameter
 from cyclopts.types import ExistingFile
-from rich.console import Console
-from rich.table import Table
 
 from gateways.cli import preview
+from gateways.cli.access import HERE, REFUSED, USAGE, Access, fail, run
+from gateways.cli.show import print_json, progress, say, show, show_one, timed
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, Preview, UsageReport
 
-REFUSED, USAGE, UNREACHABLE = 1, 2, 3
-"""Exit codes, beside 0."""
-CONFIG = Path("~/.config/cx/config.json")
-DEFAULT_URL = "http://127.0.0.1:8080"
-RIGHT = {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all", "GPU-ms", "forfeited"}
-"""Columns of numbers; those of money have a $."""
 HOURS_AHEAD = 23
 """A bid that names no start accepts now, or else the next hours, so many."""
 
@@ -44,27 +33,6 @@ ssh_keys = cyclopts.App(name="ssh", help="SSH public keys, which the machines th
 keys.command(ssh_keys)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Access:
-    """Which exchange, and who asks.
-
-    Parameters
-    ----------
-    url
-        of the exchange; else CX_URL, else the file that CX_CONFIG names, which `cx up` writes
-    key
-        API key; else what CX_SIGNING_KEY signs, else CX_KEY, else the same file
-    json
-        print JSON instead of a table
-    """
-
-    url: str | None = None
-    key: str | None = None
-    json: bool = False
-
-
-HERE = Access()
 ClassOption = Annotated[str | None, Parameter(name="--class")]
 
 
@@ -152,8 +120,9 @@ def buy(
 
     async def call(exchange: Exchange) -> None:
         bid = {"duration": for_, "min_fill": split or gpus, **terms, **_named(id)}
-        if not access.json:
-            await _say_before(exchange.preview_bid(class_, gpus, max_, **bid), yes=yes, may_be_there=id is not None)
+        if not access.for_programs:
+            previewed = exchange.preview_bid(class_, gpus, max_, **bid)
+            await _say_before(previewed, access, yes=yes, may_be_there=id is not None)
         _show_order(await exchange.bid(class_, gpus, max_, **bid), access)
 
     run(call, access)
@@ -246,12 +215,8 @@ def why(order_id: str, /, access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         found = await exchange.why(order_id)
-        if access.json:
-            print(msgspec.json.encode(found).decode())
-        elif found.why is None:
-            print(f"{found.order_id} is {found.status}: it is not in the book")
-        else:
-            print(found.why.text)
+        nowhere = f"{found.order_id} is {found.status}: it is not in the book"
+        say(nowhere if found.why is None else found.why.text, found, access)
 
     run(call, access)
 
@@ -381,7 +346,7 @@ def dead_man(
     async def call(exchange: Exchange) -> None:
         armed = exchange.disarm_dead_man() if off else exchange.arm_dead_man(seconds=seconds, until=until)
         state = await armed
-        show(state, ("",), [(f"all open orders end at {state.until}" if state.until else "off",)], access)
+        say(f"all open orders end at {state.until}" if state.until else "off", state, access)
 
     run(call, access)
 
@@ -496,12 +461,19 @@ def fills(
     """
 
     async def call(exchange: Exchange) -> None:
+        if access.csv:
+            print(",".join(field.encode_name for field in msgspec.structs.fields(Fill)))
         if follow:
             async for fill in exchange.fills(class_id=class_, after=after or "end"):
                 _line(fill, access)
         newest: deque[Fill] = deque(maxlen=limit)
-        async for fill in exchange.fills(class_id=class_, after=after or "start", follow=False):
-            newest.append(fill)
+        total = (await exchange.status()).fills if class_ is None else None
+        with progress("reading fills", "fills") as on_read:
+            read = 0
+            async for fill in exchange.fills(class_id=class_, after=after or "start", follow=False):
+                newest.append(fill)
+                read += 1
+                on_read(read, total)
         for fill in newest:
             _line(fill, access)
 
@@ -623,8 +595,8 @@ def deposit(account_id: str, amount: str, /, *, reference: str, access: Access =
     """As the exchange, book money that came in from outside; the same reference again changes nothing."""
 
     async def call(exchange: Exchange) -> None:
-        await exchange.deposit(account_id, amount, reference=reference)
-        print(f"{amount} USD are in for {account_id}")
+        made = await exchange.deposit(account_id, amount, reference=reference)
+        say(f"{amount} USD are in for {account_id}", made, access)
 
     run(call, access)
 
@@ -772,7 +744,7 @@ def revoke_key(key_id: int, /, *, account: str = "me", access: Access = HERE) ->
 
     async def call(exchange: Exchange) -> None:
         await exchange.revoke_key(key_id, account_id=account)
-        print(f"key {key_id} is revoked")
+        say(f"key {key_id} is revoked", {"key_id": key_id, "revoked": True}, access)
 
     run(call, access)
 
@@ -813,61 +785,12 @@ def remove_ssh_key(name: str, /, *, access: Access = HERE) -> None:
 
     async def call(exchange: Exchange) -> None:
         await exchange.remove_ssh_key(name)
-        print(f"the SSH key {name} is removed")
+        say(f"the SSH key {name} is removed", {"name": name, "removed": True}, access)
 
     run(call, access)
 
 
-# How it runs and shows
-
-
-def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
-    opened = connection(access)
-
-    async def calling() -> None:
-        async with opened as exchange:
-            await call(exchange)
-
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(calling())
-    except ExchangeError as error:
-        fail(str(error), UNREACHABLE if error.status is None else REFUSED)
-
-
-def connection(access: Access) -> Exchange:
-    """Who signs sends no key, unless one is said: CX_SIGNING_KEY is the file of a private key, CX_SIGNING_KEY_ID the
-    key_id of its public one."""
-    url, key = address(access)
-    file, key_id = os.environ.get("CX_SIGNING_KEY"), os.environ.get("CX_SIGNING_KEY_ID", "")
-    if access.key is not None or not file:
-        return Exchange(url, key)
-    from gateways.client.signing import Signer  # for who signs alone: it takes its time to load
-
-    if not key_id.isdecimal():
-        fail("CX_SIGNING_KEY_ID must be the key_id of the public key of CX_SIGNING_KEY: see cx keys list", USAGE)
-    try:
-        return Exchange(url, signer=Signer.of_file(int(key_id), file))
-    except (OSError, ValueError) as error:
-        fail(f"CX_SIGNING_KEY: {error}", USAGE)
-
-
-def address(access: Access) -> tuple[str, str]:
-    """URL and key: as said, else from the environment, else from the file."""
-    url, key = access.url or os.environ.get("CX_URL"), access.key or os.environ.get("CX_KEY")
-    file = Path(os.environ.get("CX_CONFIG") or CONFIG).expanduser()
-    saved: dict[str, str] = {}
-    if (url is None or key is None) and file.exists():
-        try:
-            saved = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            fail(f"{file} cannot be read: {error}", USAGE)
-    return url or saved.get("url", DEFAULT_URL), key or saved.get("key", "")
-
-
-def fail(message: str, code: int) -> NoReturn:
-    print(f"cx: {message}", file=sys.stderr)
-    sys.exit(code)
+# How it shows
 
 
 def _from_now(text: str | None) -> str | None:
@@ -875,7 +798,7 @@ def _from_now(text: str | None) -> str | None:
     return text if text is None or "T" in text else f"now+{text}"
 
 
-async def _say_before(seeing: Awaitable[Preview], *, yes: bool, may_be_there: bool) -> None:
+async def _say_before(seeing: Awaitable[Preview], access: Access, *, yes: bool, may_be_there: bool) -> None:
     """What an order would do; on a terminal a person says whether it may. One that `may_be_there` already is shown as
     it is now, though it would be refused if it were new."""
     try:
@@ -884,7 +807,7 @@ async def _say_before(seeing: Awaitable[Preview], *, yes: bool, may_be_there: bo
         if may_be_there:
             return
         raise
-    print(*preview.lines(seen), sep="\n", file=sys.stderr)
+    print(*(timed(line, access) for line in preview.lines(seen)), sep="\n", file=sys.stderr)
     if not yes and not _agreed("place it?"):
         fail("not placed", REFUSED)
 
@@ -900,55 +823,28 @@ def _named(client_order_id: str | None) -> dict[str, Any]:
     return {} if client_order_id is None else {"client_order_id": client_order_id}
 
 
-def show(
-    found: object, columns: Sequence[str], rows: Iterable[Sequence[str]], access: Access, title: str | None = None
-) -> None:
-    if access.json:
-        print(msgspec.json.encode(found).decode())
-        return
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for column in columns:
-        right = column in RIGHT or "$" in column
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
-
-
-def show_one(found: Any, access: Access) -> None:
-    shown = ((name, _text(value)) for name, value in msgspec.to_builtins(found).items())
-    show(found, ("", ""), [(name, text) for name, text in shown if text], access)
-
-
 def _show_order(order: Order, access: Access) -> None:
     if access.json:
-        print(msgspec.json.encode(order).decode())
+        print_json(order)
         return
     fields = msgspec.to_builtins(order)
     del fields["fills"]
     show_one(fields, access)
     fills = order.fills or []
     rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
-    if fills:
+    if fills and not access.csv:
         show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(each)}" for name, each in value.items() if each not in (None, "", []))
-    if isinstance(value, list):
-        return ", ".join(_text(each) for each in value)
-    return "" if value is None else str(value)
-
-
-def _line(fill: Any, access: Access) -> None:
+def _line(fill: Fill, access: Access) -> None:
     if access.json:
-        print(msgspec.json.encode(fill).decode(), flush=True)
-        return
-    window = f"{fill.start} to {fill.end}"
-    print(
-        f"{fill.time}  {fill.class_id:<20} #{fill.number:<6} {fill.quantity:>4} x {fill.price:>9}  {window}", flush=True
-    )
+        print_json(fill)
+    elif access.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerow(msgspec.to_builtins(fill).values())
+        sys.stdout.flush()
+    else:
+        what = f"{fill.class_id:<20} #{fill.number:<6} {fill.quantity:>4} x {fill.price:>9}  {fill.start} to {fill.end}"
+        print(timed(f"{fill.time}  {what}", access), flush=True)
 
 
 def _order_row(order: Bid | Ask) -> Sequence[str]:

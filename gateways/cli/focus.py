@@ -6,33 +6,32 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gateways.cli.commands import HERE, USAGE, Access, fail, run, show
-from gateways.cli.invoices import write
+from gateways.cli.access import HERE, USAGE, Access, fail, run
+from gateways.cli.invoices import print_file
+from gateways.cli.show import show
 from gateways.client import Exchange
 from schemas.focus import COLUMNS, DECIMAL_PLACES, Kind, Row
 
 DECIMAL_DIGITS = 38
 
 
-def focus(*, month: str, csv: Path | None = None, parquet: Path | None = None, access: Access = HERE) -> None:
+def focus(*, month: str, parquet: Path | None = None, access: Access = HERE) -> None:
     """Write what you bought in a month as FOCUS 1.2, the open format of cost tools.
 
     Parameters
     ----------
     month
         like 2026-11
-    csv
-        write this file, - for here
     parquet
-        write this file; needs pyarrow: pip install pyarrow
+        write this file instead; needs pyarrow: pip install pyarrow
     """
 
     async def call(exchange: Exchange) -> None:
-        if csv is not None:
-            write(csv, await exchange.focus_csv(month))
         if parquet is not None:
             await write_parquet(parquet, exchange.focus(month))
-        if csv is None and parquet is None:
+        elif access.csv:
+            print_file(await exchange.focus_csv(month))
+        else:
             rows = [row async for page in exchange.focus(month) for row in page]
             columns = ("ChargePeriodStart", "ServiceName", "ResourceId", "HostProviderName", "BilledCost", "InvoiceId")
             show(rows, columns, ([row[name] or "" for name in columns] for row in rows), access)

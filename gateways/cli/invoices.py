@@ -1,21 +1,18 @@
 """`cx` for who keeps the books: months of an account, as buyer and as supplier."""
 
 import sys
-from pathlib import Path
 
-from gateways.cli.commands import HERE, USAGE, Access, fail, run, show
+from gateways.cli.access import HERE, USAGE, Access, fail, run
+from gateways.cli.show import show
 from gateways.client import Exchange
 from gateways.client.types import Correction, Invoice, InvoiceLine, InvoiceMonth
-
-STDOUT = Path("-")
 
 
 def invoice(
     month: str | None = None,
     /,
     *,
-    csv: Path | None = None,
-    html: Path | None = None,
+    html: bool = False,
     limit: int = 50,
     access: Access = HERE,
 ) -> None:
@@ -23,20 +20,17 @@ def invoice(
 
     Parameters
     ----------
-    csv
-        write all lines to this file instead, - for here
     html
-        write a page to read and print to this file instead, - for here
+        print a page to read and print, with all lines; --csv has all lines, too
     """
-    _show("buyer", month, {"csv": csv, "html": html}, limit, access)
+    _show("buyer", month, html, limit, access)
 
 
 def statement(
     month: str | None = None,
     /,
     *,
-    csv: Path | None = None,
-    html: Path | None = None,
+    html: bool = False,
     limit: int = 50,
     access: Access = HERE,
 ) -> None:
@@ -44,12 +38,10 @@ def statement(
 
     Parameters
     ----------
-    csv
-        write all lines to this file instead, - for here
     html
-        write a page to read and print to this file instead, - for here
+        print a page to read and print, with all lines; --csv has all lines, too
     """
-    _show("supplier", month, {"csv": csv, "html": html}, limit, access)
+    _show("supplier", month, html, limit, access)
 
 
 def correct(lease_id: str, gpu_ms: int, reason: str, /, *, access: Access = HERE) -> None:
@@ -84,33 +76,25 @@ def show_corrections(found: list[Correction], access: Access) -> None:
     show(found, columns, rows, access)
 
 
-def _show(role: str, month: str | None, files: dict[str, Path | None], limit: int, access: Access) -> None:
-    wanted = {kind: path for kind, path in files.items() if path is not None}
-    if wanted and month is None:
-        fail("say which month, like 2026-11", USAGE)
+def _show(role: str, month: str | None, html: bool, limit: int, access: Access) -> None:
+    if html and (month is None or access.for_programs):
+        fail("--html is of one month, like 2026-11, and goes with neither --json nor --csv", USAGE)
 
     async def call(exchange: Exchange) -> None:
         if month is None:
             _show_months(await exchange.invoices(role=role, limit=limit), access)
-        elif not wanted:
-            _show_month(await exchange.invoice(month, role=role, limit=limit), access)
+        elif html or access.csv:
+            print_file(await exchange.invoice_file(month, "html" if html else "csv", role=role))
         else:
-            for kind, path in wanted.items():
-                write(path, await exchange.invoice_file(month, kind, role=role))
+            _show_month(await exchange.invoice(month, role=role, limit=limit), access)
 
     run(call, access)
 
 
-def write(path: Path, value: bytes) -> None:
-    """To the file, or to stdout."""
-    if path == STDOUT:
-        sys.stdout.buffer.write(value)
-        return
-    try:
-        path.write_bytes(value)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror}", USAGE)
-    print(f"{path}: {len(value):,} bytes", file=sys.stderr)
+def print_file(value: bytes) -> None:
+    """As it is, byte by byte."""
+    sys.stdout.buffer.write(value)
+    sys.stdout.buffer.flush()
 
 
 def _show_months(found: list[InvoiceMonth], access: Access) -> None:

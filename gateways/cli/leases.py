@@ -4,7 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, USAGE, Access, fail, run, show_one
+from gateways.cli.access import HERE, USAGE, Access, fail, run
+from gateways.cli.show import show_one
 from gateways.client import Exchange
 
 ForOption = Annotated[str, Parameter(name="--for")]

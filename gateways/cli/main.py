@@ -5,11 +5,12 @@ money in and out in `payments.py`, of spend and caps in `spending.py`, of months
 
 import os
 import sys
+from typing import Literal
 
 import cyclopts
 
-from gateways.cli import admin, invoices, leases, payments, spending, suppliers, usage, webhooks
-from gateways.cli.commands import app
+from gateways.cli import admin, invoices, leases, payments, settings, spending, suppliers, usage, webhooks
+from gateways.cli.commands import app as app
 
 READER_GONE = 141
 """Exit code, as of a process that SIGPIPE ended."""
@@ -34,6 +35,8 @@ app.command("gateways.cli.meter:meter", help="Meter leases on a node by its dcgm
 for command in (invoices.invoice, invoices.statement, invoices.correct, invoices.corrections):
     app.command(command)
 app.command("gateways.cli.focus:focus", help="Write what you bought in a month as FOCUS 1.2, for cost tools.")
+app.command("gateways.cli.watch:watch", help="Show a class, or your own orders, as things happen, until Ctrl-C.")
+app.command(settings.config)
 app.command("gateways.cli.operate:up", help="Run a whole exchange in one process.")
 app.command("gateways.cli.operate:play", help="Run an exchange and play a market on it.")
 app.command("gateways.cli.operate:audit", help="Prove that the money adds up and that all of it agrees.")
@@ -48,6 +51,12 @@ app.command(
     "gateways.cli.operate:print_secret", name="new-secret", help="Print a new secret for gateways.", group=PROCESSES
 )
 app.command("gateways.cli.operate:admin_key", help="Print a new key of the exchange's own account.", group=PROCESSES)
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print what makes a shell complete cx: source <(cx completion bash), or with zsh; cx completion fish | source."""
+    print(app.generate_completion(prog_name="cx", shell=shell), end="")
 
 
 def run() -> None:

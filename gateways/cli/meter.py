@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import Parameter, validators
 from msgspec import Struct
 
-from gateways.cli.commands import HERE, UNREACHABLE, USAGE, Access, connection, fail
+from gateways.cli.access import HERE, UNREACHABLE, USAGE, Access, connection, fail
 from gateways.meter.exporter import Source
 from gateways.meter.meter import Meter, Metered, MeterError
 from gateways.meter.spool import Spool, SpoolError

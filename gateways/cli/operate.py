@@ -22,7 +22,7 @@ from gateways.api.limits import USUAL, Rate
 from gateways.api.socket import USUAL as USUAL_STREAMS
 from gateways.api.socket import Bounds
 from gateways.api.vault import Vault, VaultError, new_vault_secret
-from gateways.cli.commands import HERE, Access, run, show_one
+from gateways.cli.access import HERE, Access, run
 from gateways.cli.play import play as play_market
 from gateways.cli.processes import (
     Settings,
@@ -35,6 +35,7 @@ from gateways.cli.processes import (
     serving,
     told_to_prometheus,
 )
+from gateways.cli.show import progress, show_one
 from gateways.cli.view import View
 from gateways.client import Exchange
 from gateways.log.broker import Broker, BrokerError
@@ -129,7 +130,7 @@ def up(
     Parameters
     ----------
     data
-        folder of the embedded log, the embedded Postgres, and cx.json with the address and the admin's key
+        folder of the embedded log, the embedded Postgres, and cx.toml with the address and the admin's key
     partitions
         of a log that is created now; the classes are spread over them
     """
@@ -329,7 +330,8 @@ async def _replay(settings: Settings, verify: bool, until: str | None, class_id:
             if place is not None and offset_of(place) >= await log.end(COMMANDS, partition):
                 raise ValueError(f"there is no {until} in this log")
             if verify:
-                found = await verified(log, partition, place)
+                with progress(f"partition {partition}", "commands") as on_progress:
+                    found = await verified(log, partition, place, on_progress=on_progress)
                 differences += len(found.differences)
                 print(msgspec.json.encode(found).decode() if as_json else found.text())
             if place is not None:

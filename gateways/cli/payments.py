@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, Access, run, show, show_one
+from gateways.cli.access import HERE, Access, run
+from gateways.cli.show import show, show_one
 from gateways.client import Exchange
 from gateways.client.types import Fee, Withdrawal
 

@@ -6,9 +6,9 @@ Crash-only: a service that fails ends the whole process with its error, and star
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import resource
+import tomllib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +49,7 @@ READY_TIMEOUT_S = 600.0
 """For recovery: folding a long log from its start takes its time."""
 SPARE_FILES = 600
 """Open at once beside streams: requests' connections, the log's, the database's."""
-CONFIG = "cx.json"
+CONFIG = "cx.toml"
 SECRETS = "secrets"
 """The file of those that seal what buyers alone may read."""
 PAYMENTS_SECRET = "CX_PAYMENTS_SECRET"
@@ -62,7 +62,7 @@ class Settings(Struct, frozen=True):
     """Where one exchange lives and how it is reached."""
 
     data: Path
-    """Folder of the embedded log, the embedded Postgres and `cx.json`."""
+    """Folder of the embedded log, the embedded Postgres and `cx.toml`."""
     log: str = "embedded"
     """`embedded` or `kafka://HOST:PORT[,HOST:PORT]`."""
     dsn: str | None = None
@@ -315,7 +315,7 @@ async def new_admin_key(store: Store, now: int) -> str:
 
 def _saved_key(config: Path) -> str | None:
     try:
-        key: str = json.loads(config.read_text())["key"]
+        key: str = tomllib.loads(config.read_text())["key"]
     except (OSError, ValueError, KeyError):
         return None
     return key
@@ -325,7 +325,7 @@ def _write_config(path: Path, url: str, key: str) -> Path:
     """Atomically, readable by this user alone: it holds a secret."""
     draft = path.with_suffix(".new")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump({"url": url, "key": key}, file)
+        file.write(f'url = "{url}"\nkey = "{key}"\n')
     draft.replace(path)
     return path
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, Access, run, show, show_one
+from gateways.cli.access import HERE, Access, run
+from gateways.cli.show import show, show_one
 from gateways.client import Exchange
 
 Kind = Literal["team", "user", "pool"]

@@ -1,6 +1,7 @@
 """`cx suppliers`: what became of what they sold."""
 
-from gateways.cli.commands import HERE, Access, run, show, show_one
+from gateways.cli.access import HERE, Access, run
+from gateways.cli.show import show, show_one
 from gateways.client import Exchange
 from gateways.client.types import Spread, SupplierRecord
 

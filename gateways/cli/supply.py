@@ -15,7 +15,8 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, REFUSED, USAGE, Access, fail, run, show
+from gateways.cli.access import HERE, REFUSED, USAGE, Access, fail, run
+from gateways.cli.show import progress, show
 from gateways.client import Exchange, ExchangeError
 from gateways.supply import export as catalogues
 from gateways.supply import sources
@@ -191,7 +192,8 @@ def export(
         fail("say in which form: --skypilot", USAGE)
 
     async def call(exchange: Exchange) -> None:
-        text = catalogues.skypilot(*await catalogues.on_sale(exchange, for_))
+        with progress("reading what is for sale", "classes") as on_read:
+            text = catalogues.skypilot(*await catalogues.on_sale(exchange, for_, on_read))
         if out is None:
             print(text, end="")
             return
@@ -216,7 +218,8 @@ async def _sync(exchange: Exchange, job: Job) -> Report:
         return report(job.list_name, found, first, refused=f"{len(found.wrong)} rows are wrong, so nothing is sent")
     if refused := too_much(first, job.max_withdraw):
         return report(job.list_name, found, first, refused=refused)
-    outcomes: list[Outcome] = [await carry_out(exchange, first, job.list_name)]
+    with progress(job.source, "steps") as on_done:
+        outcomes: list[Outcome] = [await carry_out(exchange, first, job.list_name, on_done)]
     if any(post.replaces for post in first.posts) and outcomes[0].went_well:
         # What is leased from the asks that went is known only now.
         second = plan(found, await market(exchange, job.list_name), job.horizon_ms)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gateways.cli.commands import HERE, USAGE, Access, fail, run, show
+from gateways.cli.access import HERE, USAGE, Access, fail, run
+from gateways.cli.show import show
 from gateways.client import Exchange
 from gateways.client.types import HourUse, LeaseUse
 

@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateways.client import Exchange
 from gateways.client.types import Class, Offer
@@ -21,8 +21,10 @@ AT_ONCE = 8
 MIB_PER_GB = 1024
 
 
-async def on_sale(exchange: Exchange, duration: str) -> tuple[list[Class], dict[str, list[Offer]]]:
-    """The classes, and of each what is for sale from now on for so long."""
+async def on_sale(
+    exchange: Exchange, duration: str, on_read: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[list[Class], dict[str, list[Offer]]]:
+    """The classes, and of each what is for sale from now on for so long. `on_read` is told how many of all are read."""
     classes = [found for found in await exchange.classes() if not found.retired and found.halt == "none"]
     offers: dict[str, list[Offer]] = {}
     for first in range(0, len(classes), AT_ONCE):
@@ -31,6 +33,7 @@ async def on_sale(exchange: Exchange, duration: str) -> tuple[list[Class], dict[
             *(exchange.offers(each.class_id, duration=duration, limit=MOST_OFFERS) for each in some)
         )
         offers |= {each.class_id: each.offers for each in found}
+        on_read(len(offers), len(classes))
     return classes, offers
 
 

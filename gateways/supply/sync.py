@@ -33,8 +33,13 @@ _NO_USE_TO_GO_ON = {None, 401, 403}
 """Statuses that every further step would meet, too."""
 
 Step = Withdrawal | Change | Post
+Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def _silent(done: int, total: int) -> None:
+    """For who does not look."""
 
 
 class Done(Struct, frozen=True):
@@ -79,8 +84,11 @@ async def market(exchange: Exchange, list_name: str) -> Market:
     return Market(now=now, asks=asks, leased=leased, leased_live=running)
 
 
-async def carry_out(exchange: Exchange, plan: Plan, list_name: str) -> Outcome:
-    """Sends a plan, what takes off the market first; what replaces an ask is left to the plan after this one."""
+async def carry_out(exchange: Exchange, plan: Plan, list_name: str, on_done: Progress = _silent) -> Outcome:
+    """Sends a plan, what takes off the market first; what replaces an ask is left to the plan after this one.
+
+    `on_done` is told how many of all steps are done.
+    """
     steps: list[Step] = [*plan.withdrawals, *plan.changes, *(post for post in plan.posts if not post.replaces)]
     done: list[Done] = []
     for kind in (Withdrawal, Change, Post):
@@ -90,6 +98,7 @@ async def carry_out(exchange: Exchange, plan: Plan, list_name: str) -> Outcome:
             batch = of_kind[first : first + size]
             errors = await _sent(exchange, batch, list_name)
             done += [Done(step, str(error) if error else "") for step, error in zip(batch, errors, strict=True)]
+            on_done(len(done), len(steps))
             stopped = next((error for error in errors if error and error.status in _NO_USE_TO_GO_ON), None)
             if stopped is not None:
                 tried = {id(each.step) for each in done}

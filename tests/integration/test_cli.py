@@ -45,8 +45,9 @@ async def cx_json(*words: str, env: dict[str, str]) -> Any:
 
 
 async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) -> None:
-    config = tmp_path / "cx.json"
-    config.write_text(json.dumps({"url": exchange.url, "key": exchange.key}))
+    config = tmp_path / "cx.toml"
+    config.write_text(f'url = "{exchange.url}"\nkey = "{exchange.key}"\n')
+    config.chmod(0o600)
     admin = {"CX_CONFIG": str(config)}
     cloud = await cx_json("accounts", "create", "cloud", "--scopes", "read,supply,meter", env=admin)
     developer = await cx_json("accounts", "create", "developer", "--scopes", "read,trade", env=admin)
@@ -252,30 +253,32 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
         await eventually(f"{other}/v1/fills?after=start", '"quantity":8')
 
 
-async def test_the_months_of_an_account_by_hand(exchange: Venue, tmp_path: Path) -> None:
+async def test_the_months_of_an_account_by_hand(exchange: Venue) -> None:
     env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
     (month,) = await cx_json("invoice", env=env)
     assert (month["number"], month["status"], month["total"]) == (1, "preliminary", "0.00")
     shown = await cx_json("statement", month["month"], env=env)
     assert (shown["role"], shown["invoice_id"], shown["lines"]) == ("supplier", "stm_1-1", [])
-    files = tmp_path / "invoice.csv", tmp_path / "invoice.html"
-    code, out, err = await cx("invoice", month["month"], "--csv", str(files[0]), "--html", str(files[1]), env=env)
-    assert (code, out) == (0, ""), err
-    assert files[0].read_text().startswith("invoice_id,month,status,line,kind,lease_id,class,")
-    assert "<title>Invoice inv_1-1</title>" in files[1].read_text()
-    assert (await cx("invoice", "--csv", "-", env=env))[0] == USAGE, "of which month?"
+    code, out, err = await cx("invoice", month["month"], "--csv", env=env)
+    assert (code, err) == (0, "")
+    assert out.startswith("invoice_id,month,status,line,kind,lease_id,class,")
+    code, out, err = await cx("invoice", month["month"], "--html", env=env)
+    assert (code, err) == (0, "")
+    assert "<title>Invoice inv_1-1</title>" in out
+    assert (await cx("invoice", "--html", env=env))[0] == USAGE, "of which month?"
     assert (await cx("invoice", "2026-13", env=env))[0] == REFUSED
 
 
 async def test_an_export_for_cost_tools_by_hand(exchange: Venue, tmp_path: Path) -> None:
     env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
     (month,) = await cx_json("invoice", env=env)
-    files = tmp_path / "focus.csv", tmp_path / "focus.parquet"
-    written = "focus", "--month", month["month"], "--csv", str(files[0]), "--parquet", str(files[1])
-    code, out, err = await cx(*written, env=env)
+    code, out, err = await cx("focus", "--month", month["month"], "--csv", env=env)
+    assert (code, err) == (0, "")
+    assert out.startswith("BilledCost,BillingAccountId,")
+    file = tmp_path / "focus.parquet"
+    code, out, err = await cx("focus", "--month", month["month"], "--parquet", str(file), env=env)
     assert (code, out) == (0, ""), err
-    assert files[0].read_text().startswith("BilledCost,BillingAccountId,")
-    assert files[1].read_bytes().startswith(b"PAR1")
+    assert file.read_bytes().startswith(b"PAR1")
     assert await cx_json("focus", "--month", month["month"], env=env) == []
     code, _, err = await cx("focus", "--month", month["month"], "--parquet", str(tmp_path / "none" / "x"), env=env)
     assert (code, "cannot be written" in err) == (USAGE, True)

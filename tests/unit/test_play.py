@@ -288,7 +288,7 @@ def state_of_a_busy_market() -> PlayState:
 def test_the_view_fits_a_terminal_of_80_columns(height: int) -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, color_system=None, width=80, height=height)
-    with View("http://127.0.0.1:8080", Path("/home/somebody/exchange/.data/play/cx.json"), console) as view:
+    with View("http://127.0.0.1:8080", Path("/home/somebody/exchange/.data/play/cx.toml"), console) as view:
         view.update(state_of_a_busy_market())
         lines = [re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", line) for line in written.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
@@ -301,7 +301,7 @@ def test_the_view_fits_a_terminal_of_80_columns(height: int) -> None:
 
 def test_without_a_terminal_the_view_is_one_line_now_and_then() -> None:
     written = io.StringIO()
-    with View("http://127.0.0.1:8080", Path("cx.json"), Console(file=written, width=80)) as view:
+    with View("http://127.0.0.1:8080", Path("cx.toml"), Console(file=written, width=80)) as view:
         for _ in range(3):
             view.update(state_of_a_busy_market())
     (line,) = written.getvalue().splitlines()
