@@ -4,6 +4,7 @@ Money is micro-dollars (µ$), a price is µ$ per GPU-hour, time is milliseconds 
 A float never holds any of them.
 """
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -142,7 +143,12 @@ def month_of(time_ms: int) -> int:
     >>> month_of(86_400_500), month_of(31 * DAY_MS)
     (0, 1)
     """
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
+    return _month_of_day(time_ms // DAY_MS)
+
+
+@functools.lru_cache(maxsize=1024)  # asked twice for each charge, of few days
+def _month_of_day(day: int) -> int:
+    moment = _EPOCH + timedelta(days=day)
     return (moment.year - 1970) * 12 + moment.month - 1
 
 

@@ -70,10 +70,11 @@ from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
 from settlement.machines import MAX_NAMED, Gpu, Machines, wrong_names
+from settlement.metering import Bill
 from settlement.outbox import OutboxRow
 from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
 from settlement.spend import Spend
-from settlement.usage import UsageRow, accepted_row
+from settlement.usage import UsageRow, accepted_row, neighbours
 from settlement.webhooks import Events
 
 UNFUNDED = CloseReason.UNFUNDED.value
@@ -734,20 +735,19 @@ class Books:
         if same is not None:
             equal = (same.gpu_ms, same.final) == (report.gpu_ms, report.final)
             return None if equal else (Refusal.USAGE_CONFLICT, (report.sequence,))
-        before = max((row.gpu_ms for row in known.values() if row.sequence < report.sequence), default=0)
-        after = min((row.gpu_ms for row in known.values() if row.sequence > report.sequence), default=None)
+        before, after = neighbours(known, report.sequence)
+        least, most = before.gpu_ms if before else 0, after.gpu_ms if after else None
         was_accepted = lease.accepted_at is not None
-        if (refusal := leases.meter(lease, report, before, after, now)) is not None:
+        if (refusal := leases.meter(lease, report, least, most, now)) is not None:
             return refusal
         if report.final and report.sequence < lease.last_sequence:
             return Refusal.USAGE_NOT_LAST, (report.sequence, lease.last_sequence)
-        row = accepted_row(lease, report, known, now)
+        row = accepted_row(lease, report, before, after, now)
         known[report.sequence] = row
         self.new_usage.append(row)
         if report.sequence > lease.last_sequence:
-            escrow = lease.in_escrow
             lease.last_sequence, lease.used_gpu_ms = report.sequence, report.gpu_ms
-            self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now, escrow, only_used=True)
+            self._bill(lease, f"usage:{format_lease_id(lease.id)}:{report.sequence}", now)
         if report.final:
             self.events.lease(lease)  # which this very report may have accepted
             self._close(lease, Step.CLOSE, CloseReason.COMPLETED, now)
@@ -899,32 +899,32 @@ class Books:
         entries = {ledger.payable(lease.seller): -lease.credited, ledger.cash(lease.buyer): lease.credited}
         self._post(f"sla:{format_lease_id(lease.id)}", at, entries, invoices.month_of_charge(at, lease.until))
 
-    def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int, *, only_used: bool = False) -> None:
-        """Charges what the lease's cumulative bill has grown by, out of its `escrow` until now, in µ$; what is in that
-        beyond what the lease may still cost goes back: nothing where it was `only_used`, and its end stays."""
+    def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int | None = None) -> None:
+        """Charges what the lease's cumulative bill has grown by, out of its escrow. Where not only its use has changed,
+        `escrow` is what that was, in µ$: what is in it beyond what the lease may still cost goes back."""
         owed = lease.owed
         charged, earned = owed.charged - lease.charged, owed.earned - lease.earned
         lease.charged, lease.earned = owed.charged, owed.earned
         if charged:
             self.spend.charge(lease, lease.class_id, charged, at)
-        rest = escrow - charged if only_used else lease.in_escrow
+        left_over = 0 if escrow is None else escrow - charged - lease.in_escrow
         by_credits = self._pay_by_credits(lease.buyer, charged, at)
         entries = {
-            ledger.escrow(lease.number): rest - escrow,
+            ledger.escrow(lease.number): -charged - left_over,
             ledger.payable(lease.seller): earned,
             ledger.REVENUE: charged - earned,
-            ledger.cash(lease.buyer): escrow - charged - rest + by_credits,
+            ledger.cash(lease.buyer): left_over + by_credits,
             ledger.daily_credits(lease.buyer): -by_credits,
         }
         month = invoices.month_of_charge(at, lease.until)
-        self._charge(lease, month)
+        self._charge(lease, owed, month)
         self._post(reference, at, entries, month)
 
-    def _charge(self, lease: LeaseRow, month: int) -> None:
+    def _charge(self, lease: LeaseRow, owed: Bill, month: int) -> None:
         before, now = self._billed.get(lease.id, Billed()), invoices.billed(lease)
         if now != before:
             key = lease.id, month
-            self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, month))
+            self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, owed, month))
             self._billed[lease.id] = now
             if (known := self.corrected.get(lease.id)) is not None:
                 self.corrected[lease.id] = known._replace(charged_month=max(month, known.charged_month or month))

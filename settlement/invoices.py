@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.ids import LeaseId
 from schemas.units import DAY_MS, month_of, month_start
 from settlement.leases import LeaseRow
-from settlement.metering import bill
+from settlement.metering import Bill, bill
 
 LATE_MS = DAY_MS
 """A record counts as of no more than so long before the executions that settlement had applied when it came to it: a
@@ -50,17 +50,17 @@ def month_of_charge(at: int, until: int) -> int:
     return month_of(min(at, until - 1))
 
 
-def charge(lease: LeaseRow, before: Billed, month: int) -> Charge:
-    """What the lease's bill has grown by since it was charged for `before`."""
-    now, fees = billed(lease), (lease.buyer_fee_bps, lease.seller_fee_bps)
-    was, owed = bill(lease.price, before.used + before.forfeited, *fees), lease.owed
+def charge(lease: LeaseRow, before: Billed, owed: Bill, month: int) -> Charge:
+    """What the lease's bill has grown by, to `owed`, since it was charged for `before`."""
+    was = bill(lease.price, before.used + before.forfeited, lease.buyer_fee_bps, lease.seller_fee_bps)
     return Charge(
-        *lease.id,
+        lease.position,
+        lease.fill_index,
         month,
         lease.buyer,
         lease.seller,
-        now.used - before.used,
-        now.forfeited - before.forfeited,
+        lease.used_gpu_ms - before.used,
+        lease.forfeited_gpu_ms - before.forfeited,
         owed.cost - was.cost,
         owed.buyer_fee - was.buyer_fee,
         owed.seller_fee - was.seller_fee,

@@ -41,16 +41,20 @@ class Spend:
 
     def watch(self, row: Labelled) -> None:
         """A row that the batch may change, as it was before."""
-        self._watch(row, row.committed)
+        if _is_labelled(row):
+            self._watched.append((row, row.committed))
 
     def watch_new(self, row: Labelled) -> None:
         """A row that the batch makes."""
-        self._watch(row, 0)
+        if _is_labelled(row):
+            self._watched.append((row, 0))
 
     def charge(self, row: Labelled, class_id: str, amount: int, at: int) -> None:
         """So many µ$ are charged for the lease, at `at` ms."""
-        for kind, name in ("class", class_id), *_labels(row):
-            self.charged[row.payer, kind, name, at // DAY_MS] += amount
+        payer, day = row.payer, at // DAY_MS
+        self.charged[payer, "class", class_id, day] += amount
+        for kind, name in _labels(row) if _is_labelled(row) else ():
+            self.charged[payer, kind, name, day] += amount
 
     def moved(self) -> dict[SpenderKey, int]:
         """By how many µ$ what each spender has committed is other than before the batch."""
@@ -60,9 +64,9 @@ class Spend:
                 moved[row.payer, kind, name] += row.committed - before
         return {spender: amount for spender, amount in moved.items() if amount}
 
-    def _watch(self, row: Labelled, before: int) -> None:
-        if row.team or row.user or row.pool:
-            self._watched.append((row, before))
+
+def _is_labelled(row: Labelled) -> bool:
+    return bool(row.team or row.user or row.pool)
 
 
 def _labels(row: Labelled) -> list[tuple[str, str]]:

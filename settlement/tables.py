@@ -225,10 +225,11 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         moved = list({account for one in made for account in one.entries})
         await connection.execute(sql.release, accounts, list(books.released.values()), moved)
     if made:  # by COPY, which is half the work of an INSERT; the trigger is the same
-        ids = [id for (id,) in await connection.fetch(sql.transaction_ids, len(made))]
-        heads = [(id, one.reference, one.time, one.month) for id, one in zip(ids, made, strict=True)]
+        last = await connection.fetchval(sql.transaction_ids, len(made))
+        numbered = list(enumerate(made, last - len(made) + 1))
+        heads = [(id, one.reference, one.time, one.month) for id, one in numbered]
         await connection.copy_records_to_table("transactions", records=heads)
-        rows = [(id, *entry) for id, one in zip(ids, made, strict=True) for entry in one.entries.items()]
+        rows = [(id, account, amount) for id, one in numbered for account, amount in one.entries.items()]
         await connection.copy_records_to_table("entries", records=rows)
 
 

@@ -42,17 +42,29 @@ class RefusedUsageRow(NamedTuple):
     args: str
 
 
-def accepted_row(lease: LeaseRow, report: UsageReport, known: Mapping[int, UsageRow], now: int) -> UsageRow:
-    """The report's row. It counts up to when it was measured, within the lease's time and between its neighbours, of
-    whom `known` has the nearest: figures and moments then rise together, and the last of a moment is the figure then.
+def neighbours(known: Mapping[int, UsageRow], sequence: int) -> tuple[UsageRow | None, UsageRow | None]:
+    """Of a lease's reports, by sequence: the last before `sequence`, and the first after it."""
+    before = after = None
+    for number, row in known.items():
+        if number < sequence:
+            if before is None or before.sequence < number:
+                before = row
+        elif number > sequence and (after is None or after.sequence > number):
+            after = row
+    return before, after
+
+
+def accepted_row(
+    lease: LeaseRow, report: UsageReport, before: UsageRow | None, after: UsageRow | None, now: int
+) -> UsageRow:
+    """The report's row. It counts up to when it was measured, within the lease's time and between its neighbours:
+    figures and moments then rise together, and the last of a moment is the figure then.
     """
     moment = max(lease.start, min(leases.measured_at(report, now), lease.until))
-    before = max((number for number in known if number < report.sequence), default=None)
-    after = min((number for number in known if number > report.sequence), default=None)
     if after is not None:
-        moment = min(moment, known[after].measured_at)
+        moment = min(moment, after.measured_at)
     if before is not None:
-        moment = max(moment, known[before].measured_at)
+        moment = max(moment, before.measured_at)
     return UsageRow(*lease.id, report.sequence, report.gpu_ms, report.final, now, moment)
 
 

@@ -606,8 +606,9 @@ UPDATE ledger_accounts SET reserved = reserved - released.amount
 FROM unnest($1::bigint[], $2::bigint[]) AS released (id, amount), (SELECT count(*) FROM locked) AS all_locked
 WHERE ledger_accounts.id = released.id;
 
+-- The last of so many ids in a row: settlement alone takes any.
 -- name: transaction_ids
-SELECT nextval(pg_get_serial_sequence('transactions', 'id')) FROM generate_series(1, $1);
+SELECT setval(ids, nextval(ids) + $1 - 1) FROM CAST(pg_get_serial_sequence('transactions', 'id') AS regclass) AS ids;
 
 -- name: save_charges
 INSERT INTO charges SELECT * FROM unnest($1::charges[])

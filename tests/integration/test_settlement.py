@@ -811,6 +811,8 @@ async def test_the_database_itself_refuses_unbalanced_and_changed_entries(dsn: s
         added = await connection.fetchval("INSERT INTO transactions (reference, time) VALUES ('x', 0) RETURNING id")
         with pytest.raises(asyncpg.CheckViolationError, match="do not sum to 0"):
             await connection.execute("INSERT INTO entries VALUES ($1, 6, -5), ($1, 7, 4)", added)
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="ledger account that does not exist"):
+            await connection.execute("INSERT INTO entries VALUES ($1, 6, -5), ($1, 99999, 5)", added)
         await connection.execute("INSERT INTO entries VALUES ($1, 6, -5), ($1, 7, 5)", added)
         for change in ("UPDATE entries SET amount = 6", "DELETE FROM entries", "TRUNCATE entries"):
             with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="is written once"):

@@ -89,7 +89,7 @@ def test_the_months_of_a_lease_add_up_to_its_bill_to_the_micro_dollar(
         lease = msgspec.structs.replace(
             lease, used_gpu_ms=lease.used_gpu_ms + used, forfeited_gpu_ms=lease.forfeited_gpu_ms + forfeited
         )
-        months[month] = invoices.together(months.get(month), invoices.charge(lease, before, month))
+        months[month] = invoices.together(months.get(month), invoices.charge(lease, before, lease.owed, month))
         before = invoices.billed(lease)
     whole = bill(price, lease.used_gpu_ms + lease.forfeited_gpu_ms, buys, sells)
     assert sum(each.cost + each.buyer_fee for each in months.values()) == whole.charged
