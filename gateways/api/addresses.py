@@ -52,6 +52,13 @@ def address_of(scope: Mapping[str, Any], proxies: Iterable[Network] = ()) -> Add
     return address
 
 
+def subscriber(address: Address | None) -> str:
+    """Who has the address: of IPv6 a /64, as one subscriber has as many addresses as it likes."""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)
+
+
 def _parsed(text: str) -> Address | None:
     """IPv4 in IPv6 is IPv4: so a socket for both shows its peers."""
     try:

@@ -42,6 +42,7 @@ from gateways.api.socket import Bounds, Connections, stream_routes
 from gateways.api.spending import spending_routes
 from gateways.api.stream import Stream
 from gateways.api.suppliers import supplier_routes
+from gateways.api.turns import Turns
 from gateways.api.usage import usage_routes
 from gateways.api.vault import Vault
 from gateways.api.webhook import webhook_routes
@@ -90,8 +91,8 @@ class Exchange:
         self.books = books
         self.tape = tape
         self.registry = registry
-        self.doors = Doors(registry, max_in_flight, access_log=access_log)
         self.keys = Keys(store, log.now, trusted_proxies, rate)
+        self.doors = Doors(registry, Turns(max_in_flight), self.keys.party, access_log=access_log)
         self.replies = [Replies(log, partition) for partition in range(log.partitions(COMMANDS))]
         self.feed = FillsFeed(log)
         self.classes = Classes(log, store, self.replies, checks, answer_timeout_s)

@@ -1,4 +1,4 @@
-"""What every request passes first and last: a bound, an id, figures."""
+"""What every request passes first and last: its turn, an id, figures."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateways.api.errors import REQUEST_ID, ApiError, request_id
 from gateways.api.limits import RATE
+from gateways.api.turns import TURN, Name, Turn, Turns
 
 _REQUEST_ID = REQUEST_ID.lower().encode()
 
@@ -18,16 +19,18 @@ Door = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Doors:
-    """Counts requests and bounds those in flight; answers 429 beyond."""
+    """Counts requests, and lets each wait for its turn."""
 
-    def __init__(self, registry: CollectorRegistry, max_in_flight: int, *, access_log: bool) -> None:
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
+    def __init__(
+        self, registry: CollectorRegistry, turns: Turns, party: Callable[[Scope], Name], *, access_log: bool
+    ) -> None:
+        self._turns = turns
+        self._party = party
         self._access_log = structlog.get_logger("access") if access_log else None
         self._answers = Counter("api_answers", "Requests answered", ["route", "method", "status"], registry=registry)
         self._seconds = Histogram("api_seconds", "Time to answer", ["route", "method"], registry=registry)
         in_flight = Gauge("api_in_flight", "Requests being answered", registry=registry)
-        in_flight.set_function(lambda: self._in_flight)
+        in_flight.set_function(lambda: turns.under_way)
         self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         """As many as routes have methods and statuses: to find a figure by its labels takes longer than to count."""
 
@@ -55,17 +58,15 @@ class Doors:
                     message["headers"] = headers
                 await send(message)
 
-            if self._in_flight >= self._max_in_flight:
-                raise ApiError(
-                    429, "busy", f"{self._in_flight} requests are under way: try again", headers={"Retry-After": "1"}
-                )
-            self._in_flight += 1
+            scope["state"][TURN] = turn = Turn(self._turns, self._turns.enter(self._party(scope)))
             try:
+                await turn.begin()
                 await app(scope, receive, stamped)
             except asyncio.CancelledError:  # the server closes, and this request waited for something to happen
                 raise ApiError(503, "closing", "the exchange is closing: try again when it is back") from None
             finally:
-                self._in_flight -= 1
+                turn.end()
+                self._turns.leave(turn.party)
                 seconds = time.perf_counter() - began
                 answers, spent = self._figures(route, method, status)
                 answers.inc()

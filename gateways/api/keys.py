@@ -14,11 +14,12 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from gateways.api.addresses import address_of, allowed, within
+from gateways.api.addresses import address_of, allowed, subscriber, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
 from gateways.api.limits import RATE, USUAL, Buckets, Rate
 from gateways.api.signing import SIGNATURE, WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
+from gateways.api.turns import Name, turn_of
 from schemas.store import NOBODY, Address, ApiKey, Network, Scope, Spender, Store
 from schemas.units import format_time
 
@@ -121,6 +122,16 @@ class Keys:
             authorization = next((value for name, value in headers if name == b"authorization"), b"")
             return await self.holder(authorization.decode("latin-1"), request.scope)
         return await self.signer(signature, request.method, request.scope, request.body)
+
+    def party(self, scope: Mapping[str, Any]) -> Name:
+        """Whose turn a request takes before anybody looks at it: its account's where this gateway has met the secret;
+        else that of where it comes from, as what it says of itself is not shown to be so."""
+        name: bytes | int | None = scope["state"].get(SIGNED_BY)
+        if name is None:
+            sent = next((value for header, value in scope["headers"] if header == b"authorization"), b"")
+            name = digest(sent.decode("latin-1").partition(" ")[2].strip())
+        known = self._known.get(name)
+        return known[0].account.id if known is not None else subscriber(self.address(scope))
 
     async def holder(self, authorization: str | None, scope: Mapping[str, Any]) -> ApiKey:
         """The key in an Authorization header, for who came by that ASGI scope. Raises ApiError 401, or 403 where the
@@ -228,6 +239,7 @@ class Keys:
         async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
             assert isinstance(connection, Request), "of an HTTP route"
             key = await self.asker(connection)
+            await turn_of(connection.scope).of(key.account.id)
             connection.scope["state"][RATE] = self._buckets.take(key.id, time.monotonic_ns())
             if scope not in key.scopes:
                 raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")

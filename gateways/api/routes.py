@@ -21,6 +21,7 @@ from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
 from gateways.api.requests import ApiRequest
+from gateways.api.turns import turn_of
 from schemas.book import BookLevel, Offers
 from schemas.commands import Side
 from schemas.fills import PublicFill
@@ -200,6 +201,7 @@ def market_routes(
 
     @get("/v1/fills", responses=ANYWHERE)
     async def fills(
+        request: ApiRequest,
         after: FromQuery[str] = "end",
         class_id: ClassFilter = None,
         limit: Limit = 100,
@@ -209,6 +211,8 @@ def market_routes(
 
         `next` is never null: ask with it for what comes after. A fill may come twice: go by its number.
         """
+        if wait_s:
+            turn_of(request.scope).end()
         found, cursor = await feed.after(after, class_id=class_id, limit=limit, wait_s=wait_s)
         return resources.Page(found, cursor)
 
@@ -342,6 +346,7 @@ def order_routes(
         this = terms.parsed("order_id", parse_order_id, order_id)
         if filled is None:
             return await desk.show(request.user.account, this)
+        turn_of(request.scope).end()
         return await desk.show_changed(request.user.account, this, filled, wait_s)
 
     @get("/v1/orders/by-client-id/{client_order_id:str}", **keys.door(Scope.READ, 404))

@@ -6,7 +6,6 @@ import time
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Coroutine
-from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,14 +17,14 @@ from litestar.handlers import WebsocketRouteHandler
 from msgspec import Raw, Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateways.api.addresses import FORWARDED
+from gateways.api.addresses import FORWARDED, subscriber
 from gateways.api.channels import Channel
 from gateways.api.errors import ApiError, as_api_error, invalid, request_id
 from gateways.api.keys import SIGNED_BY, Keys, shown
 from gateways.api.signing import SIGNATURE, Signature, parsed, signature_in
 from gateways.api.stream import Stream
 from gateways.api.wire import WIRE, Wire, text_frame
-from schemas.store import Address, Scope, StoreError
+from schemas.store import Scope, StoreError
 
 MAX_SUBSCRIPTIONS = 200
 """Of one connection."""
@@ -57,7 +56,7 @@ class Bounds(Struct, frozen=True):
 USUAL = Bounds()
 
 ACCOUNT, ADDRESS = "account", "address"
-Holder = tuple[str, int]
+Holder = tuple[str, int | str]
 """Whose a connection is: an account, or the address of who has said no key."""
 
 _json = msgspec.json.Encoder()
@@ -284,7 +283,7 @@ class Connection:
             await self._take('{"op": "auth"}')
         if self._account is None and not self._close_code:
             try:
-                self._connections.claim(self, _origin(self._keys.address(self._socket.scope)))
+                self._connections.claim(self, (ADDRESS, subscriber(self._keys.address(self._socket.scope))))
             except ApiError:
                 self._close(BUSY)
         while not self._close_code:
@@ -469,13 +468,6 @@ class _Answer:
 
 async def _no_body() -> bytes:
     return b""
-
-
-def _origin(address: Address | None) -> Holder:
-    """IPv6 by its /64, as one subscriber has as many addresses as it likes."""
-    if isinstance(address, IPv6Address):
-        return ADDRESS, -(int(address) >> 64)
-    return ADDRESS, 0 if address is None else int(address)
 
 
 def stream_routes(connections: Connections) -> list[WebsocketRouteHandler]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 import uvloop
 from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
@@ -519,6 +520,9 @@ async def _kafka(broker: Broker) -> None:
 def _supervise(work: Coroutine[Any, Any, None]) -> None:
     """Runs a process to its end: Ctrl-C and SIGTERM end it in good order; what its user can mend is said in a sentence,
     and any other error is shown whole. Exit code 0, or FAILED."""
+    # As text: rich, where it is there, takes 60 ms for each, and shows what variables hold.
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(work))

@@ -25,6 +25,7 @@ from tests.benchmarks.engine import (
     engine_windows_100k,
 )
 from tests.benchmarks.harness import Benchmark, Result, table
+from tests.benchmarks.noisy_neighbour import noisy_neighbour
 from tests.benchmarks.order_entry import order_entry_batch50
 from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
 from tests.benchmarks.pipeline import pipeline_kafka
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "engine_recovery": engine_recovery,
     "pipeline_kafka": pipeline_kafka,
     "order_entry_batch50": order_entry_batch50,
+    "noisy_neighbour": noisy_neighbour,
     "order_to_fill_embedded": order_to_fill_embedded,
     "order_to_fill_kafka": order_to_fill_kafka,
     "settle_fills": settle_fills,

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -145,7 +146,7 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
         vault=Vault([new_vault_secret()]),
         checks=checks,
         registry=CollectorRegistry(),
-        max_in_flight=2,
+        max_in_flight=4,
     )
 
     async with running([app]), serve(create_app(app)) as server, aiohttp.ClientSession(server.url) as http:
@@ -178,3 +179,21 @@ async def test_figures_for_prometheus(exchange: Venue) -> None:
         async with http.get("/metrics") as answer:
             text = await answer.text()
     assert 'api_answers_total{method="GET",route="/v1/health",status="200"} 1.0' in text
+
+
+async def test_who_hangs_up_in_the_midst_of_a_request_is_no_failure_of_the_exchange(
+    exchange: Venue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = await exchange.key_of("hasty", "read", "trade")
+    address = urlsplit(exchange.url)
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode() + b"{")
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    async with aiohttp.ClientSession(exchange.url) as http:
+        await asyncio.sleep(0.1)
+        async with http.get("/metrics") as answer:
+            assert 'api_answers_total{method="POST",route="/v1/bids",status="400"} 1.0' in await answer.text()
+    assert "a request failed" not in "".join(capfd.readouterr())
