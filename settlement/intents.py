@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.store import StoreError
 from settlement.books import OrderRow
-from settlement.database import ACQUIRE_S, Connection, Pool, Queries, as_store_error
+from settlement.database import ACQUIRE_S, COLLISIONS, Connection, Pool, Queries, as_store_error
 
 MAX_WRITERS = 4
 """Writes under way at once."""
@@ -27,12 +27,15 @@ MAX_ATTEMPTS = 5
 Answer = tuple[str, int, Any, Any]
 """As the function `place_intents` has it: `new`, `known`, `no_funds` or `over_cap`; free cash; the order that is there;
 the cap."""
+WENT_IN: Answer = ("new", 0, None, None)
 
 
 class Waiting(NamedTuple):
     """An intent, and who waits for its answer."""
 
     account: int
+    is_plain: bool
+    """A bid for which no cap has to be looked at."""
     row: tuple[Any, ...]
     answer: "asyncio.Future[Answer]"
 
@@ -60,7 +63,7 @@ class Intents:
         if len(self._waiting) + len(rows) > MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
         future = asyncio.get_running_loop().create_future
-        taken = [Waiting(row.account, msgspec.structs.astuple(row), future()) for row in rows]
+        taken = [Waiting(row.account, _is_plain(row), msgspec.structs.astuple(row), future()) for row in rows]
         self._waiting += taken
         if rows and len(self._writers) < MAX_WRITERS:
             writer = asyncio.create_task(self._write())
@@ -83,7 +86,7 @@ class Intents:
         try:
             with as_store_error():
                 async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
-                    answers = await self._written(connection, [one.row for one in batch])
+                    answers = await self._written(connection, batch)
                     # Before the connection goes back, which takes time.
                     for one, answer in zip(batch, answers, strict=True):
                         if not one.answer.done():
@@ -97,7 +100,10 @@ class Intents:
                 if not one.answer.done():
                     one.answer.set_exception(error)
 
-    async def _written(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Answer]:
+    async def _written(self, connection: Connection, batch: Sequence[Waiting]) -> list[Answer]:
+        if len(batch) == 1 and batch[0].is_plain and await self._went_in(connection, batch[0].row):
+            return [WENT_IN]
+        rows = [one.row for one in batch]
         for attempt in itertools.count(1):
             try:
                 answers: list[Answer] = await connection.fetch(self._sql.place, rows)
@@ -106,3 +112,14 @@ class Intents:
                 if attempt == MAX_ATTEMPTS:
                     raise
         return answers
+
+    async def _went_in(self, connection: Connection, row: tuple[Any, ...]) -> bool:
+        """Whether the bid is new and has its funds; else, or where another was in the way, nothing was written."""
+        try:
+            return bool(await connection.fetchval(self._sql.place_one, row))
+        except COLLISIONS:
+            return False
+
+
+def _is_plain(row: OrderRow) -> bool:
+    return row.held > 0 and not (row.team or row.user or row.pool)
