@@ -104,7 +104,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(text: str) -> int:
-    """RFC 3339 with an offset -> ms since the epoch, floored. Raises ValueError with what to do.
+    """RFC 3339 with an offset, from 1970 on -> ms since the epoch, floored. Raises ValueError with what to do.
 
     >>> parse_time("1970-01-02T00:00:00.5Z")
     86400500
@@ -116,6 +116,8 @@ def parse_time(text: str) -> int:
         raise ValueError(advice) from None
     if moment.tzinfo is None or "T" not in text.upper():
         raise ValueError(advice)
+    if moment < _EPOCH:
+        raise ValueError(f"{text!r} is before 1970")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 

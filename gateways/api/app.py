@@ -4,9 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 from litestar import Litestar
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CollectorRegistry
 
 from gateways.api.audit import audit_routes
@@ -152,16 +149,5 @@ def create_app(exchange: Exchange) -> Litestar:
         middleware=[exchange.doors.middleware],
         exception_handlers={Exception: answer},
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="compute exchange",
-            version="1",
-            description="An exchange for GPU time. Money is decimal strings of dollars, times are RFC 3339 in UTC. "
-            "In place of sending a key, requests can be signed with Ed25519 (gateways/README.md).",
-            path="/v1/openapi",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],  # the others are pages that ask other hosts
-            use_handler_docstrings=True,
-            components=Components(
-                security_schemes={"key": SecurityScheme(type="http", scheme="bearer", bearer_format="cx_…")}
-            ),
-        ),
+        openapi_config=None,  # document.py says it
     )

@@ -28,7 +28,7 @@ MAX_WEBHOOKS = 10
 """Of an account."""
 SECRET_BYTES = 32
 MAX_ID = (1 << 63) - 1
-_EVENT = re.compile(r"evt_([1-9]\d{0,17})", re.ASCII)
+_EVENT = re.compile(resources.EVENT_ID)
 _STATES = {state.value: state for state in DeliveryState}
 
 
@@ -181,9 +181,9 @@ def format_event_id(event: int) -> str:
 
 def parse_event_id(text: str) -> int:
     """Raises ValueError."""
-    if (found := _EVENT.fullmatch(text)) is None:
+    if not _EVENT.fullmatch(text):
         raise ValueError("an event's id is like evt_17")
-    return int(found[1])
+    return int(text.removeprefix("evt_"))
 
 
 def shown_webhook(webhook: Webhook, secret: str | None = None) -> ShownWebhook:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -55,6 +55,9 @@ class Doors:
                     headers += [
                         (name.lower().encode(), value.encode()) for name, value in scope["state"].get(RATE, {}).items()
                     ]
+                    if method == HttpMethod.OPTIONS:
+                        headers = [each for each in headers if each[0] != b"allow"]
+                        headers.append((b"allow", ", ".join(sorted(_methods(scope))).encode()))
                     message["headers"] = headers
                 await send(message)
 
@@ -88,3 +91,9 @@ class Doors:
         if named not in self._counted:
             self._counted[named] = self._answers.labels(*named), self._seconds.labels(route, method)
         return self._counted[named]
+
+
+def _methods(scope: Scope) -> set[str]:
+    """What may be done with the path. Litestar's own answer leaves out what was registered after the first handler."""
+    routes = scope["litestar_app"].routes
+    return {method for route in routes if route.path_format == scope["path_template"] for method in route.methods}

@@ -170,7 +170,8 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, LogError):
         return ApiError(503, "unavailable", f"the log cannot be used now: {error}", headers={"Retry-After": "1"})
     if isinstance(error, HTTPException) and error.status_code < 500:
-        return ApiError(error.status_code, _CODE_OF_STATUS.get(error.status_code, "invalid"), error.detail)
+        code = _CODE_OF_STATUS.get(error.status_code, "invalid")
+        return ApiError(error.status_code, code, error.detail, headers=error.headers)
     return ApiError(500, "internal", "the exchange failed on this request: its log has the request id")
 
 

@@ -22,7 +22,7 @@ MAX_FEES = 500
 NOTICE_MS = MINUTE_MS
 """Of the wall. Other gateways know an account's fees of two seconds ago: so they all change at the same moment."""
 
-_TIER = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+_TIER = re.compile(resources.TIER)
 
 
 def fee_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:

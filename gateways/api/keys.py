@@ -17,6 +17,7 @@ from msgspec import Struct
 from gateways.api.addresses import address_of, allowed, subscriber, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
 from gateways.api.limits import RATE, USUAL, Buckets, Rate
+from gateways.api.resources import SPENDER_NAME
 from gateways.api.signing import SIGNATURE, WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
 from gateways.api.turns import Name, turn_of
@@ -37,7 +38,7 @@ TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
 _SIGNED = SIGNATURE.lower().encode()
 _WHO = {"WWW-Authenticate": "Bearer"}
-_SPENDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_SPENDER_NAME = re.compile(SPENDER_NAME)
 
 
 def new_secret() -> str:

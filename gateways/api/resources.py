@@ -5,28 +5,89 @@ from typing import Annotated, Any, Generic, TypeVar
 from msgspec import Meta, Struct, field
 
 from gateways.api.errors import ErrorBody
+from schemas.attributes import DELIVERIES, INTERCONNECTS, REGIONS, TIERS, name_of
 from schemas.book import Obstacle
+from schemas.commands import HaltMode, Prefer, SelfTrade, TimeInForce
 from schemas.instructions import WITHDRAWAL_REFERENCE, Source, WithdrawalState
 from schemas.refusals import Refusal
 from schemas.store import CloseReason, LeaseState, LedgerKind, OrderStatus, Scope, SpenderKind
 from schemas.units import MAX_FEE_BPS
 
-Usd = Annotated[str, Meta(description="dollars as a decimal string, at most 6 decimals", examples=["2.60"])]
-Price = Annotated[str, Meta(description="dollars per GPU-hour as a decimal string", examples=["2.60"])]
-Time = Annotated[str, Meta(description="RFC 3339, UTC", examples=["2026-11-24T03:00:00Z"])]
+HALT_MODES = {name_of(mode): mode for mode in HaltMode}
+PREFERENCES = {name_of(prefer): prefer for prefer in Prefer}
+SELF_TRADES = {name_of(self_trade): self_trade for self_trade in SelfTrade}
+TIMES_IN_FORCE = {name_of(time_in_force): time_in_force for time_in_force in TimeInForce}
+_DIGITS = "0-9a-hjkmnp-tv-z"
+_ID = f"(0|[1-9a-hjkmnp-tv-z][{_DIGITS}]{{0,11}}|[1-7][{_DIGITS}]{{12}})"
+ACCOUNT_ID = f"^acc_{_ID}$"
+ORDER_ID = f"^ord_{_ID}$"
+LEASE_ID = f"^lse_{_ID}-[0-9]{{1,9}}$"
+NAME = "^[ -~]{1,64}$"
+TIER = "^[a-z0-9_-]{1,32}$"
+SPENDER_NAME = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
+EVENT_ID = "^evt_[1-9][0-9]{0,17}$"
+MONTH = "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])$"
+DURATION = "^(?=[0-9])([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,8}m)?$"
+_YEAR = "(19[7-9][0-9]|[2-9][0-9]{3})"
+_LEAP_YEAR = "(19(7[26]|8[048]|9[26])|[2-9][0-9](0[48]|[2468][048]|[13579][26])|2[048]00)"
+_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+_DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = f"{_DATE}T{_CLOCK}:[0-5][0-9]([.][0-9]{{1,6}})?(Z|[+-]{_CLOCK})"
+DATE = f"^{_DATE}$"
+TIME = f"^{_TIME}$"
+MOMENT = f"^(now([+]{DURATION.strip('^$')})?|{_TIME})$"
+"""What texts must look like, for who reads the API's description. Bodies are held against the parsers themselves, whose
+words say more: so these are `extra_json_schema`, which a decoder passes over."""
+
+
+def _told(shape: dict[str, Any], description: str, *examples: str | int) -> Meta:
+    return Meta(extra_json_schema={"description": description, "examples": list(examples), **shape})
+
+
+Usd = Annotated[
+    str,
+    _told({"pattern": r"^-?\d{1,13}(\.\d{1,6})?$"}, "dollars as a decimal string, at most 6 decimals", "2.60"),
+]
+Price = Annotated[
+    str, _told({"pattern": r"^-?\d{1,13}(\.\d{1,6})?$"}, "dollars per GPU-hour as a decimal string", "2.60")
+]
+Time = Annotated[str, _told({"pattern": TIME}, "RFC 3339, UTC", "2026-11-24T03:00:00Z")]
 Moment = Annotated[
     str,
-    Meta(
-        description="RFC 3339 on a whole minute, or `now`, or like `now+24h`: from the exchange's clock, rounded up",
-        examples=["now", "now+24h", "2026-11-24T03:00:00Z"],
+    _told(
+        {"pattern": MOMENT},
+        "RFC 3339 on a whole minute, or `now`, or like `now+24h`: from the exchange's clock, rounded up",
+        "now",
+        "now+24h",
+        "2026-11-24T03:00:00Z",
     ),
 ]
-Duration = Annotated[str, Meta(description="whole minutes, like 24h, 90m, 7d or 1h30m", examples=["24h"])]
+Duration = Annotated[str, _told({"pattern": DURATION}, "whole minutes, like 24h, 90m, 7d or 1h30m", "24h")]
+LeaseId = Annotated[str, _told({"pattern": LEASE_ID}, "a lease", "lse_7k2-0")]
+AccountId = Annotated[str, _told({"pattern": ACCOUNT_ID}, "an account", "acc_2")]
+ClassId = Annotated[str, _told({"pattern": NAME}, "a class", "H100-SXM-80GB")]
+Region = Annotated[str, _told({"enum": list(REGIONS)}, "where", "us-east")]
+Delivery = Annotated[str, _told({"enum": list(DELIVERIES)}, "what is delivered", "vm")]
+Interconnect = Annotated[str, _told({"enum": list(INTERCONNECTS)}, "between nodes", "infiniband")]
+Tier = Annotated[str, _told({"enum": list(TIERS)}, "whether the supplier may take it back", "guaranteed")]
+Label = Annotated[str, _told({"pattern": "^[ -~]{0,64}$"}, "at most 64 printable ASCII characters", "night runs")]
+Spender = Annotated[str, _told({"pattern": SPENDER_NAME}, "a team, a user or a pool", "research")]
+_ED25519 = "^ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( [ -~]{1,64})?$"
+_A_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHZb2vMTCLV5JCHZsRPqZkBDsbWGxgFM3s2p2sB0bR9m"
+Ed25519Key = Annotated[str, _told({"pattern": _ED25519}, "as `ssh-keygen -t ed25519` writes it", _A_KEY)]
+TimeInForceName = Annotated[str, _told({"enum": list(TIMES_IN_FORCE)}, "how long it stands", "gtc")]
+SelfTradeName = Annotated[str, _told({"enum": list(SELF_TRADES)}, "instead of a trade with its own", "cancel_newest")]
+PreferName = Annotated[str, _told({"enum": list(PREFERENCES)}, "of several starts", "price")]
+HaltName = Annotated[str, _told({"enum": list(HALT_MODES)}, "what of a class is halted", "no_new")]
+Name = Annotated[str, _told({"pattern": NAME}, "1 to 64 printable ASCII characters", "night-run-7")]
 Address = Annotated[
     str, Meta(description="an address or a network in CIDR, IPv4 or IPv6", examples=["10.0.0.0/8", "2001:db8::/32"])
 ]
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """JSON has larger numbers; nothing here does."""
+Sequence = Annotated[Int, _told({"exclusiveMinimum": 0}, "its number", 1)]
+GpuMs = Annotated[Int, _told({"exclusiveMinimum": -1}, "GPUs × milliseconds", 28_800_000)]
 Item = TypeVar("Item")
 
 
@@ -52,8 +113,8 @@ class Page(Struct, Generic[Item]):
 class NewAccount(Request):
     """A party that trades. `scopes`, if any, gives it a first key."""
 
-    name: str
-    owner: str | None = None
+    name: Name
+    owner: AccountId | None = None
     """Whose orders may not trade with its: an account's id; its own where absent."""
     buyer_fee_bps: Int = 0
     seller_fee_bps: Int = 0
@@ -71,7 +132,7 @@ class NewFee(Request):
 class Fee(Answer):
     """What accounts of a tier pay from `since` on, until the tier's next one."""
 
-    tier: str
+    tier: Name
     since: Time
     buyer_fee_bps: int
     seller_fee_bps: int
@@ -80,17 +141,17 @@ class Fee(Answer):
 class NewTier(Request):
     """Which tier an account is of."""
 
-    tier: str | None
+    tier: Name | None
     """One that has fees; null for the account's own fees."""
 
 
 class Account(Answer):
     """A party."""
 
-    account_id: str
+    account_id: AccountId
     name: str
     owner: str
-    tier: str | None
+    tier: Name | None
     buyer_fee_bps: int
     """In force now: what an order is stamped with when it is placed, and pays for its life."""
     seller_fee_bps: int
@@ -108,18 +169,18 @@ class CreatedAccount(Account):
 class NewKey(Request):
     """A key for programs."""
 
-    scopes: list[Scope]
-    label: str = ""
-    team: str | None = None
+    scopes: Annotated[list[Scope], _told({"minItems": 1}, "what it may do")]
+    label: Label = ""
+    team: Spender | None = None
     """Who spends with it: a team, a user or both, or a pool. Their caps are met by all that it orders."""
-    user: str | None = None
-    pool: str | None = None
+    user: Spender | None = None
+    pool: Spender | None = None
     """Of machine users: it counts apart from teams and users."""
     expires_at: Moment | None = None
     """It is not taken from then on; absent or null: it never ends."""
     addresses: list[Address] = []
     """From where alone it is taken; none: from anywhere."""
-    public_key: str | None = None
+    public_key: Ed25519Key | None = None
     """Instead of a secret: Ed25519, a line as `ssh-keygen -t ed25519` writes it. Requests are then signed."""
 
 
@@ -130,7 +191,7 @@ class NewRotation(Request):
     """How long the old one is still taken; `0m`: not any more."""
     expires_at: Moment | None = None
     """Of the new one; absent or null: as the old one was given it."""
-    public_key: str | None = None
+    public_key: Ed25519Key | None = None
     """Instead of a secret, as for a new key."""
 
 
@@ -184,7 +245,7 @@ class NewDailyCredits(Request):
 class DailyCredits(Answer):
     """An account's daily credits: charges take from them first, and what is left lapses with the UTC day."""
 
-    account_id: str
+    account_id: AccountId
     daily: Usd
     """Granted at each 00:00 UTC from now on."""
     granted: Usd
@@ -214,15 +275,15 @@ class CreatedKey(Key):
 class NewDeposit(Request):
     """Money that came in from outside. The same `reference` again changes nothing."""
 
-    account_id: str
+    account_id: AccountId
     amount: Usd
-    reference: str
+    reference: Name
 
 
 class Deposit(Answer):
     """Money that is in."""
 
-    account_id: str
+    account_id: AccountId
     amount: Usd
     reference: str
 
@@ -230,7 +291,7 @@ class Deposit(Answer):
 class Balance(Answer):
     """An account's money. What orders can use is cash and credit together."""
 
-    account_id: str
+    account_id: AccountId
     cash: Usd
     """Its own, free to use; below 0 what it owes."""
     held: Usd
@@ -273,7 +334,7 @@ class NewWithdrawal(Request):
 class Withdrawal(Answer):
     """Money on its way out, or out, or back."""
 
-    account_id: str
+    account_id: AccountId
     reference: str
     amount: Usd
     destination: str
@@ -304,7 +365,7 @@ Words = Annotated[str, Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
 class PaymentData(Struct):
     """What a payment provider says of a payment. Fields that we do not know are the provider's own."""
 
-    account_id: str
+    account_id: AccountId
     reference: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[ -~]+$")]
     """Of a deposit the payment's own, once for ever; of a withdrawal the account's."""
     amount: Usd | None = None
@@ -362,10 +423,10 @@ class SlaStep(Request):
 class NewClass(Request):
     """A contract to trade: the accelerator, and the market's terms."""
 
-    class_id: str
-    accelerator: str
+    class_id: ClassId
+    accelerator: Name
     memory_gb: Int
-    form_factor: str
+    form_factor: Name
     tick: Price = "0.0001"
     max_price: Price = "10000"
     max_quantity: Int = 65_536
@@ -385,7 +446,7 @@ class NewClass(Request):
 class Class(Answer):
     """A contract that trades."""
 
-    class_id: str
+    class_id: ClassId
     accelerator: str
     memory_gb: int
     form_factor: str
@@ -437,7 +498,7 @@ class NewReference(Request):
 class Reference(Answer):
     """A class's reference price, and its band: orders from `low` to `high` are taken."""
 
-    class_id: str
+    class_id: ClassId
     price: Price
     low: Price
     high: Price
@@ -446,16 +507,16 @@ class Reference(Answer):
 class NewHalt(Request):
     """What of a class is halted, or of all where none is named."""
 
-    mode: str
+    mode: HaltName
     """none resumes it; no_new takes cancels and less quantity; full not even those."""
-    class_id: str | None = None
+    class_id: ClassId | None = None
 
 
 class ClassHalt(Answer):
     """What of a class is halted from now on."""
 
-    class_id: str
-    mode: str
+    class_id: ClassId
+    mode: HaltName
 
 
 class Halts(Answer):
@@ -474,7 +535,7 @@ class NewKill(Request):
 class Kill(Answer):
     """An account's kill switch: while it is on, all that it sends is refused."""
 
-    account_id: str
+    account_id: AccountId
     on: bool
 
 
@@ -491,7 +552,7 @@ class NewLimits(Request):
 class Limits(Answer):
     """What an account may have at most; 0 is no limit."""
 
-    account_id: str
+    account_id: AccountId
     open_orders: int
     notional: Usd
     quantity: int
@@ -500,7 +561,7 @@ class Limits(Answer):
 class Standing(Answer):
     """What holds for an account from one moment to the next."""
 
-    account_id: str
+    account_id: AccountId
     killed: bool
     """Its kill switch is on: all that it sends is refused."""
     open_orders: int
@@ -523,7 +584,7 @@ class BookLevel(Answer):
 class Book(Answer):
     """A class's book for one delivery window, best prices first."""
 
-    class_id: str
+    class_id: ClassId
     position: str | None
     """The log position that it is true for, in the form of an order's id."""
     time: Time
@@ -539,11 +600,11 @@ class Offer(Answer):
     """All asks of one price that are alike in all else that a buyer chooses by."""
 
     price: Price
-    region: str
-    delivery: str
-    interconnect: str
+    region: Region
+    delivery: Delivery
+    interconnect: Interconnect
     confidential: bool
-    tier: str
+    tier: Tier
     notice_minutes: int
     lot: int
     """A purchase takes a multiple of it."""
@@ -557,7 +618,7 @@ class Offer(Answer):
 class Offers(Answer):
     """What of a class is for sale over one delivery window, by where and how, cheapest first."""
 
-    class_id: str
+    class_id: ClassId
     position: str | None
     """The log position that it is true for, in the form of an order's id."""
     time: Time
@@ -583,7 +644,7 @@ class Candle(Answer):
 class Ticker(Answer):
     """What a class last traded at, and its last 24 hours."""
 
-    class_id: str
+    class_id: ClassId
     last: Price | None
     """Null before the first fill."""
     time: Time | None
@@ -623,22 +684,22 @@ class Status(Answer):
 class NewAccepts(Request):
     """What a bid accepts within its class."""
 
-    regions: list[str] = []
+    regions: list[Region] = []
     """Empty: any."""
-    delivery: str = "container"
+    delivery: Delivery = "container"
     """The least: container, vm, bare_metal."""
-    interconnect: str = "none"
+    interconnect: Interconnect = "none"
     """The least: none, nvlink, infiniband."""
     confidential: bool = False
     interruptible: bool = False
-    only_suppliers: list[str] = []
-    not_suppliers: list[str] = []
+    only_suppliers: list[AccountId] = []
+    not_suppliers: list[AccountId] = []
 
 
 class NewBid(Request):
     """A wish for GPUs over time."""
 
-    class_id: str
+    class_id: ClassId
     quantity: Int
     price: Price
     """The limit."""
@@ -649,13 +710,13 @@ class NewBid(Request):
     starts: list[Moment] | None = None
     """Instead of `start`, up to 32 in order of preference. Without either: now."""
     accepts: NewAccepts = field(default_factory=NewAccepts)
-    prefer: str = "price"
+    prefer: PreferName = "price"
     """price or start: what comes first among several starts."""
-    time_in_force: str = "gtc"
+    time_in_force: TimeInForceName = "gtc"
     expire_at: Moment | None = None
     post_only: bool = False
-    self_trade: str = "cancel_newest"
-    client_order_id: str | None = None
+    self_trade: SelfTradeName = "cancel_newest"
+    client_order_id: Name | None = None
     """Your own name for the order, once for ever: with it, sending the order again is safe."""
     not_after: Moment | None = None
     """Not taken after this time; a minute from now where absent."""
@@ -666,25 +727,25 @@ class NewBid(Request):
 class NewAsk(Request):
     """Capacity for sale, at one place."""
 
-    class_id: str
+    class_id: ClassId
     quantity: Int
     price: Price
     """The limit."""
     end: Moment
     start: Moment = "now"
-    region: str = "unspecified"
-    delivery: str = "vm"
-    interconnect: str = "none"
+    region: Region = "unspecified"
+    delivery: Delivery = "vm"
+    interconnect: Interconnect = "none"
     confidential: bool = False
-    tier: str = "guaranteed"
+    tier: Tier = "guaranteed"
     notice_minutes: Int = 0
     min_duration: Duration = "1h"
     lot: Int = 1
-    time_in_force: str = "gtc"
+    time_in_force: TimeInForceName = "gtc"
     expire_at: Moment | None = None
     post_only: bool = False
-    self_trade: str = "cancel_newest"
-    client_order_id: str | None = None
+    self_trade: SelfTradeName = "cancel_newest"
+    client_order_id: Name | None = None
     not_after: Moment | None = None
     display: Int = 0
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
@@ -711,7 +772,7 @@ class OrderName(Request):
     """Which order: one of the two."""
 
     order_id: str | None = None
-    client_order_id: str | None = None
+    client_order_id: Name | None = None
 
 
 class OrderNames(Request):
@@ -729,11 +790,11 @@ class NewTerms(Request):
     quantity: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     """The new total, what is filled included; no more than that ends the order."""
     price: Price | None = None
-    time_in_force: str | None = None
+    time_in_force: TimeInForceName | None = None
     """gtc or gtd."""
     expire_at: Moment | None = None
     post_only: bool | None = None
-    self_trade: str | None = None
+    self_trade: SelfTradeName | None = None
     start: Moment | None = None
     duration: Duration | None = None
     """Of a bid, like the next four."""
@@ -742,19 +803,19 @@ class NewTerms(Request):
     """Where absent it comes down to a quantity below it."""
     accepts: NewAccepts | None = None
     """As a whole: what it does not say is its default."""
-    prefer: str | None = None
+    prefer: PreferName | None = None
     end: Moment | None = None
     """Of an ask, like all the following but the last two."""
-    region: str | None = None
-    delivery: str | None = None
-    interconnect: str | None = None
+    region: Region | None = None
+    delivery: Delivery | None = None
+    interconnect: Interconnect | None = None
     confidential: bool | None = None
-    tier: str | None = None
+    tier: Tier | None = None
     notice_minutes: Int | None = None
     min_duration: Duration | None = None
     lot: Int | None = None
     display: Int | None = None
-    amend_id: str | None = None
+    amend_id: Name | None = None
     """Your own name for this amend of this order, once for ever: with it, sending the amend again is safe."""
     not_after: Moment | None = None
     """The amend is not taken after this time; a minute from now where absent."""
@@ -763,13 +824,13 @@ class NewTerms(Request):
 class Accepts(Answer):
     """What a bid accepts, as understood."""
 
-    regions: list[str]
-    delivery: str
-    interconnect: str
+    regions: list[Region]
+    delivery: Delivery
+    interconnect: Interconnect
     confidential: bool
     interruptible: bool
-    only_suppliers: list[str]
-    not_suppliers: list[str]
+    only_suppliers: list[AccountId]
+    not_suppliers: list[AccountId]
 
 
 class OrderFill(Answer):
@@ -796,8 +857,8 @@ class OrderState(Answer):
 
     order_id: str | None
     """null until the log has answered."""
-    client_order_id: str
-    class_id: str
+    client_order_id: Name
+    class_id: ClassId
     status: OrderStatus
     quantity: int
     filled: int
@@ -812,10 +873,10 @@ class OrderState(Answer):
     created_at: Time
     fills: list[OrderFill] | None
     """Oldest first, at most 500; null in lists."""
-    time_in_force: str
+    time_in_force: TimeInForceName
     expire_at: Time | None
     post_only: bool
-    self_trade: str
+    self_trade: SelfTradeName
     not_after: Time
     fee_bps: int
     team: str | None
@@ -831,7 +892,7 @@ class Bid(OrderState, tag_field="side", tag="bid"):
     starts: list[Time]
     min_fill: int
     accepts: Accepts
-    prefer: str
+    prefer: PreferName
     ssh_key: str | None
     """The SSH public key that it named, as it was then."""
     extends: str | None
@@ -843,11 +904,11 @@ class Ask(OrderState, tag_field="side", tag="ask"):
 
     start: Time
     end: Time
-    region: str
-    delivery: str
-    interconnect: str
+    region: Region
+    delivery: Delivery
+    interconnect: Interconnect
     confidential: bool
-    tier: str
+    tier: Tier
     notice_minutes: int
     min_duration: Duration
     lot: int
@@ -906,18 +967,18 @@ class PreviewFill(Answer):
     quantity: int
     start: Time
     end: Time
-    region: str
-    delivery: str
-    interconnect: str
+    region: Region
+    delivery: Delivery
+    interconnect: Interconnect
     confidential: bool
-    tier: str
+    tier: Tier
     notice_minutes: int
 
 
 class Preview(Answer):
     """What an order would do if it came now. Nothing is placed; another order may come first."""
 
-    class_id: str
+    class_id: ClassId
     position: str | None
     """The log position that it is true for, in the form of an order's id."""
     time: Time
@@ -970,7 +1031,7 @@ class OrderAnswers(Answer):
 class AllCancelled(Answer):
     """How many orders a cancel of all ended. Those in classes that are halted in full stay."""
 
-    class_id: str | None
+    class_id: ClassId | None
     """null: in every class."""
     orders: int
 
@@ -1004,7 +1065,7 @@ class Spread(Answer):
 class SupplierRecord(Answer):
     """What became of a supplier's leases that closed in the time range. Figures are of leases, each counted once."""
 
-    account_id: str
+    account_id: AccountId
     name: str
     since: Time
     until: Time
@@ -1058,7 +1119,7 @@ class Lease(Answer):
     """Capacity that was sold, for the account that asks: the other side's money is not shown."""
 
     lease_id: str
-    class_id: str
+    class_id: ClassId
     role: str
     """buyer or supplier: what the account is in it."""
     order_id: str
@@ -1069,11 +1130,11 @@ class Lease(Answer):
     quantity: int
     start: Time
     end: Time
-    region: str
-    delivery: str
-    interconnect: str
+    region: Region
+    delivery: Delivery
+    interconnect: Interconnect
     confidential: bool
-    tier: str
+    tier: Tier
     notice_minutes: int
     state: LeaseState
     close_reason: CloseReason
@@ -1150,7 +1211,7 @@ class NewExtension(Request):
     duration: Duration
     max_price: Price
     """It trades at the ask's own price, if that is no more."""
-    client_order_id: str | None = None
+    client_order_id: Name | None = None
     """As of an order: with it, sending it again is safe."""
 
 
@@ -1182,10 +1243,10 @@ class SshKey(Answer):
 class UsageReport(Request):
     """What a lease has used so far, in all, as its supplier metered it."""
 
-    lease_id: str
-    sequence: Int
+    lease_id: LeaseId
+    sequence: Sequence
     """1, 2, 3, … for each lease."""
-    gpu_ms: Int
+    gpu_ms: GpuMs
     """GPUs × milliseconds, cumulative."""
     final: bool = False
     """No more will come; only after the lease's end."""
@@ -1246,7 +1307,7 @@ class LeaseUse(Use, tag_field="by", tag="lease"):
     """What was used of a lease."""
 
     lease_id: str
-    class_id: str
+    class_id: ClassId
     quantity: int
     start: Time
     end: Time

@@ -4,7 +4,6 @@ import asyncio
 import time
 from typing import Annotated
 
-import msgspec
 from litestar import MediaType, Response, delete, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
@@ -13,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from gateways.api import resources, terms
 from gateways.api.controls import Controls
 from gateways.api.direct import direct_post
+from gateways.api.document import described
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid, refused
 from gateways.api.fills import FillsFeed
 from gateways.api.instructions import Clerk
@@ -257,7 +257,7 @@ def market_routes(
     @get("/v1/openapi.json", include_in_schema=False)
     async def openapi(request: ApiRequest) -> Response[bytes]:
         nonlocal document
-        document = document or msgspec.json.encode(request.app.openapi_schema.to_schema())
+        document = document or described(request.app)
         return Response(document, media_type=MediaType.JSON)
 
     return [list_classes, create_class, book, offers, fills, status, health, metrics, openapi]
@@ -432,7 +432,7 @@ def control_routes(keys: Keys, controls: Controls) -> list[HTTPRouteHandler]:
     @put("/v1/halt", **keys.door(Scope.ADMIN, 404, 504))
     async def halt(data: JSONBody[resources.NewHalt]) -> resources.Halts:
         """Halt a class or, where none is named, all; with mode none resume it. A class opened later is not halted."""
-        return await controls.halt(terms.choice("mode", terms.HALT_MODES, data.mode), data.class_id)
+        return await controls.halt(terms.choice("mode", resources.HALT_MODES, data.mode), data.class_id)
 
     @put("/v1/accounts/{account_id:str}/kill", **keys.door(Scope.ADMIN, 404, 504))
     async def kill(account_id: FromPath[str], data: JSONBody[resources.NewKill]) -> resources.Kill:

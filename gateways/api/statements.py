@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from gateways.api.resources import Answer, Int, Price, Request, Time, Usd
+from gateways.api.resources import Answer, Int, LeaseId, Price, Request, Time, Usd
 from gateways.api.terms import hours
 from schemas.attributes import name_of
 from schemas.commands import Side
@@ -118,7 +118,7 @@ class NewCorrection(Request):
 class CorrectionOf(NewCorrection):
     """The same of any lease."""
 
-    lease_id: str
+    lease_id: LeaseId
 
 
 class StatedInvoice(StatedMonth):

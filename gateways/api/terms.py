@@ -24,7 +24,7 @@ from schemas.attributes import (
     regions_of,
 )
 from schemas.book import Offer
-from schemas.commands import Extend, HaltMode, PlaceAsk, PlaceBid, Prefer, SelfTrade, TimeInForce
+from schemas.commands import Extend, PlaceAsk, PlaceBid, TimeInForce
 from schemas.events import Execution, Fill
 from schemas.ids import (
     FillId,
@@ -72,10 +72,6 @@ from schemas.units import (
     parse_usd,
 )
 
-HALT_MODES = {name_of(mode): mode for mode in HaltMode}
-PREFERENCES = {name_of(prefer): prefer for prefer in Prefer}
-SELF_TRADES = {name_of(self_trade): self_trade for self_trade in SelfTrade}
-TIMES_IN_FORCE = {name_of(time_in_force): time_in_force for time_in_force in TimeInForce}
 DEFAULT_NOT_AFTER_MS = MINUTE_MS
 MAX_NOT_AFTER_MS = 24 * HOUR_MS
 """The engine remembers each client_order_id until then. Both times are of the wall: a faster log has more."""
@@ -128,11 +124,11 @@ def bid_command(body: resources.NewBid, account: Account, client_order_id: str, 
         starts=tuple(_start("starts", start, now) for start in starts),
         accepts=_accepts(body.accepts),
         min_fill=body.min_fill,
-        prefer=choice("prefer", PREFERENCES, body.prefer),
-        time_in_force=choice("time_in_force", TIMES_IN_FORCE, body.time_in_force),
+        prefer=choice("prefer", resources.PREFERENCES, body.prefer),
+        time_in_force=choice("time_in_force", resources.TIMES_IN_FORCE, body.time_in_force),
         expire_at=0 if body.expire_at is None else moment("expire_at", body.expire_at, now),
         post_only=body.post_only,
-        self_trade=choice("self_trade", SELF_TRADES, body.self_trade),
+        self_trade=choice("self_trade", resources.SELF_TRADES, body.self_trade),
         fee_bps=account.buyer_fee_bps,
     )
 
@@ -159,10 +155,10 @@ def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, 
         ),
         min_duration=parsed("min_duration", parse_duration, body.min_duration),
         lot=body.lot,
-        time_in_force=choice("time_in_force", TIMES_IN_FORCE, body.time_in_force),
+        time_in_force=choice("time_in_force", resources.TIMES_IN_FORCE, body.time_in_force),
         expire_at=0 if body.expire_at is None else moment("expire_at", body.expire_at, now),
         post_only=body.post_only,
-        self_trade=choice("self_trade", SELF_TRADES, body.self_trade),
+        self_trade=choice("self_trade", resources.SELF_TRADES, body.self_trade),
         fee_bps=account.seller_fee_bps,
         display=body.display,
     )

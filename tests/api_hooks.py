@@ -1,0 +1,38 @@
+"""Loaded by schemathesis (`SCHEMATHESIS_HOOKS`)."""
+
+import os
+import zlib
+from typing import Any
+
+import schemathesis
+
+REAL = "CX_TEST_"
+"""Before a path parameter's name in capitals: the environment's variable that holds some that are there."""
+ITS_OWN = 1
+"""The key that asks: it must outlive its questions."""
+
+
+@schemathesis.hook
+def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of the ids that are in form, many are of something that is there: else nearly all answers were 404."""
+    for name, value in (path_parameters or {}).items():
+        assert path_parameters is not None
+        real = os.environ.get(REAL + name.upper(), "").split(",")
+        place = zlib.crc32(str(value).encode()) % (len(real) + 1)
+        if place < len(real) and str(value)[:4] == real[place][:4]:
+            path_parameters[name] = real[place]
+        if name == "key_id" and str(value) == str(ITS_OWN):
+            path_parameters[name] = 1_000_000
+    return path_parameters
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    """JSON Schema calls 5.0 an integer. The API does not, as a number that was a float may have been another before."""
+    if isinstance(body, float) and body.is_integer():
+        return int(body)
+    if isinstance(body, list):
+        return [map_body(context, each) for each in body]
+    if isinstance(body, dict):
+        return {name: map_body(context, value) for name, value in body.items()}
+    return body
