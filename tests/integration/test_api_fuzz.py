@@ -16,8 +16,8 @@ CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 SECONDS = 300
 CLASS = "FUZZED-SXM-192GB"
 MOST_UNTAKEN = 25
-"""Routes of which no request needs to be taken: fuzzing seldom comes to a lease's later states, after it has also halted
-classes, killed accounts and retired what it could."""
+"""Routes of which no request needs to be taken: fuzzing seldom comes to a lease's later states, as it also halts classes,
+kills accounts and retires what it can."""
 ODD = {"OPTIONS", "HEAD", "TRACE", "QUERY"}
 """Methods that no route is described with."""
 _ANSWERS = re.compile(r'api_answers_total{method="(\w+)",route="([^"]+)",status="(\d+)"}')
@@ -65,7 +65,9 @@ async def something_of_each(exchange: ExchangeProcess) -> dict[str, str]:
             await admin.sell(CLASS, gpus=64, price="2.40", hours=720, tier="interruptible")
             sold = await client.buy(CLASS, gpus=8, hours=24, max_price="2.45", accepts={"interruptible": True})
         standing = await admin.buy(CLASS, gpus=8, hours=24, max_price="1.00", client_order_id="standing")
-    assert bought.fills and sold.fills
+    assert bought.fills
+    assert sold.fills
+    assert standing.order_id is not None
     return {
         "CX_TEST_ACCOUNT_ID": other.account_id,
         "CX_TEST_CLASS_ID": CLASS,
