@@ -490,6 +490,16 @@ def status(*, access: Access = HERE) -> None:
     run(call, access)
 
 
+@app.command
+def openapi(*, access: Access = HERE) -> None:
+    """Print the API's description: OpenAPI 3.1, for generators of clients. To read it, open /docs of the exchange."""
+
+    async def call(exchange: Exchange) -> None:
+        print((await exchange.openapi()).decode())
+
+    run(call, access)
+
+
 # Leases and money
 
 

@@ -691,6 +691,10 @@ class Exchange:
         """How the exchange is."""
         return await self._call("GET", "/v1/status", Status)
 
+    async def openapi(self) -> bytes:
+        """What the API says of itself: OpenAPI 3.1 as JSON."""
+        return await self._bytes("GET", "/v1/openapi.json")
+
     async def suppliers(
         self, *, since: str | None = None, until: str | None = None, limit: int = 100
     ) -> list[SupplierRecord]:

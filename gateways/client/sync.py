@@ -191,6 +191,7 @@ class Exchange:
     watch = _stream(exchange.Exchange.watch)
     depth = _stream(exchange.Exchange.depth)
     status = _call(exchange.Exchange.status)
+    openapi = _call(exchange.Exchange.openapi)
     suppliers = _call(exchange.Exchange.suppliers)
     supplier_record = _call(exchange.Exchange.supplier_record)
     audit = _call(exchange.Exchange.audit)

@@ -63,12 +63,16 @@ def _asset(path: Path) -> Asset:
 
 
 def page_routes() -> list[HTTPRouteHandler]:
-    """`/` and the files that it names."""
+    """`/`, `/docs`, and the files that they name."""
     files = assets()
 
     @route("/", http_method=[HttpMethod.GET, HttpMethod.HEAD], include_in_schema=False)
     async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         return _served(files["index.html"], request)
+
+    @route("/docs", http_method=[HttpMethod.GET, HttpMethod.HEAD], include_in_schema=False)
+    async def docs(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _served(files["docs.html"], request)
 
     @route("/web/{name:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD], include_in_schema=False)
     async def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
@@ -76,7 +80,7 @@ def page_routes() -> list[HTTPRouteHandler]:
             raise ApiError(404, "not_found", f"the page has no file {name}")
         return _served(files[name], request)
 
-    return [page, file]
+    return [page, docs, file]
 
 
 def _served(asset: Asset, request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -7,7 +7,7 @@ from playwright.async_api import Page, expect
 
 from schemas import units
 from tests.browser.conftest import Market
-from tests.browser.screen import NARROW, WIDE, Screens, class_view, keep, place, sign_in, write_order
+from tests.browser.screen import DOCS, NARROW, WIDE, Screens, class_view, keep, place, sign_in, write_order
 
 HOSTILE = "<img src=x onerror=alert(1)>&lt;\"'#%41?"
 VIEWS = {"class": "", "account": "#/account", "supply": "#/supply"}
@@ -218,3 +218,19 @@ async def test_a_narrow_screen_needs_no_sideways_scrolling(market: Market, scree
         await page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
         await page.goto(f"{market.url}/{class_view(market.class_id)}")
         await expect(page.locator("#markets")).to_be_visible()
+
+
+async def test_the_api_is_described_to_people(market: Market, screens: Screens) -> None:
+    async with screens.open(DOCS) as page:
+        await expect(page.locator("#routes details#place_bid")).to_be_visible()
+        assert await page.locator("#routes details").count() > 90
+        await page.locator("#filter").fill("of-everybody")
+        await expect(page.locator("#routes details:visible")).to_have_count(1)
+        await page.locator("#filter").fill("post /v1/bids")
+        await page.get_by_text("POST /v1/bids", exact=True).click()
+        bid = page.locator("details#place_bid")
+        await expect(bid).to_contain_text("a key with the scope trade")
+        await expect(bid.locator("pre")).to_contain_text('"class": "H100-SXM-80GB"')
+        await expect(bid).to_contain_text("dollars per GPU-hour as a decimal string")
+        await expect(bid).to_contain_text("402 Payment Required")
+        await keep(page, "docs")

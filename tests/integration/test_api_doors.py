@@ -22,6 +22,7 @@ from tests.integration.conftest import Venue, running
 
 PUBLIC = {
     "/",
+    "/docs",
     "/metrics",
     "/v1/book/{class_id}",
     "/v1/candles/{class_id}",
@@ -37,7 +38,7 @@ PUBLIC = {
     "/v1/tickers",
     "/web/{name}",
 }
-UNLISTED = {"/", "/metrics", "/v1/openapi.json", "/web/{name}"}
+UNLISTED = {"/", "/docs", "/metrics", "/v1/openapi.json", "/web/{name}"}
 
 
 def app_of(exchange: Venue) -> Litestar:

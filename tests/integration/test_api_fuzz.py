@@ -16,8 +16,8 @@ CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 SECONDS = 300
 CLASS = "FUZZED-SXM-192GB"
 MOST_UNTAKEN = 25
-"""Routes of which no request needs to be taken: fuzzing seldom comes to a lease's later states, as it also halts classes,
-kills accounts and retires what it can."""
+"""Routes of which no request needs to be taken: fuzzing seldom comes to a lease's later states, as it also halts
+classes, kills accounts and retires what it can."""
 ODD = {"OPTIONS", "HEAD", "TRACE", "QUERY"}
 """Methods that no route is described with."""
 _ANSWERS = re.compile(r'api_answers_total{method="(\w+)",route="([^"]+)",status="(\d+)"}')

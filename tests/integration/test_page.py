@@ -57,14 +57,14 @@ def test_the_page_asks_no_other_host_and_makes_no_markup_of_text() -> None:
 
 def test_what_the_page_names_is_there() -> None:
     files = assets()
-    html = files["index.html"].content.decode()
+    html = files["index.html"].content.decode() + files["docs.html"].content.decode()
     named = re.findall(r'(?:href|src)="/web/([^"]+)"', html)
     for name, asset in files.items():
         if name.endswith(".js"):
             named += re.findall(r'from "\./([^"]+)"', asset.content.decode())
             for element in re.findall(r'byId\("([^"]+)"\)', asset.content.decode()):
                 assert f'id="{element}"' in html, f"{name} wants #{element}"
-    assert set(named) == set(files) - {"index.html"}
+    assert set(named) == set(files) - {"index.html", "docs.html"}
 
 
 def test_the_distribution_has_the_page(tmp_path: Path) -> None:
