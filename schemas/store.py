@@ -475,10 +475,8 @@ class Lease(Struct, frozen=True):
     reclaim_credit_bps: int = 0
     lost_gpu_ms: int = 0
     """Of its window, what its supplier took back."""
-    credit_due: int = 0
-    """At its close, µ$: what goes back by these terms."""
     credited: int = 0
-    """What did, out of what the supplier had still to receive."""
+    """At its close, µ$: what went back by these terms."""
     last_sequence: int = 0
     """Of its usage reports, the highest accepted."""
     spender: Spender = NOBODY

@@ -213,8 +213,6 @@ class Wanted(Struct):
     """Accounts whose credits may be wanted, beside the buyers of `leases`."""
     granted: set[int] = msgspec.field(default_factory=set)
     corrected: set[LeaseId] = msgspec.field(default_factory=set)
-    sellers: set[int] = msgspec.field(default_factory=set)
-    """Of leases that begin here."""
     times: dict[int, int] = msgspec.field(default_factory=dict)
     """Partition -> the time to which its executions come."""
 
@@ -236,7 +234,6 @@ class Wanted(Struct):
                 case Fill():
                     self.order_ids |= {event.bid_id, event.ask_id}
                     self.payers.add(event.buyer)
-                    self.sellers.add(event.seller)
                 case Amended() | Filled() | Cancelled() | Expired():
                     self.order_ids.add(event.order_id)
                     if isinstance(event, Amended) or _is_amend(event):
@@ -304,10 +301,8 @@ class Books:
         self.withdrawals: dict[WithdrawalKey, WithdrawalRow] = {}
         self.withdrawers: set[int] = set()
         """Accounts that want money out."""
-        self.sellers: set[int] = set()
-        """Of leases that the batch may close."""
         self.receivables: dict[int, int] = {}
-        """µ$ that they, the parties of corrected leases, and who may have to give back, have still to receive."""
+        """µ$ that they, and the parties of corrected leases, have still to receive; below 0 they owe it."""
         self.credits: dict[int, CreditRow] = {}
         """Of accounts that withdraw, or whose limit is set, the last limit."""
         self.corrected: dict[LeaseId, Corrected] = {}
@@ -783,7 +778,10 @@ class Books:
             self.corrected[lease.id] = so_far._replace(ordinal=note.ordinal, gpu_ms=so_far.gpu_ms + note.gpu_ms)
             self.new_corrections.append(note)
             self.spend.charge(lease, lease.class_id, note.charged, note.made_at)
-            self._post(note.reference, note.made_at, note.entries)
+            entries = note.entries
+            if note.charged < 0:
+                entries |= self._refund(lease, -note.charged, corrections.paid(lease, so_far), note.made_at)
+            self._post(note.reference, note.made_at, entries)
         return refusal
 
     def _deposit(self, deposit: Deposit, now: int) -> Refused | None:
@@ -810,7 +808,7 @@ class Books:
         if asked.source is Source.CASH:  # its own: what is lent does not go out
             free = max(0, self.cash[asked.account] - self._credit(asked.account).credit)
         else:
-            free = self.receivables[asked.account]
+            free = max(0, self.receivables[asked.account])
         if asked.amount > free:
             return Refusal.INSUFFICIENT_FUNDS, (asked.reference, asked.amount, free, asked.source)
         self.withdrawals[row.key] = self.changed_withdrawals[row.key] = row
@@ -894,10 +892,22 @@ class Books:
             self._give_back(lease, due, at)
 
     def _give_back(self, lease: LeaseRow, due: int, at: int) -> None:
-        """Out of what the supplier has still to receive: what it has withdrawn is gone."""
-        lease.credit_due, lease.credited = due, min(due, self.receivables[lease.seller])
-        entries = {ledger.payable(lease.seller): -lease.credited, ledger.cash(lease.buyer): lease.credited}
+        """Out of what its supplier earned with it; what that has withdrawn already, it owes (below 0)."""
+        lease.credited = due
+        entries = {ledger.payable(lease.seller): -due, **self._refund(lease, due, lease.charged, at)}
         self._post(f"sla:{format_lease_id(lease.id)}", at, entries, invoices.month_of_charge(at, lease.until))
+
+    def _refund(self, lease: LeaseRow, refund: int, paid: int, at: int) -> Entries:
+        """Where a refund goes of what the lease's buyer paid for it in all, µ$: to who paid, to its cash first."""
+        if back := daily_credits.returned(refund, paid, lease.by_credits):
+            row = self.daily_credits[lease.buyer]
+            self._turn_credits(row, at)
+            daily_credits.put_back(row, back)
+            self.changed_daily_credits[row.account] = row
+            self._await_midnight(row)
+            lease.by_credits -= back
+            self._change_lease(lease)
+        return {ledger.cash(lease.buyer): refund - back, ledger.daily_credits(lease.buyer): back}
 
     def _bill(self, lease: LeaseRow, reference: str, at: int, escrow: int | None = None) -> None:
         """Charges what the lease's cumulative bill has grown by, out of its escrow. Where not only its use has changed,
@@ -908,7 +918,9 @@ class Books:
         if charged:
             self.spend.charge(lease, lease.class_id, charged, at)
         left_over = 0 if escrow is None else escrow - charged - lease.in_escrow
-        by_credits = self._pay_by_credits(lease.buyer, charged, at)
+        if by_credits := self._pay_by_credits(lease.buyer, charged, at):
+            lease.by_credits += by_credits
+            self._change_lease(lease)
         entries = {
             ledger.escrow(lease.number): -charged - left_over,
             ledger.payable(lease.seller): earned,

@@ -113,6 +113,12 @@ def corrected(lease: LeaseRow, said: Correct, so_far: Corrected, now: int) -> Co
     )
 
 
+def paid(lease: LeaseRow, so_far: Corrected) -> int:
+    """µ$ that its buyer paid for it until now, by cash and by credits, less its SLA credit."""
+    used = lease.used_gpu_ms + so_far.gpu_ms + lease.forfeited_gpu_ms
+    return bill(lease.price, used, lease.buyer_fee_bps, lease.seller_fee_bps).charged - lease.credited
+
+
 def uncovered(note: Correction, cash: int, receivable: int) -> Refused | None:
     """Whether who has to pay cannot: the buyer out of its free cash, the supplier out of what it earned."""
     shown = format_lease_id((note.position, note.fill_index))

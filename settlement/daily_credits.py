@@ -1,5 +1,7 @@
 """Daily credits: granted at 00:00 UTC, spent before cash, and what is left of them lapses with the day.
 
+What comes back of what they paid is credits again, of the day on which it comes back: it never becomes cash.
+
 Pure. A charge leaves its lease's escrow as ever; what credits pay of it comes out of the account's credits, and so much
 of the escrow goes back to its cash. So escrow, bills and suppliers know nothing of credits.
 """
@@ -81,6 +83,21 @@ def take(row: DailyCreditRow, charged: int, at: int) -> int:
     row.remaining -= taken
     row.taken += taken
     return taken
+
+
+def returned(refund: int, paid: int, by_credits: int) -> int:
+    """Of a refund of what was `paid` in all, µ$ that come back as credits: what cash paid of it comes back first.
+
+    >>> returned(30, 100, 80), returned(10, 100, 80), returned(100, 100, 80)
+    (10, 0, 80)
+    """
+    return max(0, min(by_credits, refund - (paid - by_credits)))
+
+
+def put_back(row: DailyCreditRow, amount: int) -> None:
+    """µ$ that credits had paid are there again, until the end of the present day."""
+    row.remaining += amount
+    row.taken -= amount
 
 
 def _grant(row: DailyCreditRow, what: str, amount: int, time: int) -> Posting:

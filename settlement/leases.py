@@ -130,9 +130,10 @@ class LeaseRow(Struct):
     reclaim_credit_bps: int = 0
     lost_gpu_ms: int = 0
     """Of its window, what its supplier took back."""
-    credit_due: int = 0
     credited: int = 0
-    """At its close: what by these terms goes back, and what did."""
+    """At its close: what by these terms went back."""
+    by_credits: int = 0
+    """What its buyer's daily credits paid of it, less what of that came back."""
 
     @property
     def id(self) -> LeaseId:

@@ -749,7 +749,6 @@ def _lease(row: Any) -> Lease:
         sla=_sla(row["sla"]),
         reclaim_credit_bps=row["reclaim_credit_bps"],
         lost_gpu_ms=row["lost_gpu_ms"],
-        credit_due=row["credit_due"],
         credited=row["credited"],
         last_sequence=row["last_sequence"],
         spender=_spender(row),

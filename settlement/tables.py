@@ -121,7 +121,6 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
         books.add_daily_credits(
             DailyCreditRow(*row) for row in await connection.fetch(sql.daily_credits_of, list(payers))
         )
-    books.sellers = wanted.sellers | {lease.seller for lease in books.leases.values()}
     return complete_to
 
 
@@ -135,13 +134,12 @@ async def _load_credits_due(
 
 
 async def load_cash(connection: Connection, sql: Queries, books: Books, executions: Iterable[Execution]) -> None:
-    """Reads what was earned by who withdraws, by those whose leases are corrected, and by who may have to give back;
-    locks and reads the cash of the first two, and of those whose bids came past the gateways: cash before orders, as
-    `place` does."""
+    """Reads what was earned by who withdraws and by those whose leases are corrected; locks and reads their cash, and
+    that of those whose bids came past the gateways: cash before orders, as `place` does."""
     parties = books.withdrawers | books.parties_of_corrected(executions)
-    if earned := parties | books.sellers:
-        books.receivables = dict.fromkeys(earned, 0)
-        payables = [ledger.payable(account) for account in earned]
+    if parties:
+        books.receivables = dict.fromkeys(parties, 0)
+        payables = [ledger.payable(account) for account in parties]
         books.receivables.update(await connection.fetch(sql.balances_of, payables))
     if short := books.short_of_hold(executions) | parties:
         books.cash = dict.fromkeys(short, 0)

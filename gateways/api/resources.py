@@ -1090,9 +1090,8 @@ class Credit(Answer):
     """What a lease's buyer got back, as it was not what its class promises."""
 
     amount: Usd
-    due: Usd
-    """By the class's terms: at most what the supplier earned with the lease. `amount` is less where the supplier had
-    withdrawn it."""
+    """By the class's terms, at most what the supplier earned with the lease. What daily credits had paid comes back as
+    credits of that day, once all that cash had paid is back."""
     reason: str
 
 

@@ -517,7 +517,7 @@ def shown_lease(lease: Lease, account: int, connection: str | None, *, in_list: 
         forfeited_gpu_ms=lease.forfeited_gpu_ms,
         sla=_shown_sla(lease.sla),
         reclaim_credit_bps=lease.reclaim_credit_bps,
-        credit=_shown_credit(lease) if lease.credit_due else None,
+        credit=_shown_credit(lease) if lease.credited else None,
         uptime_bps=lease.uptime_bps,
         degradations=None if in_list else [_shown_degradation(each) for each in lease.degradations],
         last_sequence=lease.last_sequence,
@@ -558,7 +558,7 @@ def _shown_credit(lease: Lease) -> resources.Credit:
     if lease.lost_gpu_ms and lease.reclaim_credit_bps:
         share = _percent(lease.reclaim_credit_bps)
         reasons.append(f"its supplier took it back: {share} of what the rest would have cost")
-    return resources.Credit(format_usd(lease.credited), format_usd(lease.credit_due), "; ".join(reasons))
+    return resources.Credit(format_usd(lease.credited), "; ".join(reasons))
 
 
 def _percent(bps: int) -> str:

@@ -581,10 +581,9 @@ class SshKey(Resource):
 
 
 class Credit(Resource):
-    """What a lease's buyer got back, of what was due by its class's terms, and why."""
+    """What a lease's buyer got back by its class's terms, and why."""
 
     amount: str
-    due: str
     reason: str
 
 

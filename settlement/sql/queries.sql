@@ -584,7 +584,7 @@ UPDATE leases SET
     ends_at = new.ends_at, forfeited_gpu_ms = new.forfeited_gpu_ms, degradations = new.degradations,
     uptime_bps = new.uptime_bps,
     proof = new.proof, next_position = new.next_position, next_index = new.next_index, renewal = new.renewal,
-    lost_gpu_ms = new.lost_gpu_ms, credit_due = new.credit_due, credited = new.credited
+    lost_gpu_ms = new.lost_gpu_ms, credited = new.credited, by_credits = new.by_credits
 FROM unnest($1::leases[]) AS new
 WHERE (leases.position, leases.fill_index) = (new.position, new.fill_index);
 
@@ -787,7 +787,7 @@ FROM ledger_accounts AS account
 FULL JOIN (SELECT ledger_account, sum(amount) AS amount FROM entries GROUP BY ledger_account) AS posted
     ON posted.ledger_account = account.id
 WHERE account.balance IS DISTINCT FROM coalesce(posted.amount, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent'))
+    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent', 'payable'))
 ORDER BY account.id LIMIT $1;
 
 -- The same by the auditor's own count of the entries.
@@ -797,7 +797,7 @@ SELECT 'the balance of ledger account ' || coalesce(account.id, kept.ledger_acco
 FROM (SELECT * FROM ledger_accounts WHERE id = ANY ($2::bigint[])) AS account
 FULL JOIN (SELECT * FROM audit_sums WHERE ledger_account = ANY ($2::bigint[])) AS kept ON kept.ledger_account = account.id
 WHERE coalesce(account.balance, 0) <> coalesce(kept.posted, 0)
-    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent'))
+    OR (account.balance < 0 AND account.kind NOT IN ('grants', 'outside', 'revenue', 'lent', 'payable'))
 ORDER BY 1 LIMIT $1;
 
 -- name: audit_holds
@@ -888,12 +888,10 @@ FROM (SELECT *, CASE WHEN state = 'closed' THEN uptime_of(leases) END AS expecte
 WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND uptime_bps IS DISTINCT FROM expected_bps
 ORDER BY number LIMIT $1;
 
--- What is credited beyond what its supplier had to receive, nobody can tell later.
 -- name: audit_sla
-SELECT 'the SLA credit of lease number ' || number AS what, credited || ' of ' || credit_due || ' due' AS found,
-    expected || ' due' AS expected
+SELECT 'the SLA credit of lease number ' || number AS what, credited::text AS found, expected::text AS expected
 FROM (SELECT *, CASE WHEN state = 'closed' THEN credit_of(leases) ELSE 0 END AS expected FROM leases) AS leases
-WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND credit_due <> expected
+WHERE ($2::bigint[] IS NULL OR number = ANY ($2)) AND credited <> expected
 ORDER BY number LIMIT $1;
 
 -- name: audit_earnings
@@ -909,6 +907,10 @@ FROM (
 FULL JOIN (SELECT account, balance FROM ledger_accounts WHERE kind = 'payable') AS ledger
     ON ledger.account = earnings.account
 WHERE coalesce(balance, 0) <> coalesce(earned, 0)
+UNION ALL
+SELECT 'what account ' || account || ' owes beyond the credits of its leases', (-balance)::text, owed::text
+FROM ledger_accounts, LATERAL (SELECT coalesce(sum(credited), 0) AS owed FROM leases WHERE seller = account) AS credits
+WHERE kind = 'payable' AND balance < 0 AND -balance > owed
 UNION ALL
 SELECT 'the revenue', balance::text, fees::text
 FROM ledger_accounts, (
@@ -949,11 +951,19 @@ FULL JOIN (
 ) AS ledger ON ledger.account = granted.account
 WHERE coalesce(balance, 0) <> coalesce(remaining, 0) ORDER BY 1 LIMIT $1;
 
--- What the exchange gave away is what accounts have and what they spent.
+-- What the exchange gave away is what accounts have and what they spent, and that is what paid for their leases.
 -- name: audit_grants
 SELECT 'what was granted' AS what, (-balance)::text AS found, given::text AS expected
 FROM ledger_accounts, (SELECT coalesce(sum(remaining + taken), 0) AS given FROM daily_credits) AS credits
-WHERE kind = 'grants' AND -balance <> given LIMIT $1;
+WHERE kind = 'grants' AND -balance <> given
+UNION ALL
+SELECT 'what credits of account ' || coalesce(credits.account, leases.account) || ' paid', coalesce(taken, 0)::text,
+    coalesce(paid, 0)::text
+FROM (SELECT account, taken FROM daily_credits WHERE taken > 0) AS credits
+FULL JOIN (SELECT buyer AS account, sum(by_credits) AS paid FROM leases WHERE by_credits > 0 GROUP BY buyer) AS leases
+    USING (account)
+WHERE coalesce(taken, 0) <> coalesce(paid, 0)
+LIMIT $1;
 
 -- name: audit_spend
 WITH bills AS (

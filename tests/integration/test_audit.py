@@ -38,7 +38,7 @@ CORRUPTIONS = {
     "usage": "UPDATE usage SET gpu_ms = gpu_ms - 1",
     "earnings": "UPDATE leases SET earned = earned - 1",
     "uptimes": "UPDATE leases SET uptime_bps = 10000",
-    "sla": "UPDATE leases SET credit_due = credit_due + 1",
+    "sla": "UPDATE leases SET credited = credited + 1",
     "credits": "INSERT INTO credit_limits VALUES (1, 99, 5, 0)",
     "corrections": "INSERT INTO corrections "
     "SELECT position, fill_index, 1, 0, 0, buyer, seller, 1, 5, 0, 0, 0, 1, 'x' FROM leases",

@@ -3,24 +3,27 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 
 from gateways.client import ExchangeError
 from schemas import units
+from schemas.attributes import SlaStep
 from schemas.codec import encode
+from schemas.commands import Side
 from schemas.events import Execution, Ticked
 from schemas.ids import LeaseId
-from schemas.instructions import Accept, DailyCredits, Deliver, UsageReport
+from schemas.instructions import Accept, Correct, DailyCredits, Deliver, UsageReport
 from schemas.refusals import Refusal
 from schemas.store import Account, Credits, LedgerKind
 from schemas.topics import EXECUTIONS, INSTRUCTIONS, USAGE
-from schemas.units import DAY_MS, HOUR_MS
+from schemas.units import DAY_MS, HOUR_MS, month_of
 from settlement.audit import audit
 from settlement.daily_credits import MAX_DAILY
 from settlement.store import Store
 from tests.integration.conftest import Venue
 from tests.integration.test_cli import cx_json
-from tests.settling import Market, ScriptedLog, ask_of, bid_of, fill_of, settling
+from tests.settling import SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, settling
 
 PRICE, FEE_BPS = 2_499_997, 133
 MONEY = 10_000 * units.MICRO
@@ -121,6 +124,64 @@ async def test_what_is_not_spent_is_gone_with_the_day_whoever_comes_first(
         ("lapse", midnights[2], -DAILY),
         ("grant", midnights[2], DAILY),
     ]
+
+
+async def test_what_comes_back_of_what_credits_paid_is_credits_of_that_day_and_never_cash(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    """Of a lease for 2 hours that credits paid the half of: a first note is of what cash paid, a second of the rest."""
+    lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, quantity=1, hours=2)
+    await market.instruct(Deliver(lease, seller.id, "ssh there"))
+    await market.instruct(Accept(lease, buyer.id))
+    market.log.time = EVENING + 2 * HOUR_MS
+    await market.report(UsageReport(lease, seller.id, 1, 2 * HOUR_MS, final=True))
+    by_cash = charge(2) - DAILY
+    assert (await market.store.balance(buyer.id)).cash == MONEY - by_cash
+
+    market.log.time += HOUR_MS
+    assert (await market.instruct(Correct(lease, seller.id, HOUR_MS + 1, "it was slow"))).refusal is None
+    refund = charge(2) - units.escrow(PRICE, 1, HOUR_MS + 1, FEE_BPS)
+    assert refund > by_cash
+    back = await market.store.balance(buyer.id)
+    assert (back.cash, back.daily_credits) == (MONEY, refund - by_cash)
+
+    market.log.time += DAY_MS
+    assert (await market.instruct(Correct(lease, 0, 0, "it was down"))).refusal is None
+    back = await market.store.balance(buyer.id)
+    assert (back.cash, back.daily_credits) == (MONEY, DAILY + charge(2) - refund), "beside those of its day"
+    month = month_of(EVENING)
+    invoice = await market.store.invoice(buyer, month, role=Side.BID, after=None, limit=None)
+    assert invoice is not None
+    assert (invoice.head.totals.amount, invoice.head.totals.credits) == (0, 0)
+
+    market.log.time += DAY_MS
+    await market.execute(Ticked())
+    back = await market.store.balance(buyer.id)
+    assert (back.cash, back.daily_credits) == (MONEY, DAILY)
+
+
+async def test_an_sla_credit_for_what_credits_paid_is_credits_though_no_more_are_granted(store: Store) -> None:
+    log = ScriptedLog()
+    log.time = EVENING
+    async with settling(log, store):
+        market = Market(log, store)
+        await market.open(msgspec.structs.replace(SPEC, sla=(SlaStep(9_000, 5_000),)))
+        buyer, seller = await market.account("buyer", money=MONEY), await market.account("seller")
+        await market.instruct(DailyCredits(buyer.id, 10 * DAILY))
+        lease = await running(market, buyer, seller)
+        await market.instruct(DailyCredits(buyer.id, 0))
+        log.time = EVENING + HOUR_MS
+        await market.report(UsageReport(lease, seller.id, 1, HOUR_MS))
+        log.time = EVENING + 5 * HOUR_MS
+        await market.report(UsageReport(lease, seller.id, 2, HOUR_MS, final=True))
+        balance = await store.balance(buyer.id)
+        assert (balance.cash, balance.daily_credits) == (MONEY, PRICE // 2)
+        assert (await audit(store, log)).findings == []
+        log.time = EVENING + 5 * HOUR_MS + DAY_MS
+        await market.execute(Ticked())
+        balance = await store.balance(buyer.id)
+        assert (balance.cash, balance.daily_credits) == (MONEY, 0)
+        assert (await audit(store, log)).findings == []
 
 
 async def test_credits_of_many_accounts_turn_over_in_parts_and_to_the_same(

@@ -18,6 +18,7 @@ from schemas.events import ClassChanged
 from schemas.ids import LeaseId
 from schemas.instructions import Accept, Deliver, End, Reclaim, Source, UsageReport, Withdrawal
 from schemas.invoices import LineKind
+from schemas.refusals import Refusal
 from schemas.store import Account, Lease
 from schemas.units import HOUR_MS, MINUTE_MS, month_of
 from settlement.audit import audit
@@ -98,7 +99,7 @@ async def test_a_share_of_the_cost_goes_back_by_the_step_that_the_uptime_is_belo
 ) -> None:
     lease = await closed(market, await running(market, buyer, seller), WHOLE - missing_ms)
     credit = units.cost(PRICE, 1, WHOLE - missing_ms) * credit_bps // 10_000
-    assert (lease.uptime_bps, lease.credit_due, lease.credited) == (uptime_bps, credit, credit)
+    assert (lease.uptime_bps, lease.credited) == (uptime_bps, credit)
     assert (await market.store.balance(buyer.id)).cash == MONEY - lease.charged + credit
     assert (await market.store.balance(seller.id)).receivable == lease.earned - credit
     for account, role, sign in ((buyer, Side.BID, 1), (seller, Side.ASK, -1)):
@@ -120,7 +121,9 @@ async def test_no_more_goes_back_than_the_supplier_earned_with_the_lease(
     assert (await market.store.balance(seller.id)).receivable == first.earned
 
 
-async def test_what_the_supplier_has_withdrawn_is_gone(market: Market, buyer: Account, seller: Account) -> None:
+async def test_what_the_supplier_has_withdrawn_it_owes_and_pays_with_what_it_earns_next(
+    market: Market, buyer: Account, seller: Account
+) -> None:
     lease = await running(market, buyer, seller)
     market.log.time = lease.start + HOUR_MS
     assert (await market.report(UsageReport(lease.id, seller.id, 1, WHOLE // 2))).refusal is None
@@ -129,8 +132,13 @@ async def test_what_the_supplier_has_withdrawn_is_gone(market: Market, buyer: Ac
     assert (await market.instruct(out)).refusal is None
     lease = await closed(market, lease, WHOLE // 2)
     due = units.cost(PRICE, 1, WHOLE // 2) * 2_500 // 10_000
-    assert (lease.uptime_bps, lease.credit_due, lease.credited) == (5_000, due, 7)
-    assert (await market.store.balance(seller.id)).receivable == 0
+    assert (lease.uptime_bps, lease.credited) == (5_000, due)
+    assert (await market.store.balance(buyer.id)).cash == MONEY - lease.charged + due, "however little is there"
+    assert (await market.store.balance(seller.id)).receivable == 7 - due
+    more = Withdrawal(seller.id, "more", Source.RECEIVABLE, 1, "bank")
+    assert (await market.instruct(more)).refusal is Refusal.INSUFFICIENT_FUNDS
+    again = await closed(market, await running(market, buyer, seller), WHOLE)
+    assert (await market.store.balance(seller.id)).receivable == 7 - due + again.earned
 
 
 async def test_a_supplier_that_takes_it_back_credits_a_share_of_the_rest_however_early_its_buyer_goes(
@@ -154,7 +162,7 @@ async def test_what_the_class_said_at_the_fill_counts(market: Market, buyer: Acc
     lease = await running(market, buyer, seller)
     await market.execute(ClassChanged(SPEC))
     assert (await closed(market, lease, WHOLE // 4)).credited > 0
-    assert (await closed(market, await running(market, buyer, seller), WHOLE // 4)).credit_due == 0
+    assert (await closed(market, await running(market, buyer, seller), WHOLE // 4)).credited == 0
 
 
 async def test_in_one_batch_it_comes_to_the_same_ledger(
@@ -217,7 +225,7 @@ async def test_both_sides_see_what_is_promised_and_what_went_back_and_why(exchan
         assert seen.uptime_bps in (7_499, 7_500), "rounded down"
         reason = f"uptime {seen.uptime_bps / 100:.2f}% is below 90.00%: 25.00% of the cost"
         assert seen.credit is not None
-        assert (seen.credit.amount, seen.credit.due, seen.credit.reason) == (credit, credit, reason)
+        assert (seen.credit.amount, seen.credit.reason) == (credit, reason)
         assert (await cloud.lease(lease.lease_id)).credit == seen.credit
         lines = (await developer.invoice(units.format_time(began)[:7])).lines
         assert [(line.kind, line.amount) for line in lines if line.kind != "lease"] == [("credit", f"-{credit}")]

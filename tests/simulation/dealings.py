@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
+from schemas.attributes import Accepts, Attributes, ClassSpec, SlaStep, Tier
 from schemas.commands import (
     Amend,
     Cancel,
@@ -59,7 +59,16 @@ from schemas.units import HOUR_MS, MICRO, MINUTE_MS, ceil_grid, starts_from
 T0 = 1_795_521_600_000
 CLASSES = (
     ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM", grace_ms=HOUR_MS, refund_bps=7_501),
-    ClassSpec("A100-SXM-80GB", "NVIDIA A100", 80, "SXM", grace_ms=5 * HOUR_MS, acceptance_ms=3 * MINUTE_MS),
+    ClassSpec(
+        "A100-SXM-80GB",
+        "NVIDIA A100",
+        80,
+        "SXM",
+        grace_ms=5 * HOUR_MS,
+        acceptance_ms=3 * MINUTE_MS,
+        sla=(SlaStep(9_900, 1_500), SlaStep(8_000, 10_000)),
+        reclaim_credit_bps=3_333,
+    ),
 )
 """One in each partition: its place here is its partition's number."""
 NAMES = ("ample", "busy", "usual", "small", "poor", "cloud", "metal", "both")

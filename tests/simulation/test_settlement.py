@@ -60,6 +60,13 @@ LEAST = {
         "SELECT status, count(*) FROM orders GROUP BY status",
         {"filled": 100, "cancelled": 50, "expired": 20, "rejected": 50, "lost": 10},
     ),
+    "what came back": (
+        "SELECT split_part(reference, ':', 1) || ' as ' || replace(kind, 'daily_', ''), count(*) "
+        "FROM entries JOIN transactions ON transactions.id = transaction "
+        "JOIN ledger_accounts AS ledger ON ledger.id = ledger_account "
+        "WHERE kind IN ('cash', 'daily_credits') AND amount > 0 AND reference ~ '^(sla|correct):' GROUP BY 1",
+        {"sla as cash": 20, "sla as credits": 5, "correct as cash": 5, "correct as credits": 1},
+    ),
     "amends": ("SELECT status, count(*) FROM amends GROUP BY status", {"done": 10}),
 }
 """What a run must have had of each kind; else it tries little."""
