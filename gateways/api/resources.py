@@ -41,7 +41,7 @@ MOMENT = f"^(now([+]{DURATION.strip('^$')})?|{_TIME})$"
 words say more: so these are `extra_json_schema`, which a decoder passes over."""
 
 
-def _told(shape: dict[str, Any], description: str, *examples: str | int) -> Meta:
+def _told(shape: dict[str, Any], description: str, *examples: str | int | list[str]) -> Meta:
     return Meta(extra_json_schema={"description": description, "examples": list(examples), **shape})
 
 
@@ -169,7 +169,7 @@ class CreatedAccount(Account):
 class NewKey(Request):
     """A key for programs."""
 
-    scopes: Annotated[list[Scope], _told({"minItems": 1}, "what it may do")]
+    scopes: Annotated[list[Scope], _told({"minItems": 1}, "what it may do", ["read", "trade"])]
     label: Label = ""
     team: Spender | None = None
     """Who spends with it: a team, a user or both, or a pool. Their caps are met by all that it orders."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -115,9 +116,89 @@ async def test_every_route_wants_the_key_and_the_scope_that_it_says(exchange: Ve
     assert guarded >= 20
 
 
-async def test_openapi_lists_every_route_with_its_errors_and_scopes(exchange: Venue) -> None:
+NOBODYS = {"class_id", "month", "name", "pool", "team", "tier", "user_name"}
+"""Parameters of paths that name nothing of one account alone, or that each account has of its own: a month, a team."""
+
+
+async def test_nobody_reaches_what_is_another_accounts(exchange: Venue) -> None:
+    async with exchange.trader("owner") as owner, exchange.trader("cloud") as cloud:
+        await exchange.admin.create_class("X", accelerator="NVIDIA X", memory_gb=80, form_factor="SXM")
+        await cloud.sell("X", gpus=8, price="2.00", hours=48)
+        bought = await owner.buy("X", gpus=4, hours=24, max_price="2.00", client_order_id="first")
+        standing = await owner.buy("X", gpus=4, hours=24, max_price="1.00", client_order_id="second")
+        webhook = await owner.add_webhook("https://example.com/", ["order.cancelled"])
+        mine = (await owner.account()).account_id
+        assert bought.fills
+        lease = (await owner.lease(bought.fills[0].lease_id)).lease_id
+        before = await owner.orders(), await owner.leases(), await owner.webhooks(), await owner.balance()
+        stranger = await exchange.key_of("stranger", *(each for each in Scope if each is not Scope.ADMIN), money="1000")
+        owned = {
+            "account_id": mine,
+            "client_order_id": "second",
+            "event_id": "evt_1",
+            "key_id": "2",
+            "lease_id": lease,
+            "order_id": standing.order_id,
+            "reference": "none",
+            "webhook_id": str(webhook.webhook_id),
+        }
+        document = await openapi(exchange)
+        tried = 0
+        async with aiohttp.ClientSession(exchange.url, headers={"Authorization": f"Bearer {stranger}"}) as http:
+            for method, path, handler in routes(app_of(exchange)):
+                named = set(re.findall(r"{(\w+)}", path))
+                assert named <= NOBODYS | owned.keys(), f"{method} {path}: say here whose that is"
+                if handler.opt.get("scope") in (None, Scope.ADMIN):
+                    continue
+                operation = document["paths"][path][method.lower()]
+                asked = {each["name"] for each in operation["parameters"] if "name" in each} - named
+                if named & owned.keys():
+                    url = path.format(**{name: owned.get(name, "x") for name in named})
+                    body = example_body(operation, document)
+                    async with http.request(method, url, json=body) as answer:
+                        error = (await answer.json())["error"]
+                    assert answer.status in (403, 404), f"{method} {path}: {answer.status} {error}"
+                    assert error["code"] not in ("missing_scope", "invalid") or "account" in path, f"{method} {path}"
+                    tried += 1
+                for name in asked & {"lease_id", "order_id"}:
+                    async with http.get(path, params={name: owned[name] or "", "by": "hour"}) as answer:
+                        content = await answer.json()
+                    empty = answer.status == 200 and not content["items"]
+                    assert empty or answer.status == 404, f"{method} {path}?{name}: {content}"
+                    tried += 1
+        assert tried >= 25
+        assert before == (await owner.orders(), await owner.leases(), await owner.webhooks(), await owner.balance())
+
+
+async def openapi(exchange: Venue) -> Any:
     async with aiohttp.ClientSession(exchange.url) as http, http.get("/v1/openapi.json") as answer:
-        document = await answer.json()
+        return await answer.json()
+
+
+def example_body(operation: Any, document: Any) -> Any:
+    """One that the route's description gives: its required fields."""
+    body = operation.get("requestBody")
+    return None if body is None else example_value(body["content"]["application/json"]["schema"], document)
+
+
+def example_value(shape: Any, document: Any) -> Any:
+    if "$ref" in shape:
+        return example_value(document["components"]["schemas"][shape["$ref"].rpartition("/")[2]], document)
+    if "examples" in shape:
+        return shape["examples"][0]
+    if "anyOf" in shape:
+        return example_value(shape["anyOf"][0], document)
+    if "enum" in shape:
+        return shape["enum"][0]
+    if shape["type"] == "object":
+        return {name: example_value(shape["properties"][name], document) for name in shape.get("required", [])}
+    if shape["type"] == "array":
+        return [example_value(shape["items"], document)]
+    return {"string": "x", "integer": 1, "boolean": True}[shape["type"]]
+
+
+async def test_openapi_lists_every_route_with_its_errors_and_scopes(exchange: Venue) -> None:
+    document = await openapi(exchange)
     assert document["openapi"].startswith("3.1")
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     app = app_of(exchange)
