@@ -16,7 +16,10 @@ from gateways.cli.access import HERE, REFUSED, USAGE, Access, fail, run
 from gateways.cli.show import print_json, progress, say, show, show_one, timed
 from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, Preview, UsageReport
+from schemas.units import HOUR_MS, MINUTE_MS, format_time, parse_duration, parse_time
 
+MAX_STARTS = 32
+"""Of one bid."""
 HOURS_AHEAD = 23
 """A bid that names no start accepts now, or else the next hours, so many."""
 
@@ -77,7 +80,8 @@ def buy(
     max_
         dollars per GPU-hour at the most, like 2.60
     start
-        a moment that would do (RFC 3339, or like now+6h); may be given up to 32 times, the best first
+        a moment that would do (RFC 3339, or like now+6h); may be given up to 32 times, the best first; A..B is from A
+        to B every hour, or as often as 32 moments allow
     now_only
         now or never
     cheapest
@@ -103,7 +107,7 @@ def buy(
     yes
         do not ask
     """
-    starts = start or ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
+    starts = starts_of(start) if start else ["now"] + [f"now+{hours}h" for hours in range(1, HOURS_AHEAD + 1)]
     terms: dict[str, Any] = {
         "starts": ["now"] if now_only else starts,
         "prefer": "price" if cheapest else "start",
@@ -250,7 +254,7 @@ def amend(
     for_
         of a bid: how long, like 24h
     start
-        from when (RFC 3339, or like now+6h); of a bid up to 32 times, the best first
+        from when (RFC 3339, or like now+6h); of a bid up to 32 times, the best first, or A..B
     end
         of an ask: until when
     split
@@ -266,12 +270,13 @@ def amend(
     id
         your own name for this amend: with it, sending it again is safe
     """
+    starts = starts_of(start or [])
     terms = {
         "quantity": gpus,
         "price": price,
         "duration": for_,
-        "start": start[0] if start and len(start) == 1 else None,
-        "starts": start if start and len(start) > 1 else None,
+        "start": starts[0] if len(starts) == 1 else None,
+        "starts": starts if len(starts) > 1 else None,
         "end": end,
         "min_fill": split,
         "min_duration": min_duration,
@@ -385,6 +390,30 @@ def orders(*, status: str | None = None, class_: ClassOption = None, limit: int 
         found = await exchange.orders(status=status, class_id=class_, limit=limit)
         columns = ("order", "side", "class", "GPUs", "filled", "$/GPU-h", "window", "status")
         show(found, columns, (_order_row(each) for each in found), access)
+
+    run(call, access)
+
+
+@app.command
+def asks(
+    *,
+    all: bool = False,
+    class_: ClassOption = None,
+    limit: int = 50,
+    access: Access = HERE,
+) -> None:
+    """List what you have on sale, newest first: GPUs offered and sold, where, for how much, and until when.
+
+    Parameters
+    ----------
+    all
+        what is no longer on sale, too
+    """
+
+    async def call(exchange: Exchange) -> None:
+        found = await exchange.orders(status=None if all else "open", class_id=class_, side="ask", limit=limit)
+        columns = ("ask", "class", "GPUs", "filled", "$/GPU-h", "region", "fabric", "tier", "from", "until", "status")
+        show(found, columns, (_ask_row(each) for each in found if isinstance(each, Ask)), access)
 
     run(call, access)
 
@@ -803,6 +832,36 @@ def remove_ssh_key(name: str, /, *, access: Access = HERE) -> None:
 # How it shows
 
 
+def starts_of(said: Sequence[str]) -> list[str]:
+    """Moments as they are, and those that A..B stands for."""
+    found: list[str] = []
+    for each in said:
+        first, dots, last = each.partition("..")
+        found += _between(each, first, last) if dots else [each]
+    return found
+
+
+def _between(text: str, first: str, last: str) -> list[str]:
+    from_now = first.startswith("now")
+    try:
+        if from_now != last.startswith("now"):
+            raise ValueError("both must be from now on, or neither")
+        parse = _after_now if from_now else parse_time
+        begin, end = parse(first), parse(last)
+        if begin > end:
+            raise ValueError(f"{first} is after {last}")
+    except ValueError as error:
+        fail(f"--start {text}: {error}", USAGE)
+    step = max(HOUR_MS, -(-(end - begin) // (MAX_STARTS - 1) // MINUTE_MS) * MINUTE_MS)
+    moments = range(begin, end + 1, step)
+    return [f"now+{at // MINUTE_MS}m" for at in moments] if from_now else [format_time(at) for at in moments]
+
+
+def _after_now(text: str) -> int:
+    """now+6h -> ms"""
+    return 0 if text == "now" else parse_duration(text.removeprefix("now+"))
+
+
 def _from_now(text: str | None) -> str | None:
     """A moment of the API's: a length of time is from now on."""
     return text if text is None or "T" in text else f"now+{text}"
@@ -864,6 +923,15 @@ def _order_row(order: Bid | Ask) -> Sequence[str]:
         side, window = "ask", f"{order.start} to {order.end}"
     quantities = str(order.quantity), str(order.filled)
     return order.order_id or "", side, order.class_id, *quantities, order.price, window, order.status
+
+
+def _ask_row(ask: Ask) -> Sequence[str]:
+    quantities = str(ask.quantity), str(ask.filled)
+    window = ask.start, ask.end
+    return (
+        *(ask.order_id or "", ask.class_id, *quantities, ask.price),
+        *(ask.region, ask.interconnect, ask.tier, *window, ask.status),
+    )
 
 
 def _class_state(found: Class) -> str:

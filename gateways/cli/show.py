@@ -23,6 +23,8 @@ DOLLARS = {
     *("cost", "fee", "most", "due", "notional", "daily", "granted", "remaining", "spent_today", "spent_this_month"),
     *("committed", "day", "month"),
 }
+SHOWN = 4
+"""Of a long list within one thing; the rest is in JSON and CSV."""
 WIDTH = 160
 """Of a table where no terminal says how wide it is."""
 _DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
@@ -46,7 +48,10 @@ def show(
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(timed(cell, access) for cell in row))
-        Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, highlight=False).print(table)
+        console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, highlight=False)
+        with console.capture() as drawn:
+            console.print(table)
+        print(*(line.rstrip() for line in drawn.get().splitlines()), sep="\n")
 
 
 def show_one(found: Any, access: Access) -> None:
@@ -55,7 +60,7 @@ def show_one(found: Any, access: Access) -> None:
     if access.csv:
         show(found, [*fields], [[_text(value) for value in fields.values()]], access)
         return
-    shown = ((name, _with_unit(name, _text(value))) for name, value in fields.items())
+    shown = ((name, _with_unit(name, _text(_short(value)))) for name, value in fields.items())
     show(found, ("", ""), [(name, text) for name, text in shown if text], access)
 
 
@@ -81,6 +86,13 @@ def timed(text: str, access: Access) -> str:
 
 def _local(time: str) -> str:
     return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _short(value: object) -> object:
+    """Of a long list its beginning, and how many more there are."""
+    if isinstance(value, list) and len(value) > SHOWN:
+        return [*value[: SHOWN - 1], f"and {len(value) - SHOWN + 1} more"]
+    return value
 
 
 def _with_unit(name: str, text: str) -> str:

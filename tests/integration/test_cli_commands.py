@@ -12,6 +12,7 @@ from pathlib import Path
 import cyclopts
 import pytest
 
+from gateways.cli.commands import starts_of
 from gateways.cli.main import app
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
@@ -19,6 +20,7 @@ from tests.integration.test_cli import cx, cx_json
 LISTS = {
     ("accounts", "list"): (),
     ("admin", "outgoing"): (),
+    ("asks",): (),
     ("book",): (CLASS,),
     ("classes",): (),
     ("config",): (),
@@ -146,6 +148,24 @@ async def test_times_are_shown_in_the_zone_of_who_looks(exchange: Venue) -> None
     assert order["start"] in (await cx("orders", env=env))[1]
     assert " IST" in (await cx("orders", "--local", env=env))[1]
     assert " IST" in (await cx("orders", env=env | {"CX_TIMES": "local"}))[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "starts"),
+    [
+        ("now..now+2h", ["now+0m", "now+60m", "now+120m"]),
+        ("2026-11-28T08:00:00Z..2026-11-28T09:30:00Z", ["2026-11-28T08:00:00Z", "2026-11-28T09:00:00Z"]),
+    ],
+)
+def test_moments_between_two_are_an_hour_apart(said: str, starts: list[str]) -> None:
+    assert starts_of([said, "now+9h"]) == [*starts, "now+9h"]
+
+
+def test_moments_between_two_are_no_more_than_a_bid_may_have() -> None:
+    days = starts_of(["now..now+7d"])
+    assert (len(days), days[0], days[1]) == (31, "now+0m", "now+326m")
+    for said in ("now..2026-11-28T08:00:00Z", "now+2h..now+1h", "now..later", "..now"):
+        assert f"--start {said}: " in wrong("buy", CLASS, "8", "--for", "1h", "--max", "1", "--start", said)
 
 
 def wrong(*words: str) -> str:
