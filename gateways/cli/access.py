@@ -79,7 +79,7 @@ def run(call: Callable[[Exchange], Awaitable[None]], access: Access) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(calling())
     except ExchangeError as error:
-        fail(str(error), UNREACHABLE if error.status is None else REFUSED)
+        fail(str(error), UNREACHABLE if error.code == "unreachable" else REFUSED)
 
 
 def connection(access: Access) -> Exchange:

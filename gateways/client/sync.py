@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
-from gateways.client import exchange
+from gateways.client import ccxt, exchange
 from gateways.client.exchange import ExchangeError, Signs
 from gateways.client.types import Fill, Order, OrderFill
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 def _call(
-    method: Callable[Concatenate[exchange.Exchange, Args], Coroutine[Any, Any, Result]],
+    method: Callable[Concatenate[Any, Args], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate["Exchange", Args], Result]:
     @functools.wraps(method)
     def call(self: "Exchange", /, *args: Args.args, **named: Args.kwargs) -> Result:
@@ -36,7 +36,7 @@ def _call(
 
 
 def _stream(
-    method: Callable[Concatenate[exchange.Exchange, Args], AsyncIterator[Result]],
+    method: Callable[Concatenate[Any, Args], AsyncIterator[Result]],
 ) -> Callable[Concatenate["Exchange", Args], Iterator[Result]]:
     @functools.wraps(method)
     def stream(self: "Exchange", /, *args: Args.args, **named: Args.kwargs) -> Iterator[Result]:
@@ -52,8 +52,10 @@ class Exchange:
     ExchangeError `closed`.
     """
 
+    _kind: type[exchange.Exchange] = exchange.Exchange
+
     def __init__(self, url: str, key: str | None = None, *, signer: Signs | None = None) -> None:
-        self._exchange = exchange.Exchange(url, key, signer=signer)
+        self._exchange = self._kind(url, key, signer=signer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._opening = threading.Lock()
@@ -240,6 +242,35 @@ class Exchange:
             # Who stops reading early may be the garbage collector, in whatever thread: nobody waits for it.
             with contextlib.suppress(ExchangeError):
                 self._begun(_ended(stream))
+
+
+class Ccxt(Exchange):
+    """An Exchange with ccxt's names beside its own: see `gateways.client.ccxt`."""
+
+    _kind = ccxt.Ccxt
+
+    fetch_markets = _call(ccxt.Ccxt.fetch_markets)
+    load_markets = _call(ccxt.Ccxt.load_markets)
+    fetch_ticker = _call(ccxt.Ccxt.fetch_ticker)
+    fetch_tickers = _call(ccxt.Ccxt.fetch_tickers)
+    fetch_order_book = _call(ccxt.Ccxt.fetch_order_book)
+    fetch_ohlcv = _call(ccxt.Ccxt.fetch_ohlcv)
+    fetch_trades = _call(ccxt.Ccxt.fetch_trades)
+    fetch_balance = _call(ccxt.Ccxt.fetch_balance)
+    create_order = _call(ccxt.Ccxt.create_order)
+    edit_order = _call(ccxt.Ccxt.edit_order)
+    cancel_order = _call(ccxt.Ccxt.cancel_order)
+    cancel_all_orders = _call(ccxt.Ccxt.cancel_all_orders)
+    fetch_order = _call(ccxt.Ccxt.fetch_order)
+    fetch_orders = _call(ccxt.Ccxt.fetch_orders)
+    fetch_open_orders = _call(ccxt.Ccxt.fetch_open_orders)
+    fetch_closed_orders = _call(ccxt.Ccxt.fetch_closed_orders)
+    fetch_my_trades = _call(ccxt.Ccxt.fetch_my_trades)
+    watch_order_book = _stream(ccxt.Ccxt.watch_order_book)
+    watch_trades = _stream(ccxt.Ccxt.watch_trades)
+    watch_ticker = _stream(ccxt.Ccxt.watch_ticker)
+    watch_ohlcv = _stream(ccxt.Ccxt.watch_ohlcv)
+    watch_orders = _stream(ccxt.Ccxt.watch_orders)
 
 
 async def _next(stream: AsyncIterator[Result]) -> Result | None:

@@ -9,7 +9,7 @@ from typing import assert_type
 
 import pytest
 
-from gateways.client import ExchangeError, exchange, sync
+from gateways.client import ExchangeError, ccxt, exchange, sync
 from gateways.client.types import Bid, OrderFill
 from tests.integration.conftest import CLASS, Venue
 
@@ -23,11 +23,12 @@ def public(kind: type) -> dict[str, inspect.Signature]:
 
 
 def test_it_has_the_names_of_the_other_one_and_their_terms() -> None:
-    there, here = public(exchange.Exchange), public(sync.Exchange)
-    assert here.keys() == there.keys()
-    for name in there:
-        assert here[name].parameters.keys() == there[name].parameters.keys(), name
-        assert inspect.getdoc(getattr(sync.Exchange, name)), name
+    for kind, twin in ((exchange.Exchange, sync.Exchange), (ccxt.Ccxt, sync.Ccxt)):
+        there, here = public(kind), public(twin)
+        assert here.keys() == there.keys()
+        for name in there:
+            assert here[name].parameters.keys() == there[name].parameters.keys(), name
+            assert inspect.getdoc(getattr(twin, name)), name
 
 
 async def test_the_example_of_the_readme(exchange: Venue) -> None:
