@@ -298,3 +298,47 @@ async def test_corrections_by_hand(exchange: Venue) -> None:
         assert (code, "there is no lease" in err) == (REFUSED, True)
         key = await exchange.key_of("third", "read")
         assert (await cx("corrections", lease.lease_id, env={**env, "CX_KEY": key}))[0] == REFUSED
+
+
+async def test_a_class_and_one_s_own_orders_are_watched(exchange: Venue) -> None:
+    """Where there is no terminal, line by line."""
+    async with exchange.trader("cloud") as cloud, exchange.trader("developer") as developer:
+        await developer.buy(CLASS, gpus=8, hours=2, max_price="2.50")
+        env = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
+        async with watched("watch", CLASS, env=env) as lines, watched("watch", CLASS, "--json", env=env) as messages:
+            await told(lines, "bid 8 x 2.50, no ask $/GPU-h for 24h")
+            await told(messages, '"channel":"depth"')
+            await cloud.sell(CLASS, gpus=4, price="2.40", hours=48, lot=1)
+            await developer.buy(CLASS, gpus=4, hours=2, max_price="2.60")
+            await told(lines, "#1 4 GPUs at 2.40 $/GPU-h")
+            await told(messages, '"fill_id":"fil_')
+        async with watched("watch", "--orders", env=env) as lines:
+            order = await exchange.admin.sell(CLASS, gpus=1, price="9.00", hours=48)
+            await told(lines, str(order.order_id))
+            await exchange.admin.cancel_all()
+            await told(lines, f"event cancelled, order_id {order.order_id}")
+    code, _, err = await cx("watch", "H200", env=env)
+    assert (code, "there is no class H200" in err) == (REFUSED, True)
+    assert (await cx("watch", env=env))[0] == USAGE
+
+
+@contextlib.asynccontextmanager
+async def watched(*words: str, env: dict[str, str]) -> AsyncIterator[asyncio.StreamReader]:
+    """The lines of `cx`, which goes on until Ctrl-C."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateways.cli.main", *words),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def told(lines: asyncio.StreamReader, wanted: str) -> None:
+    async with asyncio.timeout(20):
+        while wanted not in (line := (await lines.readline()).decode()):
+            assert line, f"it ended without {wanted}"

@@ -58,7 +58,7 @@ ACTS = {
     *{("withdraw",), ("accounts", "create"), ("caps", "set"), ("keys", "create"), ("keys", "revoke")},
     *{("keys", "rotate"), ("keys", "ssh", "add"), ("keys", "ssh", "remove"), ("supply", "name"), ("supply", "region")},
     *{("supply", "sync"), ("supply", "export"), ("webhooks", "add"), ("webhooks", "remove"), ("webhooks", "replay")},
-    *{("completion",), ("meter",), ("watch",)},
+    *{("completion",), ("meter",), ("openapi",), ("watch",)},
     *{("audit",), ("play",), ("replay",), ("up",), ("dev", "kafka")},
     *{("admin-key",), ("deliverer",), ("engine",), ("gateway",), ("marketdata",), ("new-secret",), ("settlement",)},
     ("snapshot",),
