@@ -16,7 +16,7 @@ Name = int | str
 """An account's id, or an address."""
 MS = 1_000_000
 
-MAX_AT_WORK = 64
+MAX_AT_WORK = 256
 """Requests at work at once, of all."""
 MAX_OF_ONE = 16
 """Of one party, while no other wants anything: more would add nothing to what one process does."""
@@ -26,6 +26,8 @@ LATELY_NS = 10_000 * MS
 """A party that came within so long is one of several."""
 AHEAD_NS = 5 * MS
 """So far a party may be ahead of the one that had least, and still start."""
+CLOCK_NS = MS
+"""How long what all have had is good for: to add it up took longer than a request, with many parties."""
 CREDIT_NS = 100 * MS
 """So far at most a party is behind that comes after a rest: the others wait no longer for it."""
 TURN_S = 0.25
@@ -108,6 +110,7 @@ class Turns:
         """Those that have requests at work or waiting for their turn."""
         self._clock = 0
         """What of all that are active the one has had that had least."""
+        self._clock_at = 0
         self._newest: Party | None = None
         """Who came last, and when before that another came."""
         self._another_at = -LATELY_NS
@@ -185,7 +188,9 @@ class Turns:
         self._at_work += 1
 
     def _start_next(self, now: int) -> None:
-        while ready := [each for each in self._active if each.waiting and self._may_start(each, now)]:
+        while self._at_work < MAX_AT_WORK and (
+            ready := [each for each in self._active if each.waiting and self._may_start(each, now)]
+        ):
             party = min(ready, key=_had)
             turn = party.waiting.popleft()
             if not turn.done():
@@ -198,10 +203,17 @@ class Turns:
         most = MAX_OF_EACH if party is not self._newest or now - self._another_at < LATELY_NS else MAX_OF_ONE
         if self._at_work >= MAX_AT_WORK or party.at_work >= most:
             return False
+        if now - self._clock_at >= CLOCK_NS:
+            self._set_clock(now)
+        if party.had > self._clock + AHEAD_NS and now > self._clock_at:
+            self._set_clock(now)  # before it has to wait
+        return party.had <= self._clock + AHEAD_NS
+
+    def _set_clock(self, now: int) -> None:
+        self._clock_at = now
         for each in self._active:
             each.count(now)
         self._clock = max(self._clock, min(map(_had, self._active)))
-        return party.had <= self._clock + AHEAD_NS
 
     def _look_later(self) -> None:
         """Time passes for those that are at work, and so for who waits for them."""
