@@ -1,7 +1,8 @@
--- A batch changes leases, and balances of their escrows, page by page: with room for a second version of every row of a
--- page, no index has to be written for them.
+-- A batch changes leases, what they were charged in the month, and their escrows, page by page: with room for a second
+-- version of every row of a page, no index has to be written for them.
 ALTER TABLE leases SET (fillfactor = 50);
 ALTER TABLE ledger_accounts SET (fillfactor = 50);
+ALTER TABLE charges SET (fillfactor = 50);
 
 -- As in 0001; but escrows are not locked first, as settlement alone moves them and nobody else locks them, and what is
 -- moved is counted in one pass.

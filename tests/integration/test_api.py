@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import asyncpg
 import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client import CollectorRegistry
 
+from gateways.api import routes
 from gateways.api.orders import meaning
 from gateways.api.resources import NewBid
 from gateways.api.terms import bid_command
@@ -472,3 +474,21 @@ async def test_an_order_is_answered_before_the_engine_of_this_process_has_append
             ask = await supplier.ask(CLASS, 64, "2.50", end="now+720h")
             assert ask.status == "open"
             assert await embedded_log.end(topics.EXECUTIONS, 0) == end
+
+
+async def test_who_asks_how_it_is_while_the_ledger_is_added_up_gets_the_last_figures(
+    exchange: Venue, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "TOTALS_EVERY_S", 0)
+    monkeypatch.setattr(routes, "TOTALS_SHARE", 0)
+    connection = await asyncpg.connect(dsn)
+    async with Client(exchange.url) as anyone:
+        await anyone.status()
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+            adding_up = asyncio.ensure_future(anyone.status())
+            await asyncio.sleep(0.2)
+            assert (await asyncio.wait_for(anyone.status(), 5)).imbalance_microusd == 0
+            assert not adding_up.done()
+        assert (await adding_up).imbalance_microusd == 0
+    await connection.close()
