@@ -1,7 +1,7 @@
 """Routes of many orders at once: each is read, placed or cancelled, and answered for itself."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
 
 import msgspec
 from litestar import post
@@ -16,7 +16,16 @@ from gateways.api.orders import Desk, NewOrder
 from gateways.api.requests import ApiRequest
 from gateways.api.resources import MAX_BATCH
 from gateways.api.routes import may_end_orders
+from gateways.api.turns import turn_of
 from schemas.store import ApiKey, Scope
+
+PART = 100
+"""Orders that are done at once."""
+SMALL_PART = 10
+"""Likewise, while other accounts want something too."""
+
+Value = TypeVar("Value")
+_Outcome = resources.Order | tuple[resources.Order, bool] | ApiError
 
 
 class _Unread(resources.Request):
@@ -49,9 +58,14 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         came alone or among others.
         """
         may_end_orders(request.user)
-        read = [_read(raw, request.user) for raw in _batch.decode(await request.body()).orders]
-        placed = iter(await desk.place_many(request.user, [each for each in read if not isinstance(each, ApiError)]))
-        return _answers([each if isinstance(each, ApiError) else next(placed) for each in read], request)
+
+        async def place(raws: Sequence[msgspec.Raw]) -> list[_Outcome]:
+            read = [_read(raw, request.user) for raw in raws]
+            good = [each for each in read if not isinstance(each, ApiError)]
+            placed = iter(await desk.place_many(request.user, good))
+            return [each if isinstance(each, ApiError) else next(placed) for each in read]
+
+        return _answers(await _in_parts(_batch.decode(await request.body()).orders, place, request), request)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -61,9 +75,25 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         send again.
         """
         may_end_orders(request.user)
-        return _answers(await desk.cancel_many(request.user, data.orders), request)
+
+        async def cancel(names: Sequence[resources.OrderName]) -> Sequence[_Outcome]:
+            return await desk.cancel_many(request.user, names)
+
+        return _answers(await _in_parts(data.orders, cancel, request), request)
 
     return [place_orders, cancel_orders]
+
+
+async def _in_parts(
+    orders: Sequence[Value], do: Callable[[Sequence[Value]], Awaitable[Sequence[_Outcome]]], request: ApiRequest
+) -> list[_Outcome]:
+    """One part after the other, so that others have their turns between: a batch costs what its orders cost."""
+    turn = turn_of(request.scope)
+    outcomes: list[_Outcome] = []
+    while len(outcomes) < len(orders):
+        size = PART if await turn.again() else SMALL_PART
+        outcomes += await do(orders[len(outcomes) : len(outcomes) + size])
+    return outcomes
 
 
 def _read(raw: msgspec.Raw, key: ApiKey) -> NewOrder | ApiError:
@@ -78,15 +108,11 @@ def _read(raw: msgspec.Raw, key: ApiKey) -> NewOrder | ApiError:
     return msgspec.convert(order, kind, from_attributes=True)
 
 
-def _answers(
-    outcomes: Sequence[resources.Order | tuple[resources.Order, bool] | ApiError], request: ApiRequest
-) -> resources.OrderAnswers:
+def _answers(outcomes: Sequence[_Outcome], request: ApiRequest) -> resources.OrderAnswers:
     return resources.OrderAnswers([_answer(outcome, request_id(request.scope)) for outcome in outcomes])
 
 
-def _answer(
-    outcome: resources.Order | tuple[resources.Order, bool] | ApiError, request_name: str
-) -> resources.OrderAnswer:
+def _answer(outcome: _Outcome, request_name: str) -> resources.OrderAnswer:
     if isinstance(outcome, ApiError):
         return resources.OrderAnswer(outcome.status, False, None, body_of(outcome, request_name))
     if isinstance(outcome, tuple):

@@ -26,7 +26,7 @@ LATELY_NS = 10_000 * MS
 """A party that came within so long is one of several."""
 AHEAD_NS = 5 * MS
 """So far a party may be ahead of the one that had least, and still start."""
-CLOCK_NS = MS
+LOOK_NS = MS
 """How long what all have had is good for: to add it up took longer than a request, with many parties."""
 CREDIT_NS = 100 * MS
 """So far at most a party is behind that comes after a rest: the others wait no longer for it."""
@@ -42,7 +42,7 @@ TURN = "turn"
 class Party:
     """What it has under way here."""
 
-    __slots__ = ("at_work", "counted_at", "had", "name", "under_way", "waiting")
+    __slots__ = ("at_work", "begun", "counted_at", "had", "name", "under_way", "waiting")
 
     def __init__(self, name: Name, had: int) -> None:
         self.name = name
@@ -54,6 +54,8 @@ class Party:
         self.at_work = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
         """Requests that wait for their turn, the first in front."""
+        self.begun: deque[asyncio.Future[None]] = deque()
+        """Those of which a part is done: they come before, and are not refused any more."""
 
     def count(self, now: int) -> None:
         self.had += self.at_work * (now - self.counted_at)
@@ -72,7 +74,7 @@ class Turn:
 
     async def begin(self) -> None:
         """Returns once it is there. Raises ApiError 429 where another's request was to wait in place of this one."""
-        await self._turns.wait(self.party)
+        await self._turns.wait(self.party, self.party.waiting)
         self._timer = asyncio.get_running_loop().call_later(TURN_S, self.end)
 
     def end(self) -> None:
@@ -80,7 +82,8 @@ class Turn:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._turns.end(self.party)
+            # In the next turn of the event loop: so in none of them more are done than may be at work at once.
+            asyncio.get_running_loop().call_soon(self._turns.end, self.party)
 
     async def of(self, name: Name) -> None:
         """It turned out whose request it is. Raises ApiError 429."""
@@ -91,10 +94,13 @@ class Turn:
             self.party = party
             await self.begin()
 
-    async def again(self) -> None:
-        """A further part of a request that is like many: who has had less goes first. Raises ApiError 429."""
+    async def again(self) -> bool:
+        """Returns when a further part of a request that is like many may be done: who has had less goes first. Whether
+        no other party wants anything, so that the part may be large."""
         self.end()
-        await self.begin()
+        await self._turns.wait(self.party, self.party.begun)
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.end)
+        return self._turns.is_alone(self.party)
 
 
 class Turns:
@@ -108,9 +114,11 @@ class Turns:
         self._parties: dict[Name, Party] = {}
         self._active: dict[Party, None] = {}
         """Those that have requests at work or waiting for their turn."""
+        self._least = 0
+        """What of all that are active the one has had that had least, as of `_looked_at`."""
+        self._looked_at = 0
         self._clock = 0
-        """What of all that are active the one has had that had least."""
-        self._clock_at = 0
+        """The most that it ever was: where who comes begins."""
         self._newest: Party | None = None
         """Who came last, and when before that another came."""
         self._another_at = -LATELY_NS
@@ -140,15 +148,19 @@ class Turns:
         party.under_way -= 1
         self.under_way -= 1
 
-    async def wait(self, party: Party) -> None:
-        """Until one of the party's requests may start."""
+    def is_alone(self, party: Party) -> bool:
+        """Whether no other has come lately."""
+        return party is self._newest and time.monotonic_ns() - self._another_at >= LATELY_NS
+
+    async def wait(self, party: Party, line: deque[asyncio.Future[None]]) -> None:
+        """Until the party's request may start that comes to the end of that line. Raises ApiError 429."""
         now = time.monotonic_ns()
         self._came(party, now)
-        if not party.waiting and self._may_start(party, now):
+        if not line and self._may_start(party, now):
             self._start(party, now)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        party.waiting.append(turn)
+        line.append(turn)
         self._look_later()
         try:
             await turn
@@ -156,7 +168,9 @@ class Turns:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.end(party)  # it came just as the request was given up
             else:
-                self._rest(party, turn)
+                if turn in line:
+                    line.remove(turn)
+                self._rest(party)
             raise
 
     def end(self, party: Party) -> None:
@@ -172,14 +186,13 @@ class Turns:
         if party not in self._active:
             party.had = max(party.had, self._clock - CREDIT_NS)
             self._active[party] = None
+            self._least = min(self._least, party.had)
         if party is not self._newest:
             self._newest, self._another_at = party, self._newest_at
         self._newest_at = now
 
-    def _rest(self, party: Party, given_up: asyncio.Future[None] | None = None) -> None:
-        if given_up is not None and given_up in party.waiting:
-            party.waiting.remove(given_up)
-        if not party.at_work and not party.waiting:
+    def _rest(self, party: Party) -> None:
+        if not (party.at_work or party.begun or party.waiting):
             self._active.pop(party, None)
 
     def _start(self, party: Party, now: int) -> None:
@@ -189,31 +202,32 @@ class Turns:
 
     def _start_next(self, now: int) -> None:
         while self._at_work < MAX_AT_WORK and (
-            ready := [each for each in self._active if each.waiting and self._may_start(each, now)]
+            ready := [each for each in self._active if _line(each) and self._may_start(each, now)]
         ):
             party = min(ready, key=_had)
-            turn = party.waiting.popleft()
+            turn = _line(party).popleft()
             if not turn.done():
                 self._start(party, now)
                 turn.set_result(None)
-        if any(each.waiting for each in self._active):
+        if any(map(_line, self._active)):
             self._look_later()
 
     def _may_start(self, party: Party, now: int) -> bool:
-        most = MAX_OF_EACH if party is not self._newest or now - self._another_at < LATELY_NS else MAX_OF_ONE
+        most = MAX_OF_ONE if self.is_alone(party) else MAX_OF_EACH
         if self._at_work >= MAX_AT_WORK or party.at_work >= most:
             return False
-        if now - self._clock_at >= CLOCK_NS:
-            self._set_clock(now)
-        if party.had > self._clock + AHEAD_NS and now > self._clock_at:
-            self._set_clock(now)  # before it has to wait
-        return party.had <= self._clock + AHEAD_NS
+        if now - self._looked_at >= LOOK_NS:
+            self._look_at_all(now)
+        if party.had > self._least + AHEAD_NS and now > self._looked_at:
+            self._look_at_all(now)  # before it has to wait
+        return party.had <= self._least + AHEAD_NS
 
-    def _set_clock(self, now: int) -> None:
-        self._clock_at = now
+    def _look_at_all(self, now: int) -> None:
+        self._looked_at = now
         for each in self._active:
             each.count(now)
-        self._clock = max(self._clock, min(map(_had, self._active)))
+        self._least = min(map(_had, self._active))
+        self._clock = max(self._clock, self._least)
 
     def _look_later(self) -> None:
         """Time passes for those that are at work, and so for who waits for them."""
@@ -229,6 +243,10 @@ def _busy(party: Party) -> ApiError:
     whose = "of this account" if isinstance(party.name, int) else f"from {party.name}"
     message = f"{party.under_way} requests {whose} are under way: wait for some, and try again"
     return ApiError(429, "busy", message, headers={"Retry-After": "1"})
+
+
+def _line(party: Party) -> deque[asyncio.Future[None]]:
+    return party.begun or party.waiting
 
 
 def _had(party: Party) -> int:

@@ -24,6 +24,12 @@ def begun(came: list[tuple[Turn, "asyncio.Task[None]"]]) -> list[Turn]:
     return [turn for turn, task in came if task.done()]
 
 
+async def soon() -> None:
+    """What has ended counts as ended, and who waited for it goes on."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def given_up(*came: list[tuple[Turn, "asyncio.Task[None]"]]) -> None:
     tasks = [task for each in came for _, task in each]
     for task in tasks:
@@ -38,7 +44,7 @@ async def test_a_request_of_a_quiet_party_starts_before_all_that_a_noisy_one_has
     quiet = await coming(turns, QUIET, 1)
     assert len(begun(quiet)) == 1
     begun(noisy)[0].end()
-    await asyncio.sleep(0)
+    await soon()
     assert len(begun(noisy)) == MAX_OF_ONE, "while two want something each has few at work"
     await given_up(noisy, quiet)
 
@@ -52,13 +58,13 @@ async def test_who_has_had_less_goes_first_and_the_other_starts_nothing_meanwhil
     started = len(begun(noisy))
     for turn in begun(noisy):
         turn.end()
-    await asyncio.sleep(0)
+    await soon()
     assert len(begun(noisy)) == started
     assert len(begun(quiet)) == MAX_OF_EACH
     for _ in range(2):
         for turn in begun(quiet):
             turn.end()
-        await asyncio.sleep(0)
+        await soon()
     assert len(begun(quiet)) == 2 * MAX_OF_EACH
     assert len(begun(noisy)) == started + MAX_OF_EACH
     await given_up(noisy, quiet)
@@ -93,14 +99,14 @@ async def test_whose_a_request_is_may_turn_out_later() -> None:
     ((turn, _),) = unknown = await coming(turns, THIRD, 1)
     before = turn.party
     moving = asyncio.create_task(turn.of(NOISY))
-    await asyncio.sleep(0)
+    await soon()
     assert moving.done()
     assert turn.party.name == NOISY
     assert (before.under_way, before.at_work, turn.party.under_way, turn.party.at_work) == (0, 0, 1, 1)
     waiting = await coming(turns, QUIET, 1)
     assert not begun(waiting), "so many are at work"
     turn.end()
-    await asyncio.sleep(0)
+    await soon()
     assert begun(waiting)
     await given_up(*others, unknown, waiting)
 
@@ -110,12 +116,13 @@ async def test_a_request_given_up_while_it_waits_leaves_nothing() -> None:
     noisy = await coming(turns, NOISY, MAX_OF_ONE + 2)
     await given_up(noisy[-1:])
     begun(noisy[:-1])[0].end()
-    await asyncio.sleep(0)
+    await soon()
     assert noisy[-2][1].done()
     assert not noisy[-2][1].cancelled()
     for turn in begun(noisy[:-1]):
         turn.end()
         turns.leave(turn.party)
+    await soon()
     assert (turn.party.at_work, turn.party.under_way, len(turn.party.waiting)) == (0, 1, 0)
 
 
@@ -126,3 +133,29 @@ async def test_parties_that_want_nothing_are_forgotten(monkeypatch: pytest.Monke
     turns.leave(turns.enter(2))
     turns.enter(3)
     assert turns.enter(1) is first
+
+
+async def test_a_request_of_many_parts_lets_others_go_between_and_is_refused_in_none_of_them() -> None:
+    turns = Turns(4)
+    (batch, _), _ = noisy = await coming(turns, NOISY, 2)
+    assert await batch.again(), "it is alone"
+    quiet = await coming(turns, QUIET, 2)
+    further = asyncio.create_task(batch.again())
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError):
+        turns.enter(THIRD)
+    for turn in begun(quiet):
+        turn.end()
+    assert not await further, "others want something, too"
+    await given_up(noisy, quiet)
+
+
+async def test_in_one_turn_of_the_event_loop_no_more_is_done_than_may_be_at_work_at_once() -> None:
+    turns = Turns(1_000)
+    quiet, noisy = await coming(turns, QUIET, 1), await coming(turns, NOISY, MAX_OF_EACH)
+    for turn in begun(noisy):
+        turn.end()
+    further = Turn(turns, turns.enter(NOISY)).begin()
+    further.send(None)  # it waits: StopIteration would be raised had it begun
+    further.close()
+    await given_up(quiet, noisy)
