@@ -102,7 +102,10 @@ def _lambda(text: str, spot: bool) -> Iterator[Line]:
         if not isinstance(kind, dict) or not isinstance(specs, dict):
             raise ListError(f"item {number}: it is not one of Lambda's instance types")
         count = _scalar(specs, "gpus")
-        for region in item.get("regions_with_capacity_available") or [] if _is_positive(count) else []:
+        regions = item.get("regions_with_capacity_available") or []
+        if not isinstance(regions, list):
+            raise ListError(f"item {number}: its regions_with_capacity_available is no list")
+        for region in regions if _is_positive(count) else []:
             place = _scalar(region, "name") if isinstance(region, dict) else ""
             said = {
                 "id": f"{name} {place}",
