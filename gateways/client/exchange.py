@@ -131,7 +131,9 @@ class Exchange:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+        self._http = aiohttp.ClientSession(
+            headers=self._headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), middlewares=(_told,)
+        )
         return self
 
     async def __aexit__(
@@ -312,7 +314,7 @@ class Exchange:
 
     async def remove_webhook(self, webhook_id: int) -> None:
         """It is told nothing more."""
-        await self._call("DELETE", f"/v1/webhooks/{webhook_id}", type(None))
+        await self._remove(f"/v1/webhooks/{webhook_id}")
 
     async def deliveries(self, webhook_id: int, *, state: str | None = None, limit: int = 100) -> list[Delivery]:
         """What the webhook was told, or is to be, newest first."""
@@ -332,7 +334,7 @@ class Exchange:
 
     async def remove_ssh_key(self, name: str) -> None:
         """Bids can name it no longer."""
-        await self._call("DELETE", f"/v1/ssh-keys/{_part(name)}", type(None))
+        await self._remove(f"/v1/ssh-keys/{_part(name)}")
 
     async def accept(self, lease_id: str) -> Lease:
         """Accepts the delivery of a lease."""
@@ -607,8 +609,13 @@ class Exchange:
         return await self._call("PATCH", f"/v1/classes/{_part(class_id)}", Class, body=terms)
 
     async def retire_class(self, class_id: str) -> Class:
-        """Closes a class's book for ever: its orders are cancelled. For an admin."""
-        return await self._call("DELETE", f"/v1/classes/{_part(class_id)}", Class)
+        """Closes a class's book for ever, if it is not closed yet: its orders are cancelled. For an admin."""
+        try:
+            return await self._call("DELETE", f"/v1/classes/{_part(class_id)}", Class)
+        except ExchangeError as error:
+            if error.code != "class_retired":  # it may have been this very call, whose answer was lost
+                raise
+            return next(each for each in await self.classes() if each.class_id == class_id)
 
     async def set_reference(self, class_id: str, price: str) -> Reference:
         """Sets the price around which a class's band lies. For an admin."""
@@ -784,6 +791,10 @@ class Exchange:
                 found |= {place: _outcome(answer) for place, answer in zip(places, answers, strict=True)}
         return [found[place] for place in range(len(items))]
 
+    async def _remove(self, path: str) -> None:
+        """Where the answer to the first attempt was lost, what is not there any more is what that removed."""
+        await self._bytes("DELETE", path, gone_is_done=True)
+
     async def _order(self, method: str, path: str, query: Mapping[str, Any] | None = None) -> Order:
         return _orders.decode(await self._call(method, path, msgspec.Raw, query=query))
 
@@ -821,8 +832,9 @@ class Exchange:
         body: Any = None,
         *,
         repeatable: bool = True,
+        gone_is_done: bool = False,
     ) -> bytes:
-        attempt = 0
+        attempt, unknown = 0, False
         while True:
             attempt += 1
             pause_s = _pause_s(attempt)
@@ -830,11 +842,14 @@ class Exchange:
                 status, wait_s, value = await self._send(method, path, query, body)
             except (aiohttp.ClientError, TimeoutError) as error:
                 not_sent = isinstance(error, aiohttp.ClientConnectorError)
+                unknown = unknown or not not_sent
                 if not (repeatable or not_sent) or attempt == MAX_ATTEMPTS:
                     raise ExchangeError("unreachable", f"{self._url} cannot be reached: {_reason(error)}") from error
             else:
                 if status < 400:
                     return value
+                if unknown and status == 404 and gone_is_done:
+                    return b""
                 if status not in (_TRY_AGAIN if repeatable else _NOTHING_DONE) or attempt == MAX_ATTEMPTS:
                     raise _error(status, value)
                 pause_s = max(pause_s, min(MAX_PAUSE_S, wait_s))
@@ -856,6 +871,16 @@ class Exchange:
 
     def _signed(self, method: str, url: URL, body: bytes) -> Mapping[str, str]:
         return {} if self._signer is None else self._signer.headers(method, url.raw_path_qs, body)
+
+
+async def _told(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp sends some requests again by itself, unsaid and with the signature that was used: here it does not."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientError(_reason(error)) from error
 
 
 def _bid(
