@@ -4,7 +4,7 @@ Everything is in the units of the inside: ints of µ$ and ms. Calls raise StoreE
 used; each write is one transaction, so that nothing is half done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, Protocol
@@ -18,7 +18,7 @@ from schemas.ids import LeaseId
 from schemas.instructions import Source, WithdrawalState
 from schemas.invoices import Head, Invoice, Line, LineId
 from schemas.refusals import Args, Refusal
-from schemas.webhooks import Webhooks
+from schemas.webhooks import LeaseEvent, Webhooks
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -501,6 +501,26 @@ class SshKey(Struct, frozen=True):
     created_at: int
 
 
+class LeaseStep(Struct, frozen=True):
+    """What became of a lease, as one of its two accounts reads it."""
+
+    account: int
+    number: int
+    """Of the account, without gaps from 1."""
+    event: LeaseEvent
+
+
+class LeasesNow(Struct, frozen=True):
+    """An account's leases at one moment."""
+
+    number: int
+    """Of the last step that they have taken."""
+    steps: list[LeaseStep]
+    """Those up to it that were asked for, as far as they are kept: in order."""
+    leases: list[Lease]
+    """Those that are not closed, the newest first."""
+
+
 class Spread(NamedTuple):
     """The tenth, the half and nine tenths of some figures are no more than these."""
 
@@ -865,6 +885,24 @@ class Store(Protocol):
 
         With `order_id` only those that came from this order of the account: its bid or ask, by `role`.
         """
+        ...
+
+    async def reads_leases(self, account: int) -> tuple[str, int]:
+        """From now on, and for ever, the steps of the account's leases are kept, the newest: the run that their numbers
+        are of, and the last number."""
+        ...
+
+    async def lease_steps(self, after: Mapping[int, int], *, each: int) -> list[LeaseStep]:
+        """Of accounts that read, the first `each` of those that are kept behind a number; by account, in order."""
+        ...
+
+    async def leases_now(self, account: int, *, after: int, limit: int) -> LeasesNow:
+        """Of an account that reads: with the steps behind `after`, and of the leases at most `limit` as buyer and as
+        many as supplier."""
+        ...
+
+    async def moved(self, timeout_s: float) -> None:
+        """Returns once settlement has applied something since the last call, or after the time."""
         ...
 
     async def supplier_records(

@@ -110,6 +110,14 @@ class Event(Struct, frozen=True):
     data: LeaseData | FillData | OrderData | WithdrawalData
 
 
+class LeaseEvent(Struct, frozen=True):
+    """An Event of `lease.…`."""
+
+    type: EventKind
+    timestamp: str
+    data: LeaseData
+
+
 class DeliveryState(StrEnum):
     """How far the telling of an event is."""
 

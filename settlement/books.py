@@ -339,7 +339,7 @@ class Books:
         self.machines = Machines()
         self.new_corrections: list[Correction] = []
         self.events = Events()
-        """What accounts with webhooks are to be told."""
+        """What accounts with webhooks, and readers of leases, are to be told."""
 
         self._billed: dict[LeaseId, Billed] = {}
         self._times: dict[int, int] = {}

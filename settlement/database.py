@@ -22,7 +22,8 @@ LOCK_MIGRATIONS = 0x63780001
 LOCK_SETTLEMENT = 0x63780002
 LOCK_AUDIT = 0x63780003
 LOCK_WEBHOOKS = 0x63780004
-"""Advisory locks: who migrates, who settles, who audits, who tells customers' servers."""
+LOCK_LEASE_READERS = 0x63780005
+"""Advisory locks: who migrates, who settles, who audits, who tells customers' servers, who begins to read leases."""
 
 UNAVAILABLE = (
     OSError,

@@ -5,7 +5,7 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
@@ -39,7 +39,9 @@ from schemas.store import (
     HourUse,
     Intent,
     Lease,
+    LeasesNow,
     LeaseState,
+    LeaseStep,
     LeaseUse,
     LedgerKind,
     Listing,
@@ -65,11 +67,13 @@ from schemas.store import (
     Withdrawn,
 )
 from schemas.units import DAY_MS
+from schemas.webhooks import LeaseEvent
 from settlement import billing, database, entries, reports
 from settlement.books import AmendRow, OrderRow
 from settlement.database import (
     ACQUIRE_S,
     LOCK_AUDIT,
+    LOCK_LEASE_READERS,
     LOCK_SETTLEMENT,
     UNAVAILABLE,
     Connection,
@@ -79,6 +83,7 @@ from settlement.database import (
 )
 from settlement.intents import Answer, Intents
 from settlement.outbox import OutboxRow
+from settlement.tables import MAX_LEASE_STEPS
 from settlement.webhook_store import Webhooks
 
 MAX_CONNECTIONS = 16
@@ -89,6 +94,8 @@ MAX_WAITERS = 100_000
 _args = msgspec.json.Decoder(Args).decode
 _attributes = msgspec.msgpack.Decoder(Attributes).decode
 _degradations = msgspec.json.Decoder(tuple[Degradation, ...]).decode
+_lease_event = msgspec.json.Decoder(LeaseEvent).decode
+_RUNNING = [state for state in LeaseState if state is not LeaseState.CLOSED]
 _renewal = msgspec.json.Decoder(Renewal).decode
 _sla = msgspec.json.Decoder(tuple[SlaStep, ...]).decode
 _spec = msgspec.msgpack.Decoder(ClassSpec).decode
@@ -412,6 +419,36 @@ class Store:
         rows = await self._rows(query, account, list(states), class_id, position, index, limit, order_id)
         return [_lease(row) for row in rows]
 
+    async def reads_leases(self, account: int) -> tuple[str, int]:
+        reader = await self._row(self._sql.lease_reader, account)
+        if reader is None:
+            with as_store_error():
+                async with self._pool.acquire(timeout=ACQUIRE_S) as connection, connection.transaction():
+                    await connection.execute(self._sql.lock_lease_readers, LOCK_LEASE_READERS)
+                    await connection.execute(self._sql.add_lease_reader, account)
+            reader = await self._row(self._sql.lease_reader, account)
+        return reader["run"], reader["number"]
+
+    async def lease_steps(self, after: Mapping[int, int], *, each: int) -> list[LeaseStep]:
+        rows = await self._rows(self._sql.lease_steps, list(after), list(after.values()), each)
+        return [_lease_step(row) for row in rows]
+
+    async def leases_now(self, account: int, *, after: int, limit: int) -> LeasesNow:
+        terms = (account, _RUNNING, None, None, None, limit, None)
+        with as_store_error():
+            async with self.snapshot() as connection:
+                reader = await connection.fetchrow(self._sql.lease_reader, account)
+                steps = await connection.fetch(self._sql.lease_steps, [account], [after], MAX_LEASE_STEPS)
+                rows = await connection.fetch(self._sql.leases_bought, *terms)
+                rows += await connection.fetch(self._sql.leases_sold, *terms)
+        leases = {lease.id: lease for lease in map(_lease, rows)}
+        return LeasesNow(
+            reader["number"], [_lease_step(row) for row in steps], [leases[key] for key in sorted(leases, reverse=True)]
+        )
+
+    async def moved(self, timeout_s: float) -> None:
+        await self._progress.moved(timeout_s)
+
     async def supplier_records(
         self, *, since: int, until: int, account: int | None, after: int, limit: int
     ) -> list[SupplierRecord]:
@@ -536,6 +573,13 @@ class Progress:
         self._reached: dict[tuple[str, int], int] = {}
         self._waiting: defaultdict[tuple[str, int], list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
         self._tickets = itertools.count()
+        self._moved = asyncio.Event()
+
+    async def moved(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._moved.wait()
+        self._moved.clear()
 
     async def wait(self, stream: tuple[str, int], target: int, timeout_s: float) -> bool:
         """Whether `target` is reached within the time. Raises StoreError where far too many wait already."""
@@ -579,6 +623,7 @@ class Progress:
             self._come_to(topic, partition, next_offset, position)
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._moved.set()
         topic, *numbers = str(payload).split()
         self._come_to(topic, *map(int, numbers))
 
@@ -591,6 +636,10 @@ class Progress:
             _, _, reached = heapq.heappop(waiting)
             if not reached.done():
                 reached.set_result(None)
+
+
+def _lease_step(row: Any) -> LeaseStep:
+    return LeaseStep(row["account"], row["number"], _lease_event(row["body"]))
 
 
 def _placed(row: OrderRow, written: Answer) -> Placed:

@@ -13,12 +13,15 @@ from settlement import ledger
 from settlement.books import AmendRow, Books, OrderRow, Wanted
 from settlement.corrections import Corrected
 from settlement.daily_credits import DailyCreditRow
-from settlement.database import Connection, Queries
+from settlement.database import LOCK_LEASE_READERS, Connection, Queries
 from settlement.leases import LeaseRow
 from settlement.machines import GpuRow
 from settlement.payments import CreditRow, WithdrawalRow
 from settlement.spend import SpenderKey
 from settlement.usage import UsageRow
+
+MAX_LEASE_STEPS = 1_000
+"""Kept of an account, the newest, for readers who were away."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _columns = msgspec.structs.astuple
@@ -67,7 +70,8 @@ async def load(connection: Connection, sql: Queries, books: Books, wanted: Wante
     Returns, for each partition that has more of those, the time up to which they are all here.
     """
     books.horizon(wanted.times)
-    books.events.watched = {row["account"] for row in await connection.fetch(sql.webhook_accounts)}
+    for account, has_webhooks, reads_leases in await connection.fetch(sql.watched, LOCK_LEASE_READERS):
+        books.events.watch(account, has_webhooks=has_webhooks, reads_leases=reads_leases)
     if wanted.orders or wanted.order_ids:
         accounts, client_order_ids = zip(*wanted.orders, strict=True) if wanted.orders else ((), ())
         rows = await connection.fetch(sql.orders_named, accounts, client_order_ids, list(wanted.order_ids))
@@ -197,8 +201,11 @@ async def save(connection: Connection, sql: Queries, books: Books) -> None:
         await connection.execute(sql.save_credits, books.new_credits)
     if books.new_leases or books.transactions or books.released:
         await _save_money(connection, sql, books)
-    if told := books.events.rows:
+    if told := books.events.for_webhooks():
         await connection.execute(sql.save_webhook_events, *zip(*told, strict=True))
+    if steps := books.events.for_lease_readers():
+        columns = zip(*((step.account, step.body) for step in steps), strict=True)
+        await connection.execute(sql.save_lease_steps, *columns, MAX_LEASE_STEPS)
     if books.changed_amends:  # last: a gateway waits for these rows while it has its account's cash locked
         await connection.execute(sql.save_amends, [_columns(amend) for amend in books.changed_amends.values()])
 

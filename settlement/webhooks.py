@@ -1,10 +1,10 @@
-"""What a batch has to tell accounts that have webhooks. Pure: rows come from the fold itself, step by step.
+"""What a batch has to tell accounts that want to hear it: by their webhooks, or of their leases by the stream. Pure:
+rows come from the fold itself, step by step.
 
 They are written in the batch's own transaction, so that a crash neither loses what happened nor tells of what did not;
 and they are told as the records are applied, so that batches of other sizes tell the same.
 """
 
-from collections.abc import Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventRow(NamedTuple):
-    """What one account is told: all of its webhooks that want the kind."""
+    """What one account is told."""
 
     account: int
     kind: str
@@ -36,23 +36,35 @@ class EventRow(NamedTuple):
 class Events:
     """Of one batch, in order."""
 
-    def __init__(self, watched: Set[int] = frozenset()) -> None:
-        self.watched = watched
-        """Accounts that have webhooks: nobody else is told."""
+    def __init__(self) -> None:
+        self._watched: dict[int, tuple[bool, bool]] = {}
+        """Of those who are told anything, whether by webhooks, and whether as readers of leases."""
         self.rows: list[EventRow] = []
         self.at = 0
         """The time of what is being applied, ms."""
         self._states: dict[LeaseId, str] = {}
 
+    def watch(self, account: int, *, has_webhooks: bool, reads_leases: bool) -> None:
+        """From now on it is told."""
+        self._watched[account] = has_webhooks, reads_leases
+
+    def for_webhooks(self) -> list[EventRow]:
+        """To all of an account's that want the kind."""
+        return [row for row in self.rows if self._watched[row.account][0]]
+
+    def for_lease_readers(self) -> list[EventRow]:
+        """Of their leases."""
+        return [row for row in self.rows if self._watched[row.account][1] and row.kind.startswith("lease.")]
+
     def know(self, lease: LeaseRow) -> None:
         """As it was before the batch."""
-        if self.watched:
+        if self._watched:
             self._states[lease.id] = lease.state
 
     def fill(self, fill: Fill, lease: LeaseRow, bid: "OrderRow", ask: "OrderRow") -> None:
         """A trade, and the lease that it made, before anything happens to that."""
         for order, own_id, role in ((bid, lease.bid_id, BUYER), (ask, lease.ask_id, SUPPLIER)):
-            if order.account not in self.watched:
+            if order.account not in self._watched:
                 continue
             data = FillData(
                 account_id=format_account_id(order.account),
@@ -73,7 +85,7 @@ class Events:
 
     def lease(self, lease: LeaseRow) -> None:
         """It may have changed: told where its state has."""
-        if not self.watched or self._states.get(lease.id) == lease.state:
+        if not self._watched or self._states.get(lease.id) == lease.state:
             return
         self._states[lease.id] = lease.state
         for role in (BUYER, SUPPLIER):
@@ -81,7 +93,7 @@ class Events:
 
     def order(self, order: "OrderRow") -> None:
         """It has ended."""
-        if order.account not in self.watched:
+        if order.account not in self._watched:
             return
         data = OrderData(
             account_id=format_account_id(order.account),
@@ -99,7 +111,7 @@ class Events:
 
     def withdrawal(self, row: WithdrawalRow, at: int) -> None:
         """It was requested, or became something else."""
-        if row.account not in self.watched:
+        if row.account not in self._watched:
             return
         self.at = at
         data = WithdrawalData(
@@ -115,7 +127,7 @@ class Events:
 
     def _tell_lease(self, lease: LeaseRow, role: str, kind: EventKind) -> None:
         account, order = (lease.buyer, lease.bid_id) if role == BUYER else (lease.seller, lease.ask_id)
-        if account not in self.watched:
+        if account not in self._watched:
             return
         data = LeaseData(
             account_id=format_account_id(account),

@@ -24,7 +24,7 @@ from schemas.events import Accepted, Amended, Cancelled, Event, Execution, Expir
 from schemas.fills import PublicFill
 from schemas.ids import format_order_id
 from schemas.refusals import sentence
-from schemas.store import OrderStatus, Store
+from schemas.store import LeaseStep, OrderStatus, Store
 from schemas.tape import Candle, Tape
 from schemas.units import format_time, format_usd
 
@@ -38,6 +38,8 @@ FILLS = 50
 """Fills in a whole."""
 ORDERS = 500
 """Open orders in a whole, the newest."""
+LEASES = 500
+"""Of them in a whole, of those bought and of those sold, the newest."""
 TURN = 250
 """Readers of heartbeats told at a time: thousands may do nothing else."""
 MISSED_AT_ONCE = 100
@@ -81,8 +83,8 @@ class Channel(ABC):
         self._kept: deque[bytes] = deque(maxlen=KEPT)
 
     @abstractmethod
-    async def whole(self) -> Body:
-        """The channel as it is now; changes that come meanwhile may be in it already."""
+    async def whole(self) -> tuple[int, Body]:
+        """The channel as it is now, with the number of a change that is in it; those behind that may be, too."""
 
     def change(self, body: Body) -> None:
         """Tells the next change."""
@@ -100,7 +102,7 @@ class Channel(ABC):
             if not told % turn:
                 await asyncio.sleep(0)
 
-    def since(self, number: int) -> list[bytes] | None:
+    async def since(self, number: int) -> list[bytes] | None:
         """The first changes behind that number; None where the channel has forgotten some, or has not come so far."""
         missing = self.number - number
         if not 0 <= missing <= len(self._kept):
@@ -108,9 +110,11 @@ class Channel(ABC):
         first = len(self._kept) - missing
         return list(islice(self._kept, first, first + MISSED_AT_ONCE))
 
-    def place(self, after: int | None, run: str) -> int | None:
+    async def place(self, after: int | None, run: str) -> int | None:
         """Where a reader can go on that knows the change `after` of that run of the channel; None: by a whole."""
-        return after if after is not None and run == self.stream and self.since(after) is not None else None
+        if after is None or run != self.stream or await self.since(after) is None:
+            return None
+        return after
 
     async def join(self, subscriber: Subscriber, after: int | None) -> None:
         """From now on it is told all changes: those behind `after`, or else behind a whole, which it is told first.
@@ -118,10 +122,10 @@ class Channel(ABC):
         self.pause(subscriber)
         at = after
         while at != self.number:
-            missed = None if at is None else self.since(at)
+            missed = None if at is None else await self.since(at)
             if at is None or missed is None:
-                at = self.number
-                missed = [self._message("whole", at, await self.whole())]
+                at, whole = await self.whole()
+                missed = [self._message("whole", at, whole)]
             else:
                 at += len(missed)
             for message in missed:
@@ -154,11 +158,12 @@ class Depth(Channel):
         self._duration_ms = duration_ms
         self._shown: BookView | None = None
 
-    async def whole(self) -> Body:
+    async def whole(self) -> tuple[int, Body]:
         await self.look()
         view = self._shown
         assert view is not None, "a class never goes away"
-        return _depth(view, [_level(level) for level in view.asks], [_level(level) for level in view.bids])
+        body = _depth(view, [_level(level) for level in view.asks], [_level(level) for level in view.bids])
+        return self.number, body
 
     async def look(self) -> None:
         """Tells what has changed in the book since the last look."""
@@ -181,10 +186,10 @@ class Fills(Channel):
         self._tape = tape
         self._class_id = class_id
 
-    async def whole(self) -> Body:
-        return {"fills": self._tape.after(self._class_id, max(0, self.number - FILLS)) or []}
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, {"fills": self._tape.after(self._class_id, max(0, self.number - FILLS)) or []}
 
-    def since(self, number: int) -> list[bytes]:
+    async def since(self, number: int) -> list[bytes]:
         """A reader must not miss a fill without knowing. Raises ApiError 410."""
         fills = self._tape.after(self._class_id, number)
         if fills is None:
@@ -193,10 +198,10 @@ class Fills(Channel):
             )
         return [self._message("change", fill.number, {"fill": fill}) for fill in fills[:MISSED_AT_ONCE]]
 
-    def place(self, after: int | None, run: str) -> int | None:
+    async def place(self, after: int | None, run: str) -> int | None:
         """The numbers are of one run for ever. Raises ApiError 410."""
         if after is not None:
-            self.since(after)
+            await self.since(after)
         return after
 
     def take(self, fill: PublicFill) -> None:
@@ -215,8 +220,8 @@ class Candles(Channel):
         self._told = 0, 0
         """Of the newest candle that was told: its start and its fills."""
 
-    async def whole(self) -> Body:
-        return {"candles": [terms.shown_candle(candle) for candle in self._newest(CANDLES)]}
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, {"candles": [terms.shown_candle(candle) for candle in self._newest(CANDLES)]}
 
     def look(self) -> None:
         """Tells the newest candles: all that can have changed since the last look."""
@@ -239,8 +244,8 @@ class Quote(Channel):
         self._now_ms = now
         self._told: Body | None = None
 
-    async def whole(self) -> Body:
-        return self._now()
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, self._now()
 
     def look(self) -> None:
         told = self._now()
@@ -265,18 +270,69 @@ class Orders(Channel):
         self._store = store
         self._replies = replies
 
-    async def whole(self) -> Body:
+    async def whole(self) -> tuple[int, Body]:
+        number = self.number
         await settled(self._store, self._replies)
         orders = await self._store.orders(
             self._account, status=OrderStatus.OPEN, class_id=None, before=None, limit=ORDERS
         )
-        return {"orders": [terms.shown_order(order, None) for order in orders]}
+        return number, {"orders": [terms.shown_order(order, None) for order in orders]}
 
     def take(self, execution: Execution) -> None:
         """Tells what it says of the account."""
         for event in execution.events:
             for body in news(event, execution.position, self._account):
                 self.change({"time": format_time(execution.time), **body})
+
+
+class Leases(Channel):
+    """What becomes of an account's leases, as buyer and as supplier: for its own keys alone, and never how to reach the
+    machines. The whole is those that are not closed.
+
+    The numbers are the database's: the same at each gateway, and after each restart.
+    """
+
+    conflates = False
+
+    def __init__(self, name: dict[str, str], account: int, store: Store, run: str, number: int) -> None:
+        super().__init__(name)
+        self.account = account
+        self.stream, self.number = run, number
+        self._store = store
+
+    async def whole(self) -> tuple[int, Body]:
+        now = await self._store.leases_now(self.account, after=self.number, limit=LEASES)
+        shown = [terms.shown_lease(lease, self.account, None, in_list=True) for lease in now.leases]
+        body: Body = {"leases": shown}
+        if not self.take(now.steps):
+            self._begin_anew(now.number, body)
+        return now.number, body
+
+    async def since(self, number: int) -> list[bytes] | None:
+        known = await super().since(number)
+        if known is not None or not 0 <= number < self.number:
+            return known
+        steps = await self._store.lease_steps({self.account: number}, each=MISSED_AT_ONCE)
+        if not steps or steps[0].number != number + 1:
+            return None
+        return [self._message("change", step.number, _step(step)) for step in steps if step.number <= self.number]
+
+    def take(self, steps: Sequence[LeaseStep]) -> bool:
+        """Tells those that are new; False where some before them are not kept."""
+        for step in steps:
+            if step.number > self.number + 1:
+                return False
+            if step.number > self.number:
+                self.change(_step(step))
+        return True
+
+    def _begin_anew(self, number: int, whole: Body) -> None:
+        """Changes are lost for good: who reads is told the whole."""
+        self._kept.clear()
+        self.number = number
+        message = self._message("whole", number, whole)
+        for subscriber in list(self.subscribers):
+            subscriber.tell(self, message)
 
 
 class Heartbeats(Channel):
@@ -287,8 +343,8 @@ class Heartbeats(Channel):
         self._replies = replies
         self._now_ms = now
 
-    async def whole(self) -> Body:
-        return self._now()
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, self._now()
 
     async def look(self) -> None:
         await self.change_by_turns(self._now(), TURN)
@@ -330,6 +386,14 @@ def _depth(view: BookView, asks: list[list[Any]], bids: list[list[Any]]) -> Body
         "bids": bids,
         "checksum": checksum(view.asks, view.bids),
     }
+
+
+def _step(step: LeaseStep) -> Body:
+    """A lease as it became then, for the account whose step it is."""
+    event = step.event
+    body: Body = {"event": event.type.removeprefix("lease."), "time": event.timestamp}
+    data: Body = msgspec.to_builtins(event.data)
+    return body | data
 
 
 def _level(level: BookLevel) -> list[Any]:

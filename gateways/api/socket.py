@@ -367,7 +367,7 @@ class Connection:
             raise invalid("channel", "you read it already")
         if len(self._channels) >= MAX_SUBSCRIPTIONS:
             raise ApiError(429, "busy", f"a connection reads at most {MAX_SUBSCRIPTIONS} channels: open another")
-        place = channel.place(op.after, op.stream or "")
+        place = await channel.place(op.after, op.stream or "")
         self._channels[channel] = None
         await self._answer("subscribed", op)
         try:

@@ -1,7 +1,9 @@
 """The stream's channels, and who keeps them told: looks at books and the tape, hears fills and the engine's answers."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import TypeVar
 
 from gateways.api.channels import (
@@ -10,6 +12,7 @@ from gateways.api.channels import (
     Depth,
     Fills,
     Heartbeats,
+    Leases,
     Orders,
     Quote,
     Subscriber,
@@ -22,7 +25,7 @@ from gateways.api.terms import choice
 from schemas.book import Books
 from schemas.events import Execution
 from schemas.fills import PublicFill
-from schemas.store import Store
+from schemas.store import Store, StoreError
 from schemas.tape import INTERVALS, Tape
 from schemas.units import DAY_MS, HOUR_MS
 
@@ -32,6 +35,12 @@ DEPTH_S = 0.1
 """Between two looks at books: the most often that depth changes."""
 TAPE_S = 0.25
 """Likewise of candles and tickers."""
+LEASES_S = 0.05
+"""Between two looks at what became of leases, at least: settlement has moved on then."""
+LEASES_AGAIN_S = 1.0
+"""A look is taken so often where nothing is heard of settlement."""
+STEPS_AT_ONCE = 200
+"""Of an account's leases."""
 HEARTBEAT_S = 1.0
 LINGER_S = 60.0
 """A channel without readers is kept so long, for who comes back."""
@@ -43,9 +52,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "candles": ("class", "interval"),
     "ticker": ("class",),
     "orders": (),
+    "leases": (),
     "heartbeats": (),
 }
 """Of each channel, what tells it from others of its kind."""
+PRIVATE = ("orders", "leases")
+"""Each account has its own."""
 DEFAULTS = {"window": "24h", "interval": "1h"}
 
 AnyChannel = TypeVar("AnyChannel", bound=Channel)
@@ -83,19 +95,22 @@ class Stream:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_books())
             group.create_task(self._watch_tape())
+            group.create_task(self._watch_leases())
             group.create_task(self._beat())
 
     async def channel(self, fields: Fields, account: int | None) -> Channel:
         """The channel of that description. `account` is who asks, None: nobody in particular. Raises ApiError."""
         name = await self._checked(fields)
-        if name["channel"] == "orders" and account is None:
+        is_private = name["channel"] in PRIVATE
+        if is_private and account is None:
             raise ApiError(401, "unauthorized", 'say first who you are: {"op": "auth", "key": "cx_…"}')
-        key = (*name.values(), str(account)) if name["channel"] == "orders" else tuple(name.values())
+        key = (*name.values(), str(account)) if is_private else tuple(name.values())
         channel = self._channels.get(key)
         if channel is None:
             if len(self._channels) >= MAX_CHANNELS:
                 raise ApiError(429, "busy", f"{MAX_CHANNELS} channels are kept already: try again later")
-            channel = self._channels[key] = self._made(name, account)
+            made = await self._made(name, account)
+            channel = self._channels.setdefault(key, made)  # another may have made it meanwhile
             self._look_after(channel)
         return channel
 
@@ -132,7 +147,7 @@ class Stream:
             choice("interval", INTERVALS, name["interval"])
         return name
 
-    def _made(self, name: dict[str, str], account: int | None) -> Channel:
+    async def _made(self, name: dict[str, str], account: int | None) -> Channel:
         match name["channel"]:
             case "depth":
                 return Depth(name, self._books, name["class"], WINDOWS[name["window"]])
@@ -145,6 +160,9 @@ class Stream:
             case "orders":
                 assert account is not None
                 return Orders(name, account, self._store, self._replies)
+            case "leases":
+                assert account is not None
+                return Leases(name, account, self._store, *await self._store.reads_leases(account))
             case _:
                 return Heartbeats(name, self._replies, self._now)
 
@@ -165,6 +183,24 @@ class Stream:
             for quote in self._read(Quote):
                 quote.look()
             await asyncio.sleep(TAPE_S)
+
+    async def _watch_leases(self) -> None:
+        """Looks when settlement has moved on."""
+        while True:
+            reading = {channel.account: channel for channel in self._read(Leases)}
+            with contextlib.suppress(StoreError):  # later, when the database is back
+                await self._look_at_leases(reading)
+            await asyncio.sleep(LEASES_S)
+            await self._store.moved(LEASES_AGAIN_S)
+
+    async def _look_at_leases(self, reading: Mapping[int, Leases]) -> None:
+        if not reading:
+            return
+        after = {account: channel.number for account, channel in reading.items()}
+        steps = await self._store.lease_steps(after, each=STEPS_AT_ONCE)
+        for account, of_account in groupby(steps, key=lambda step: step.account):
+            if not reading[account].take(list(of_account)):
+                await reading[account].whole()
 
     async def _beat(self) -> None:
         while True:

@@ -7,9 +7,10 @@ async with Exchange(url, key) as cx:
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, overload
 from urllib.parse import quote
@@ -49,6 +50,7 @@ from gateways.client.types import (
     Key,
     Kill,
     Lease,
+    LeaseChange,
     LeaseUse,
     Limits,
     Offers,
@@ -668,7 +670,7 @@ class Exchange:
 
     async def watch(
         self, /, channel: str, class_id: str | None = None, *, after: int | None = None, **fields: str
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """A channel of the stream (gateways/README.md): the whole first, then every change, for as long as one likes.
 
         A lost connection is made anew, and the channel goes on where it was. `after` is the number of the last fill
@@ -688,11 +690,21 @@ class Exchange:
         """The class's book for windows of that length from now on (1h, 24h, 7d, 30d), after every change."""
         while True:
             book = stream.DepthBook()
-            async for message in self.watch("depth", class_id, window=window):
-                depth = book.take(message)
-                if depth is None:
-                    break  # its checksum is another: from the beginning
-                yield depth
+            async with contextlib.aclosing(self.watch("depth", class_id, window=window)) as messages:
+                async for message in messages:
+                    depth = book.take(message)
+                    if depth is None:
+                        break  # its checksum is another: from the beginning
+                    yield depth
+
+    async def lease_changes(self) -> AsyncIterator[LeaseChange]:
+        """What becomes of the account's leases, as buyer and as supplier: first those that are not closed as they are,
+        then every change. After a lost connection it goes on where it was."""
+        states = stream.LeaseStates()
+        async with contextlib.aclosing(self.watch("leases")) as messages:
+            async for message in messages:
+                for change in states.take(message):
+                    yield change
 
     async def status(self) -> Status:
         """How the exchange is."""

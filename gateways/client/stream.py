@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from yarl import URL
 
-from gateways.client.types import BookLevel, Depth, Refusal
+from gateways.client.types import BookLevel, Depth, LeaseChange, Refusal
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 10.0
@@ -82,6 +82,8 @@ async def watch(
                         if frame.error.code in FATAL:
                             raise StreamError(frame.error)
                         break
+                    if frame.type == "change" and known is not None and frame.number != known + 1:
+                        break  # one is missing: from there on
                     if frame.type in ("whole", "change"):
                         pause_s, known, run = FIRST_PAUSE_S, frame.number, frame.stream
                         yield Message(frame.type, frame.number, frame.stream, msgspec.json.decode(received.data))
@@ -114,6 +116,37 @@ class DepthBook:
         if checksum(asks, bids) != body["checksum"]:
             return None
         return Depth(body["class"], body["window"], body["position"], body["time"], body["start"], asks, bids)
+
+
+class LeaseStates:
+    """An account's leases, kept by the messages of the channel `leases`."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], LeaseChange] = {}
+        """Those that are not closed, by lease and role."""
+
+    def take(self, message: Message) -> list[LeaseChange]:
+        """What is new: the change, or of a whole what differs from what was known."""
+        if message.type == "change":
+            return self._learn([msgspec.convert(message.body, LeaseChange)])
+        now = [msgspec.convert({"event": "", "time": "", **lease}, LeaseChange) for lease in message.body["leases"]]
+        open_now = {(lease.lease_id, lease.role) for lease in now}
+        gone = [known for key, known in self._known.items() if key not in open_now]
+        now += [msgspec.structs.replace(known, event="", time="", state="closed") for known in gone]
+        return self._learn(now)
+
+    def _learn(self, now: Sequence[LeaseChange]) -> list[LeaseChange]:
+        new = []
+        for lease in now:
+            key = lease.lease_id, lease.role
+            known = self._known.get(key)
+            if lease.event or known is None or known.state != lease.state:
+                new.append(lease)
+            if lease.state == "closed":
+                self._known.pop(key, None)
+            else:
+                self._known[key] = lease
+        return new
 
 
 def checksum(asks: Sequence[BookLevel], bids: Sequence[BookLevel]) -> int:

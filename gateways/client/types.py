@@ -587,6 +587,25 @@ class Credit(Resource):
     reason: str
 
 
+class LeaseChange(Resource):
+    """A lease as it became, for the account that reads it."""
+
+    event: str
+    """sold, bought, delivered, active, degraded, reclaiming, ended, closed; '' where it is merely so by now."""
+    time: str
+    role: str
+    """buyer or supplier: what the account is in it."""
+    lease_id: str
+    order_id: str
+    class_id: str
+    quantity: int
+    price: str
+    start: str
+    end: str
+    state: str
+    close_reason: str
+
+
 class Lease(Resource):
     """Capacity that was sold, as its buyer or its supplier sees it; None is the other side's money.
 

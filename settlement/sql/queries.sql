@@ -693,9 +693,40 @@ WITH moved AS (
 )
 SELECT pg_notify('settled', format('%s %s %s %s', topic, partition, next_offset, position)) FROM moved;
 
--- Who wants to be told of anything.
--- name: webhook_accounts
-SELECT DISTINCT account FROM webhooks WHERE removed_at IS NULL;
+-- name: watched
+SELECT * FROM watched($1);
+
+-- The newest $3 of an account are kept.
+-- name: save_lease_steps
+WITH told AS (
+    SELECT account, body, row_number() OVER (PARTITION BY account ORDER BY place) AS nth
+    FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS step (account, body, place)
+), moved AS (
+    UPDATE lease_readers SET number = number + added.count
+    FROM (SELECT account, count(*) FROM told GROUP BY account) AS added
+    WHERE lease_readers.account = added.account
+    RETURNING lease_readers.account, number, number - added.count AS before
+), forgotten AS (
+    DELETE FROM lease_steps USING moved
+    WHERE lease_steps.account = moved.account AND lease_steps.number <= moved.number - $3
+)
+INSERT INTO lease_steps SELECT account, before + nth, body FROM told JOIN moved USING (account);
+
+-- name: lease_reader
+SELECT run, number FROM lease_readers WHERE account = $1;
+
+-- name: lock_lease_readers
+SELECT pg_advisory_xact_lock($1);
+
+-- name: add_lease_reader
+INSERT INTO lease_readers (account) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- The first $3 of each account behind its number.
+-- name: lease_steps
+SELECT step.account, step.number, body FROM unnest($1::bigint[], $2::bigint[]) AS known (account, number),
+LATERAL (
+    SELECT * FROM lease_steps WHERE account = known.account AND number > known.number ORDER BY number LIMIT $3
+) AS step;
 
 -- One delivery for each webhook that wants the event; they share its id.
 -- name: save_webhook_events

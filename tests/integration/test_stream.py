@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
+from gateways.api import channels
 from gateways.api import socket as socket_module
 from gateways.api import stream as stream_module
 from gateways.api.socket import Bounds
 from gateways.client import Exchange, ExchangeError
 from gateways.client.stream import Message
+from schemas.ids import parse_account_id
+from settlement import tables
+from settlement.database import LOCK_LEASE_READERS
 from tests.integration.conftest import CLASS, Venue, serving
 
 WAIT_S = 10.0
@@ -106,15 +111,17 @@ async def test_fills_candles_and_tickers_tell_what_trades(exchange: Venue) -> No
         assert {quoted.class_id: quoted.last for quoted in await dev.tickers()} == {CLASS: "2.50"}
 
 
-async def test_a_lost_connection_goes_on_where_it_was(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
-    connections: list[aiohttp.ClientWebSocketResponse] = []
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.ClientWebSocketResponse]:
+    """All that the client opens, to be lost."""
+    opened: list[aiohttp.ClientWebSocketResponse] = []
     connect = aiohttp.ClientSession.ws_connect
 
     def kept(*args: Any, **kwargs: Any) -> Any:
         class Opening:
             async def __aenter__(self) -> Any:
                 self.connection = await connect(*args, **kwargs)
-                connections.append(self.connection)
+                opened.append(self.connection)
                 return self.connection
 
             async def __aexit__(self, *error: object) -> None:
@@ -123,6 +130,12 @@ async def test_a_lost_connection_goes_on_where_it_was(exchange: Venue, monkeypat
         return Opening()
 
     monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", kept)
+    return opened
+
+
+async def test_a_lost_connection_goes_on_where_it_was(
+    exchange: Venue, connections: list[aiohttp.ClientWebSocketResponse]
+) -> None:
     async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
         await sell(cloud, "2.50", 64)
         fills, depth = dev.watch("fills", CLASS), dev.watch("depth", CLASS, window="1h")
@@ -163,6 +176,164 @@ async def test_an_account_hears_what_becomes_of_its_orders_and_nobody_else_does(
         assert sold[1]["lease_id"] == events[1]["lease_id"]
 
 
+SECRET = "ssh root@203.0.113.7"
+
+
+async def told(client: Wire, count: int) -> list[dict[str, Any]]:
+    """The next messages of a channel."""
+    return [await client.hear(lambda message: message["type"] in ("whole", "change")) for _ in range(count)]
+
+
+async def test_both_sides_of_a_lease_hear_what_becomes_of_it_and_nobody_else_does(exchange: Venue) -> None:
+    keys = {name: await exchange.key_of(name, "read", "trade", "supply", money="1000") for name in ("cloud", "dev")}
+    keys["other"] = await exchange.key_of("other", "read")
+    async with contextlib.AsyncExitStack() as stack:
+        wires = {name: await stack.enter_async_context(wire(exchange.url, key)) for name, key in keys.items()}
+        cloud, dev = [await stack.enter_async_context(Exchange(exchange.url, keys[name])) for name in ("cloud", "dev")]
+        for client in wires.values():
+            await client.say(op="subscribe", channel="leases")
+            (whole,) = await told(client, 1)
+            assert (whole["type"], whole["number"], whole["leases"]) == ("whole", 0, [])
+        ask = await cloud.ask(CLASS, 8, "2.50", end="now+90d")
+        await dev.buy(CLASS, gpus=4, hours=24, max_price="2.60")
+        (lease,) = await dev.leases()
+        await cloud.deliver(lease.lease_id, SECRET)
+        await dev.accept(lease.lease_id)
+        await cloud.degrade(lease.lease_id, 1, "one fell off the bus")
+        await cloud.restore(lease.lease_id)
+        await dev.end(lease.lease_id)
+        steps = ["delivered", "active", "degraded", "active", "ended"]
+        heard = {name: await told(wires[name], 6) for name in ("cloud", "dev")}
+        assert [change["event"] for change in heard["cloud"]] == ["sold", *steps]
+        assert [change["event"] for change in heard["dev"]] == ["bought", *steps]
+        for changes in heard.values():
+            assert [change["number"] for change in changes] == list(range(1, 7))
+            assert [change["state"] for change in changes] == ["pending_delivery", *steps]
+            assert {change["lease_id"] for change in changes} == {lease.lease_id}
+        assert {change["role"] for change in heard["cloud"]} == {"supplier"}
+        assert {change["order_id"] for change in heard["cloud"]} == {ask.order_id}
+        assert {change["order_id"] for change in heard["dev"]} == {lease.order_id}
+        async with wire(exchange.url, keys["dev"]) as late:
+            await late.say(op="subscribe", channel="leases")
+            (whole,) = await told(late, 1)
+        assert (whole["number"], [known["state"] for known in whole["leases"]]) == (6, ["ended"])
+        assert [known["connection"] for known in whole["leases"]] == [None]
+        assert SECRET not in json.dumps([heard, whole])
+        await wires["other"].say(op="unsubscribe", channel="leases")
+        assert (await wires["other"].hear())["type"] == "unsubscribed"
+
+
+async def test_leases_go_on_at_another_gateway_and_after_a_restart_as_far_as_they_are_kept(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_LEASE_STEPS", 4)
+    key = await exchange.key_of("dev", "read", "trade", money="1000")
+
+    async def reads(url: str, count: int, **place: Any) -> list[dict[str, Any]]:
+        async with wire(url, key) as client:
+            await client.say(op="subscribe", channel="leases", **place)
+            return await told(client, count)
+
+    async with exchange.trader("cloud") as cloud, Exchange(exchange.url, key) as dev:
+        (first,) = await reads(exchange.url, 1)
+        await sell(cloud, "2.50", 64)
+        for gpus in range(1, 5):
+            await dev.buy(CLASS, gpus=gpus, hours=1, max_price="2.60", now_only=True)
+        assert len(await dev.leases()) == 4
+        place = {"after": first["number"], "stream": first["stream"]}
+        for _ in range(2):  # and once more: each is a gateway that has just started
+            async with serving(exchange.log, exchange.store) as elsewhere:
+                changes = await reads(elsewhere, 4, **place)
+                assert [(change["number"], change["quantity"]) for change in changes] == [(n, n) for n in range(1, 5)]
+        await dev.buy(CLASS, gpus=5, hours=1, max_price="2.60", now_only=True)
+        assert len(await dev.leases()) == 5
+        async with serving(exchange.log, exchange.store) as elsewhere:
+            (whole,) = await reads(elsewhere, 1, **place)  # the first step is not kept
+            assert (whole["type"], whole["number"], len(whole["leases"])) == ("whole", 5, 5)
+            (last,) = await reads(elsewhere, 1, after=4, stream=first["stream"])
+            assert (last["type"], last["number"], last["quantity"]) == ("change", 5, 5)
+            (whole,) = await reads(elsewhere, 1, after=4, stream="another run")
+            assert whole["type"] == "whole"
+
+
+async def test_who_begins_to_read_leases_waits_for_the_batch_that_does_not_know_it(exchange: Venue, dsn: str) -> None:
+    account = await exchange.admin.create_account("dev", scopes=["read"])
+    number = parse_account_id(account.account_id)
+    batch = await asyncpg.connect(dsn)
+    async with batch.transaction():
+        assert await batch.fetch("SELECT * FROM watched($1)", LOCK_LEASE_READERS) == []
+        beginning = asyncio.create_task(exchange.store.reads_leases(number))
+        done, _ = await asyncio.wait([beginning], timeout=0.3)
+        assert not done
+    run, last = await asyncio.wait_for(beginning, WAIT_S)
+    assert last == 0
+    assert await exchange.store.reads_leases(number) == (run, 0)
+    await batch.close()
+
+
+async def test_the_client_follows_its_leases_over_lost_connections(
+    exchange: Venue, connections: list[aiohttp.ClientWebSocketResponse]
+) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        await sell(cloud, "2.50")
+        await dev.buy(CLASS, gpus=2, hours=24, max_price="2.60")
+        (lease,) = await dev.leases()
+        changes = dev.lease_changes()
+        heard = [await asyncio.wait_for(anext(changes), WAIT_S)]
+        await cloud.deliver(lease.lease_id, SECRET)
+        heard.append(await asyncio.wait_for(anext(changes), WAIT_S))
+        await connections[0].close()
+        await dev.accept(lease.lease_id)
+        await dev.end(lease.lease_id)
+        heard += [await asyncio.wait_for(anext(changes), WAIT_S) for _ in range(2)]
+    assert len(connections) == 2
+    assert [(change.event, change.state) for change in heard] == [
+        ("", "pending_delivery"), ("delivered", "delivered"), ("active", "active"), ("ended", "ended"),
+    ]  # fmt: skip
+    assert {(change.lease_id, change.role, change.class_id) for change in heard} == {(lease.lease_id, "buyer", CLASS)}
+
+
+async def test_a_book_that_is_not_the_exchange_s_is_read_anew(
+    exchange: Venue, connections: list[aiohttp.ClientWebSocketResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        await sell(cloud, "2.50")
+        depth = dev.depth(CLASS)
+        await until(depth, lambda book: len(book.asks) == 1)
+        checksum, wrong = channels.checksum, []
+
+        def wrong_once(asks: Any, bids: Any) -> int:
+            wrong.append(asks)
+            return checksum(asks, bids) ^ (len(wrong) == 1)
+
+        monkeypatch.setattr(channels, "checksum", wrong_once)
+        await sell(cloud, "2.60")
+        book = await until(depth, lambda book: len(book.asks) == 2)
+        assert [level.price for level in book.asks] == ["2.50", "2.60"]
+    assert len(connections) == 2
+
+
+async def test_fills_and_books_go_on_after_the_gateway_has_started_anew(exchange: Venue) -> None:
+    async with exchange.trader("cloud") as cloud, exchange.trader("dev") as dev:
+        await sell(cloud, "2.50", 64)
+        fills, book = {"number": 0, "stream": ""}, {"number": 7, "stream": "another run"}
+        seen: list[int] = []
+        for _ in range(2):
+            for _ in range(3):
+                await dev.buy(CLASS, gpus=1, hours=1, max_price="2.60", now_only=True)
+            async with serving(exchange.log, exchange.store) as url, wire(url) as client:
+                named = {"class": CLASS, "after": fills["number"], "stream": fills["stream"]}
+                await client.say(op="subscribe", channel="fills", **named)
+                messages = await told(client, 3)
+                seen += [message["fill"]["number"] for message in messages]
+                fills = messages[-1]
+                named = {"class": CLASS, "after": book["number"], "stream": book["stream"]}
+                await client.say(op="subscribe", channel="depth", **named)
+                (book,) = await told(client, 1)
+                assert book["type"] == "whole"  # the numbers of a run that is over say nothing
+        assert seen == [1, 2, 3, 4, 5, 6]
+
+
 async def test_an_order_can_be_placed_over_the_same_connection(exchange: Venue) -> None:
     key = await exchange.key_of("dev", "read", "trade", money="1000")
     async with wire(exchange.url) as client:
@@ -199,6 +370,7 @@ async def test_an_order_can_be_placed_over_the_same_connection(exchange: Venue) 
         (f'{{"op": "subscribe", "channel": "candles", "class": "{CLASS}", "interval": "2m"}}', "invalid", "interval"),
         ('{"op": "subscribe", "channel": "heartbeats", "class": "A"}', "invalid", "class"),
         ('{"op": "subscribe", "channel": "orders"}', "unauthorized", ""),
+        ('{"op": "subscribe", "channel": "leases"}', "unauthorized", ""),
         (f'{{"op": "subscribe", "channel": "fills", "class": "{CLASS}", "after": 7}}', "gone", "after"),
         (f'{{"op": "unsubscribe", "channel": "fills", "class": "{CLASS}"}}', "invalid", "channel"),
         ('{"op": "auth", "key": "cx_no"}', "unauthorized", ""),

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import random
+from typing import Any
 
 import pytest
 
 from gateways.api import channels
-from gateways.api.channels import Body, Candles, Channel, Depth, Fills, Quote, accounts_in, news
+from gateways.api.channels import Body, Candles, Channel, Depth, Fills, Leases, Quote, accounts_in, news
 from gateways.api.errors import ApiError
 from gateways.client.stream import DepthBook, Message
 from gateways.client.types import BookLevel as SeenLevel
@@ -19,15 +20,17 @@ from schemas.book import BookLevel, BookView
 from schemas.commands import Side
 from schemas.events import Accepted, Cancelled, CancelReason, Event, Execution, Expired, Fill, Filled, Rejected
 from schemas.refusals import Refusal
+from schemas.store import LeasesNow, LeaseStep
 from schemas.units import HOUR_MS, format_usd
+from schemas.webhooks import EventKind, LeaseData, LeaseEvent
 from tests.unit.test_tape import NOON, fill
 
 
 class Counter(Channel):
     """Counts; its whole is what it has counted."""
 
-    async def whole(self) -> Body:
-        return {"count": self.number}
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, {"count": self.number}
 
     def count(self) -> None:
         self.change({"count": self.number + 1})
@@ -75,8 +78,8 @@ async def test_a_reader_that_was_away_reads_on_where_the_channel_still_knows() -
         channel.count()
     last, run = channel.number, channel.stream
     for after, place in ((last, last), (last - channels.KEPT, 10), (9, None), (last + 1, None), (None, None)):
-        assert channel.place(after, run) == place, after
-    assert channel.place(last, "another run") is None
+        assert await channel.place(after, run) == place, after
+    assert await channel.place(last, "another run") is None
     reader = Reader()
     await channel.join(reader, last - 2)
     assert reader.numbers() == [("change", last - 1), ("change", last)]
@@ -84,10 +87,10 @@ async def test_a_reader_that_was_away_reads_on_where_the_channel_still_knows() -
 
 async def test_what_changes_while_the_whole_is_made_is_told_behind_it() -> None:
     class Slow(Counter):
-        async def whole(self) -> Body:
+        async def whole(self) -> tuple[int, Body]:
             count = self.number
             await asyncio.sleep(0.01)
-            return {"count": count}
+            return count, {"count": count}
 
     channel, reader = Slow({"channel": "slow"}), Reader()
     joining = asyncio.create_task(channel.join(reader, None))
@@ -164,14 +167,14 @@ async def test_fills_go_on_behind_any_number_that_is_kept_and_never_with_a_gap(e
         tape.add(fill(number, 1_000_000, NOON))
     channel = Fills({"channel": "fills", "class": "A"}, tape, "A")
     tape.listeners.append(channel.take)
-    await channel.join(reader, channel.place(None, ""))
+    await channel.join(reader, await channel.place(None, ""))
     tape.add(fill(61, 1_000_000, NOON))
-    await channel.join(late, channel.place(58, ""))
+    await channel.join(late, await channel.place(58, ""))
     assert [shown["number"] for shown in reader.told[0]["fills"]] == list(range(11, 61))
     assert reader.numbers() == [("whole", 60), ("change", 61)]
     assert [(message["number"], message["fill"]["number"]) for message in late.told] == [(59, 59), (60, 60), (61, 61)]
     with pytest.raises(ApiError, match="GET /v1/fills"):
-        channel.place(62, "")
+        await channel.place(62, "")
 
 
 async def test_candles_and_tickers_are_told_when_they_are_other_and_numbered_without_gaps(
@@ -191,6 +194,45 @@ async def test_candles_and_tickers_are_told_when_they_are_other_and_numbered_wit
     assert [(told["last"], told["number"]) for told in quotes.told] == [
         (None, 0), ("1.00", 1), ("2.00", 2), ("3.00", 3), ("4.00", 4),
     ]  # fmt: skip
+
+
+class KeptSteps:
+    """A store of one account's lease steps, of which the newest are kept."""
+
+    def __init__(self) -> None:
+        self.steps: list[LeaseStep] = []
+        self.kept = 10
+
+    def add(self, count: int) -> None:
+        data = LeaseData("acc_1", "buyer", "lse_1-0", "ord_1", "A", 1, "1.00", "", "", "active", "")
+        for number in range(len(self.steps) + 1, len(self.steps) + count + 1):
+            self.steps.append(LeaseStep(1, number, LeaseEvent(EventKind.LEASE_ACTIVE, "", data)))
+
+    async def lease_steps(self, after: dict[int, int], *, each: int) -> list[LeaseStep]:
+        return [step for step in self.steps[-self.kept :] if step.number > after[1]][:each]
+
+    async def leases_now(self, account: int, *, after: int, limit: int) -> LeasesNow:
+        return LeasesNow(len(self.steps), await self.lease_steps({account: after}, each=limit), [])
+
+
+async def test_leases_tell_the_whole_where_steps_are_not_kept() -> None:
+    steps: Any = KeptSteps()
+    reader, late = Reader(), Reader()
+    channel = Leases({"channel": "leases"}, 1, steps, "run", 0)
+    await channel.join(reader, None)
+    steps.add(3)
+    assert channel.take(await steps.lease_steps({1: 0}, each=5))
+    assert channel.take(await steps.lease_steps({1: 1}, each=5)), "what is known is told once"
+    await channel.join(late, await channel.place(2, "run"))
+    steps.add(20)
+    assert not channel.take(await steps.lease_steps({1: 3}, each=5))
+    await channel.whole()
+    steps.add(1)
+    assert channel.take(await steps.lease_steps({1: 23}, each=5))
+    changes = [("change", 1), ("change", 2), ("change", 3)]
+    assert reader.numbers() == [("whole", 0), *changes, ("whole", 23), ("change", 24)]
+    assert late.numbers() == [("change", 3), ("whole", 23), ("change", 24)]
+    assert [await channel.place(after, "run") for after in (24, 14, 13, 25, -1)] == [24, 14, None, None, None]
 
 
 def test_orders_tell_what_became_of_an_account_s_orders_and_of_nobody_else_s() -> None:

@@ -42,8 +42,8 @@ async def eventually(holds: Callable[[], object]) -> None:
 class Wide(Channel):
     """Counts, at length; its whole is what it has counted."""
 
-    async def whole(self) -> Body:
-        return {"count": self.number}
+    async def whole(self) -> tuple[int, Body]:
+        return self.number, {"count": self.number}
 
     def count(self) -> None:
         self.change({"count": self.number + 1, "wide": WIDE})
