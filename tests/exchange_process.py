@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tomllib
 from collections.abc import AsyncIterator
@@ -60,6 +61,15 @@ class ExchangeProcess:
             raise RuntimeError(f"the exchange was not ready in {READY_TIMEOUT_S:.0f} s: {_tail(output)}") from None
         ready = tomllib.loads(config.read_text())
         self.url, self.key = ready["url"], ready["key"]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its process has in memory."""
+        assert self._process is not None
+        shown = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True
+        )
+        return int(shown.stdout) * 1024
 
     async def kill(self) -> None:
         """kill -9."""

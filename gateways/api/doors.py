@@ -38,7 +38,7 @@ class Doors:
         """A Litestar middleware."""
 
         async def door(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] is ScopeType.WEBSOCKET:  # which lasts, and is bounded by itself
+            if scope["type"] == ScopeType.WEBSOCKET:  # which lasts, and is bounded by itself
                 await app(scope, receive, send)
                 return
             began = time.perf_counter()

@@ -192,6 +192,7 @@ class Exchange:
     tickers = _call(exchange.Exchange.tickers)
     watch = _stream(exchange.Exchange.watch)
     depth = _stream(exchange.Exchange.depth)
+    lease_changes = _stream(exchange.Exchange.lease_changes)
     status = _call(exchange.Exchange.status)
     openapi = _call(exchange.Exchange.openapi)
     suppliers = _call(exchange.Exchange.suppliers)

@@ -30,6 +30,7 @@ from tests.benchmarks.order_entry import order_entry_batch50
 from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
 from tests.benchmarks.pipeline import pipeline_kafka
 from tests.benchmarks.settlement import holds, settle_fills, settle_growth, settle_usage
+from tests.benchmarks.stream import stream_clients, stream_fanout
 
 BENCHMARKS: dict[str, Benchmark] = {
     "engine_plain": engine_plain,
@@ -43,6 +44,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "pipeline_kafka": pipeline_kafka,
     "order_entry_batch50": order_entry_batch50,
     "noisy_neighbour": noisy_neighbour,
+    "stream_fanout": stream_fanout,
+    "stream_clients": stream_clients,
     "order_to_fill_embedded": order_to_fill_embedded,
     "order_to_fill_kafka": order_to_fill_kafka,
     "settle_fills": settle_fills,

@@ -453,6 +453,17 @@ async def test_one_connection_too_many_is_told_to_come_later(exchange: Venue) ->
             assert (await third.hear())["type"] == "subscribed"
 
 
+async def test_an_open_connection_is_no_request_under_way(exchange: Venue) -> None:
+    async with wire(exchange.url) as first, wire(exchange.url) as second:
+        for client in (first, second):
+            await client.say(op="subscribe", channel="heartbeats")
+            await client.hear()
+        async with aiohttp.ClientSession() as http, http.get(f"{exchange.url}/metrics") as answer:
+            figures = (await answer.text()).splitlines()
+    assert "stream_connections 2.0" in figures
+    assert "api_in_flight 1.0" in figures  # this very one
+
+
 async def test_neither_an_account_nor_an_address_takes_all_connections(exchange: Venue) -> None:
     keys = [await exchange.key_of(name, "read") for name in ("dev", "cloud")]
     async with serving(exchange.log, exchange.store, streams=Bounds(all=10, each=2)) as url:
