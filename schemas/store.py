@@ -36,6 +36,8 @@ class Scope(StrEnum):
     SUPPLY = "supply"
     METER = "meter"
     WITHDRAW = "withdraw"
+    AUDIT = "audit"
+    """Invoices, statements of sales and FOCUS rows of all accounts."""
     ADMIN = "admin"
 
 

@@ -650,7 +650,7 @@ def create_account(name: str, /, *, scopes: str = "read,trade", access: Access =
     Parameters
     ----------
     scopes
-        of the key, with commas: read, trade, supply, meter, withdraw, admin
+        of the key, with commas: read, trade, supply, meter, withdraw, audit, admin
     """
 
     async def call(exchange: Exchange) -> None:
@@ -689,7 +689,7 @@ def create_key(
     Parameters
     ----------
     scopes
-        with commas: read, trade, supply, meter, withdraw, admin; no more than your own key has
+        with commas: read, trade, supply, meter, withdraw, audit, admin; no more than your own key has
     team
         that spends with it; its caps are met by all that the key orders
     user

@@ -15,24 +15,26 @@ from schemas.focus import COLUMNS, DECIMAL_PLACES, Kind, Row
 DECIMAL_DIGITS = 38
 
 
-def focus(*, month: str, parquet: Path | None = None, access: Access = HERE) -> None:
+def focus(*, month: str, parquet: Path | None = None, account: str | None = None, access: Access = HERE) -> None:
     """Write what you bought in a month as FOCUS 1.2, the open format of cost tools.
 
     Parameters
     ----------
     month
         like 2026-11
+    account
+        another's, like acc_3, for a key with the scope audit or admin
     parquet
         write this file instead; needs pyarrow: pip install pyarrow
     """
 
     async def call(exchange: Exchange) -> None:
         if parquet is not None:
-            await write_parquet(parquet, exchange.focus(month))
+            await write_parquet(parquet, exchange.focus(month, account=account))
         elif access.csv:
-            print_file(await exchange.focus_csv(month))
+            print_file(await exchange.focus_csv(month, account=account))
         else:
-            rows = [row async for page in exchange.focus(month) for row in page]
+            rows = [row async for page in exchange.focus(month, account=account) for row in page]
             columns = ("ChargePeriodStart", "ServiceName", "ResourceId", "HostProviderName", "BilledCost", "InvoiceId")
             show(rows, columns, ([row[name] or "" for name in columns] for row in rows), access)
 

@@ -14,6 +14,7 @@ def invoice(
     *,
     html: bool = False,
     limit: int = 50,
+    account: str | None = None,
     access: Access = HERE,
 ) -> None:
     """Show what you are billed for a month like 2026-11, by lease; without a month, list your months.
@@ -22,8 +23,10 @@ def invoice(
     ----------
     html
         print a page to read and print, with all lines; --csv has all lines, too
+    account
+        another's, like acc_3, for a key with the scope audit or admin
     """
-    _show("buyer", month, html, limit, access)
+    _show("buyer", month, html, limit, account, access)
 
 
 def statement(
@@ -32,6 +35,7 @@ def statement(
     *,
     html: bool = False,
     limit: int = 50,
+    account: str | None = None,
     access: Access = HERE,
 ) -> None:
     """Show what you earn as a supplier in a month like 2026-11, by lease; without a month, list your months.
@@ -40,8 +44,10 @@ def statement(
     ----------
     html
         print a page to read and print, with all lines; --csv has all lines, too
+    account
+        another's, like acc_3, for a key with the scope audit or admin
     """
-    _show("supplier", month, html, limit, access)
+    _show("supplier", month, html, limit, account, access)
 
 
 def correct(lease_id: str, gpu_ms: int, reason: str, /, *, access: Access = HERE) -> None:
@@ -76,17 +82,17 @@ def show_corrections(found: list[Correction], access: Access) -> None:
     show(found, columns, rows, access)
 
 
-def _show(role: str, month: str | None, html: bool, limit: int, access: Access) -> None:
+def _show(role: str, month: str | None, html: bool, limit: int, account: str | None, access: Access) -> None:
     if html and (month is None or access.for_programs):
         fail("--html is of one month, like 2026-11, and goes with neither --json nor --csv", USAGE)
 
     async def call(exchange: Exchange) -> None:
         if month is None:
-            _show_months(await exchange.invoices(role=role, limit=limit), access)
+            _show_months(await exchange.invoices(role=role, limit=limit, account=account), access)
         elif html or access.csv:
-            print_file(await exchange.invoice_file(month, "html" if html else "csv", role=role))
+            print_file(await exchange.invoice_file(month, "html" if html else "csv", role=role, account=account))
         else:
-            _show_month(await exchange.invoice(month, role=role, limit=limit), access)
+            _show_month(await exchange.invoice(month, role=role, limit=limit, account=account), access)
 
     run(call, access)
 

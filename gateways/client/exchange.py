@@ -538,25 +538,31 @@ class Exchange:
         """The account's own entries, newest first; with `lease_id` those of that lease's escrow."""
         return await self._list("/v1/entries", Entry, limit, {"lease_id": lease_id})
 
-    async def invoices(self, *, role: str = "buyer", limit: int = 12) -> list[InvoiceMonth]:
-        """The account's months, newest first: invoices or, as `supplier`, statements of what it sold."""
-        return await self._list("/v1/invoices", InvoiceMonth, limit, {"role": role})
+    async def invoices(self, *, role: str = "buyer", limit: int = 12, account: str | None = None) -> list[InvoiceMonth]:
+        """The account's months, newest first: invoices or, as `supplier`, statements of what it sold.
 
-    async def invoice(self, month: str, *, role: str = "buyer", limit: int = MAX_LINES) -> Invoice:
+        Of another `account`, like acc_3, here and below: for a key with the scope audit or admin."""
+        return await self._list("/v1/invoices", InvoiceMonth, limit, {"role": role, "account_id": account})
+
+    async def invoice(
+        self, month: str, *, role: str = "buyer", limit: int = MAX_LINES, account: str | None = None
+    ) -> Invoice:
         """A month like 2026-11 with its first `limit` lines."""
         path, after = f"/v1/invoices/{_part(month)}", None
         lines: list[InvoiceLine] = []
         while True:
-            query = {"role": role, "after": after, "limit": min(PAGE, limit - len(lines))}
+            query = {"role": role, "after": after, "limit": min(PAGE, limit - len(lines)), "account_id": account}
             found = await self._call("GET", path, Invoice, query=query)
             lines += found.lines
             after = found.next
             if after is None or len(lines) >= limit:
                 return msgspec.structs.replace(found, lines=lines)
 
-    async def invoice_file(self, month: str, kind: str, *, role: str = "buyer") -> bytes:
+    async def invoice_file(self, month: str, kind: str, *, role: str = "buyer", account: str | None = None) -> bytes:
         """A month with all its lines as `csv`, or to read and print as `html`."""
-        return await self._bytes("GET", f"/v1/invoices/{_part(month)}/{_part(kind)}", {"role": role})
+        return await self._bytes(
+            "GET", f"/v1/invoices/{_part(month)}/{_part(kind)}", {"role": role, "account_id": account}
+        )
 
     async def correct(self, lease_id: str, gpu_ms: int, reason: str) -> list[Correction]:
         """As its supplier, says that a closed lease used less, `gpu_ms` in all; the lease's notes, the oldest first."""
@@ -572,20 +578,20 @@ class Exchange:
         """The credit and debit notes of an own lease, the oldest first."""
         return await self._list(f"/v1/leases/{_part(lease_id)}/corrections", Correction, PAGE, {})
 
-    async def focus(self, month: str) -> AsyncIterator[list[FocusRow]]:
+    async def focus(self, month: str, *, account: str | None = None) -> AsyncIterator[list[FocusRow]]:
         """What the account bought in a month like 2026-11 as rows of FOCUS 1.2, some hundred at a time."""
         after: str | None = None
         while True:
-            query = {"month": month, "after": after, "limit": PAGE}
+            query = {"month": month, "after": after, "limit": PAGE, "account_id": account}
             page = await self._call("GET", "/v1/focus", _Page[FocusRow], query=query)
             yield page.items
             after = page.next
             if after is None:
                 return
 
-    async def focus_csv(self, month: str) -> bytes:
+    async def focus_csv(self, month: str, *, account: str | None = None) -> bytes:
         """All of it as a CSV file."""
-        return await self._bytes("GET", "/v1/focus/csv", {"month": month})
+        return await self._bytes("GET", "/v1/focus/csv", {"month": month, "account_id": account})
 
     # The market
 

@@ -40,6 +40,7 @@ from settlement.metering import bill
 from settlement.store import Store
 from tests.focus_rules import problems
 from tests.integration.conftest import CLASS, Venue
+from tests.integration.test_cli import cx_json
 from tests.settling import SPEC, Market, ScriptedLog, accepted, ask_of, bid_of, fill_of, settling
 
 PRICE, FEE_BPS, MONEY = 2_499_997, 133, 100_000 * units.MICRO
@@ -510,6 +511,41 @@ async def test_what_was_bought_is_exported_as_csv_and_parquet(exchange: Venue, t
     assert read["BilledCost"] == Decimal(lease.charged or "")
     assert read["BillingPeriodStart"].isoformat() == f"{month.month}-01T00:00:00+00:00"
     assert {name for name, value in read.items() if value is None} == {n for n, value in row.items() if value is None}
+
+
+async def test_finance_and_auditors_read_the_books_of_all_accounts_and_nobody_else_does(exchange: Venue) -> None:
+    async with exchange.trader("cloud", money="") as cloud, exchange.trader("developer") as cx:
+        await metered(exchange, cloud, cx)
+        buyer, month = (await cx.account()).account_id, (await cx.invoices())[0].month
+        own = await cx.invoice(month), await cx.invoice_file(month, "html"), await cx.focus_csv(month)
+        sales = await cloud.invoice(month, role="supplier")
+        auditor_key = await exchange.key_of("auditor", "read", "audit")
+        async with Exchange(exchange.url, auditor_key) as auditor:
+            for reader in (exchange.admin, auditor):
+                assert await reader.invoices(account=buyer) == await cx.invoices()
+                assert await reader.invoice(month, account=buyer) == own[0]
+                assert await reader.invoice_file(month, "html", account=buyer) == own[1]
+                assert await reader.focus_csv(month, account=buyer) == own[2]
+                assert [row async for page in reader.focus(month, account=buyer) for row in page]
+                assert await reader.invoice(month, role="supplier", account=sales.account_id) == sales
+                with pytest.raises(ExchangeError) as refused:
+                    await reader.invoices(account="acc_999")
+                assert refused.value.status == 404
+            with pytest.raises(ExchangeError) as refused:
+                await auditor.deposit(buyer, "1", reference="who reads does not write")
+            assert refused.value.code == "missing_scope"
+        reads = [f"invoices/{month}{kind}?" for kind in ("", "/csv", "/html")] + ["invoices?"]
+        reads += [f"focus{kind}?month={month}&" for kind in ("", "/csv")]
+        headers = {"Authorization": f"Bearer {await exchange.key_of('nosy', 'read', 'trade', 'supply', 'meter')}"}
+        async with aiohttp.ClientSession(exchange.url, headers=headers) as http:
+            for each in reads:
+                for account, status in ((buyer, 403), ("acc_999", 403), ("x", 400)):
+                    async with http.get(f"/v1/{each}account_id={account}") as answer:
+                        assert answer.status == status, each
+        assert await cx.invoice(month, account=buyer) == own[0], "one's own by its name, too"
+        env = {"CX_URL": exchange.url, "CX_KEY": auditor_key}
+        assert (await cx_json("invoice", month, "--account", buyer, env=env))["invoice_id"] == own[0].invoice_id
+        assert len(await cx_json("focus", "--month", month, "--account", buyer, env=env)) == 1
 
 
 async def test_a_correction_is_said_by_who_may_and_seen_by_both(exchange: Venue) -> None:
