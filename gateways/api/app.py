@@ -20,7 +20,7 @@ from gateways.api.invoices import invoice_routes
 from gateways.api.key_routes import key_routes
 from gateways.api.keys import Keys
 from gateways.api.leases import lease_routes, ssh_routes
-from gateways.api.limits import USUAL, Rate
+from gateways.api.limits import USUAL, Rates
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
 from gateways.api.payments import payment_routes
@@ -74,7 +74,7 @@ class Exchange:
         access_log: bool = False,
         payment_secrets: tuple[bytes, ...] = (),
         trusted_proxies: Sequence[Network] = (),
-        rate: Rate = USUAL,
+        rates: Rates = USUAL,
         private_webhooks: bool = False,
         streams: Bounds = USUAL_STREAMS,
     ) -> None:
@@ -88,7 +88,7 @@ class Exchange:
         self.books = books
         self.tape = tape
         self.registry = registry
-        self.keys = Keys(store, log.now, trusted_proxies, rate)
+        self.keys = Keys(store, log.now, trusted_proxies, rates)
         self.doors = Doors(registry, Turns(max_in_flight), self.keys.party, access_log=access_log)
         self.replies = [Replies(log, partition) for partition in range(log.partitions(COMMANDS))]
         self.feed = FillsFeed(log)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from gateways.api.addresses import address_of, allowed, subscriber, within
 from gateways.api.errors import ANYWHERE, ApiError, documented, invalid
-from gateways.api.limits import RATE, USUAL, Buckets, Rate
+from gateways.api.limits import RATE, USUAL, Limits, Rates
 from gateways.api.resources import SPENDER_NAME
 from gateways.api.signing import SIGNATURE, WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
@@ -101,13 +101,13 @@ class Keys:
     """
 
     def __init__(
-        self, store: Store, now: Callable[[], int], proxies: Sequence[Network] = (), rate: Rate = USUAL
+        self, store: Store, now: Callable[[], int], proxies: Sequence[Network] = (), rates: Rates = USUAL
     ) -> None:
         self._store = store
         self._now = now
         self._proxies = proxies
         self._nonces = Nonces(began=_wall_ms())
-        self._buckets = Buckets(rate)
+        self._limits = Limits(rates)
         self._known: dict[bytes | int, tuple[ApiKey, float]] = {}
         self._asking: dict[bytes | int, asyncio.Task[ApiKey | None]] = {}
         """What is asked of the store right now: who comes meanwhile waits for the same answer."""
@@ -231,17 +231,19 @@ class Keys:
         self._known = {known: entry for known, entry in self._known.items() if entry[0].account.id != account}
         self._asking.clear()
 
-    def door(self, scope: Scope, *errors: int) -> dict[str, Any]:
+    def door(self, scope: Scope, *errors: int, preview: bool = False) -> dict[str, Any]:
         """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.
 
-        `errors` are the statuses of refusals that are the route's own.
+        `errors` are the statuses of refusals that are the route's own; `preview`: it walks over a book.
         """
 
         async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
             assert isinstance(connection, Request), "of an HTTP route"
             key = await self.asker(connection)
             await turn_of(connection.scope).of(key.account.id)
-            connection.scope["state"][RATE] = self._buckets.take(key.id, time.monotonic_ns())
+            connection.scope["state"][RATE] = self._limits.take(
+                key.id, key.account.id, time.monotonic_ns(), preview=preview
+            )
             if scope not in key.scopes:
                 raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
             connection.scope["user"] = key

@@ -1,7 +1,9 @@
-"""How often a key may ask: a token bucket each, so that a noisy one is told to wait before it slows the others.
+"""How often a key and an account may ask: a token bucket each, so that who asks too often is told to wait.
 
 As GCRA (ITU-T I.371): of a bucket only the moment is kept at which it will be full again.
 """
+
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -9,46 +11,96 @@ from gateways.api.errors import ApiError
 
 NS = 1_000_000_000
 MAX_BUCKETS = 20_000
-"""From here on those that are full are forgotten, which changes nothing."""
+"""Of a kind: from here on those that are full are forgotten, which changes nothing."""
 RATE = "rate"
 """In the state of an ASGI scope: the headers that tell how much is left."""
 
 
 class Rate(Struct, frozen=True):
-    """Requests a second, and how many at once after a rest. Of each key, at each gateway."""
+    """Requests a second, and how many at once after a rest."""
 
-    per_s: int = 2_000
-    burst: int = 4_000
+    per_s: int
+    burst: int
 
 
-USUAL = Rate()
+class Rates(Struct, frozen=True):
+    """At each gateway."""
+
+    key: Rate = Rate(2_000, 4_000)
+    account: Rate = Rate(4_000, 8_000)
+    """Of all its keys together: a hundred keys have no hundred shares."""
+    preview: Rate = Rate(20, 100)
+    """Of an account's previews and whys, each of which walks over a book."""
+
+
+USUAL = Rates()
 """Where its operator says nothing."""
 
 
-class Buckets:
-    """Of keys, by their ids. Times are ns of a monotonic clock."""
+class Left(NamedTuple):
+    """What a bucket has after a request."""
 
-    def __init__(self, rate: Rate) -> None:
+    remaining: int
+    headers: dict[str, str]
+
+
+class Buckets:
+    """Of one kind, by number. `what` has one of them, as people are told. Times are ns of a monotonic clock."""
+
+    def __init__(self, rate: Rate, what: str) -> None:
         self._rate = rate
+        self._what = what
         self._step = NS // rate.per_s
         self._full_at: dict[int, int] = {}
 
-    def take(self, key_id: int, now: int) -> dict[str, str]:
-        """One request more: the headers that say what is left. Raises ApiError 429 where nothing is."""
-        full_at = max(self._full_at.get(key_id, 0), now) + self._step
+    def asked(self, number: int, now: int) -> int:
+        """When the bucket is full again if it gives one more. Raises ApiError 429 where it has none."""
+        full_at = max(self._full_at.get(number, 0), now) + self._step
         over = full_at - now - self._rate.burst * self._step
         if over > 0:
-            headers = self._headers(full_at - self._step - now) | {"Retry-After": str(-(-over // NS))}
-            message = f"a key may ask {self._rate.per_s} times a second, and {self._rate.burst} times at once: wait"
+            headers = self._left(full_at - self._step - now).headers | {"Retry-After": str(-(-over // NS))}
+            message = (
+                f"{self._what} may ask {self._rate.per_s} times a second, and {self._rate.burst} times at once: wait"
+            )
             raise ApiError(429, "rate_limited", message, headers=headers)
-        if len(self._full_at) >= MAX_BUCKETS:
-            self._full_at = {key: full for key, full in self._full_at.items() if full > now}
-        self._full_at[key_id] = full_at
-        return self._headers(full_at - now)
+        return full_at
 
-    def _headers(self, until_full: int) -> dict[str, str]:
-        return {
-            "RateLimit-Limit": str(self._rate.burst),
-            "RateLimit-Remaining": str(max(0, self._rate.burst - -(-until_full // self._step))),
-            "RateLimit-Reset": str(-(-until_full // NS)),
-        }
+    def give(self, number: int, full_at: int, now: int) -> Left:
+        """It gives what was asked for; what is left."""
+        if len(self._full_at) >= MAX_BUCKETS:
+            self._full_at = {each: full for each, full in self._full_at.items() if full > now}
+        self._full_at[number] = full_at
+        return self._left(full_at - now)
+
+    def _left(self, until_full: int) -> Left:
+        remaining = max(0, self._rate.burst - -(-until_full // self._step))
+        return Left(
+            remaining,
+            {
+                "RateLimit-Limit": str(self._rate.burst),
+                "RateLimit-Remaining": str(remaining),
+                "RateLimit-Reset": str(-(-until_full // NS)),
+            },
+        )
+
+
+class Limits:
+    """Of keys and of their accounts."""
+
+    def __init__(self, rates: Rates) -> None:
+        self._keys = Buckets(rates.key, "a key")
+        self._accounts = Buckets(rates.account, "an account, with all its keys,")
+        self._previews = Buckets(rates.preview, "an account, for what an order would do or why it waits,")
+
+    def take(self, key_id: int, account: int, now: int, *, preview: bool = False) -> dict[str, str]:
+        """One request more: the headers that say what is left where least is. Raises ApiError 429 where nothing is, and
+        then it costs nothing."""
+        buckets = [(self._keys, key_id), (self._accounts, account)]
+        if preview:
+            buckets.append((self._previews, account))
+        asked = [(bucket, number, bucket.asked(number, now)) for bucket, number in buckets]
+        return min((bucket.give(number, full_at, now) for bucket, number, full_at in asked), key=_remaining).headers
+
+
+def _remaining(left: Left) -> int:
+    return left.remaining

@@ -22,14 +22,14 @@ from schemas.units import cost, fee, format_time, format_usd, hold
 def preview_routes(store: Store, keys: Keys, desk: Desk, books: Previews, timeout_s: float) -> list[HTTPRouteHandler]:
     """What an order would do."""
 
-    @post("/v1/bids/preview", status_code=200, **keys.door(Scope.TRADE, 404, 422, 504))
+    @post("/v1/bids/preview", status_code=200, **keys.door(Scope.TRADE, 404, 422, 504, preview=True))
     async def preview_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> resources.Preview:
         """What this bid would fill now, at which prices, what it would hold and cost at most, and until when what is
         left would stand. Nothing is placed: post the same body to /v1/bids for that.
         """
         return await preview(request.user, data)
 
-    @post("/v1/asks/preview", status_code=200, **keys.door(Scope.SUPPLY, 404, 422, 504))
+    @post("/v1/asks/preview", status_code=200, **keys.door(Scope.SUPPLY, 404, 422, 504, preview=True))
     async def preview_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> resources.Preview:
         """What this ask would sell now, at which prices. Nothing is placed: post the same body to /v1/asks for that."""
         return await preview(request.user, data)
@@ -45,7 +45,7 @@ def preview_routes(store: Store, keys: Keys, desk: Desk, books: Previews, timeou
         balance = await store.balance(key.account.id)
         return _shown(command, seen, balance.cash + balance.credit)
 
-    @get("/v1/orders/{order_id:str}/why", **keys.door(Scope.READ, 404, 504))
+    @get("/v1/orders/{order_id:str}/why", **keys.door(Scope.READ, 404, 504, preview=True))
     async def why(request: ApiRequest, order_id: FromPath[str]) -> resources.Why:
         """What stands in the way of an order: how many of the other side cannot trade with it, by reason, and the
         nearest miss of each. Those that count by their price would trade at once for another one.

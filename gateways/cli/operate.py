@@ -19,7 +19,7 @@ from cyclopts import Parameter, validators
 from prometheus_client import CollectorRegistry
 
 from gateways.api.addresses import network
-from gateways.api.limits import USUAL, Rate
+from gateways.api.limits import USUAL, Rate, Rates
 from gateways.api.socket import USUAL as USUAL_STREAMS
 from gateways.api.socket import Bounds
 from gateways.api.vault import Vault, VaultError, new_vault_secret
@@ -88,6 +88,24 @@ KeyRate = Annotated[
 KeyBurst = Annotated[
     int, Parameter(help="of each API key at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
 ]
+AccountRate = Annotated[
+    int,
+    Parameter(
+        help="likewise of each account, all its keys together", validator=validators.Number(gte=1, lte=1_000_000)
+    ),
+]
+AccountBurst = Annotated[
+    int, Parameter(help="of each account at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
+]
+PreviewRate = Annotated[
+    int,
+    Parameter(
+        help="of them, what an order would do and why one waits", validator=validators.Number(gte=1, lte=1_000_000)
+    ),
+]
+PreviewBurst = Annotated[
+    int, Parameter(help="of those at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
+]
 Streams = Annotated[
     int | None,
     Parameter(
@@ -120,8 +138,12 @@ def up(
     port: Port = 8080,
     partitions: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     trusted_proxies: Proxies = None,
-    key_rate: KeyRate = USUAL.per_s,
-    key_burst: KeyBurst = USUAL.burst,
+    key_rate: KeyRate = USUAL.key.per_s,
+    key_burst: KeyBurst = USUAL.key.burst,
+    account_rate: AccountRate = USUAL.account.per_s,
+    account_burst: AccountBurst = USUAL.account.burst,
+    preview_rate: PreviewRate = USUAL.preview.per_s,
+    preview_burst: PreviewBurst = USUAL.preview.burst,
     streams: Streams = None,
     streams_each: StreamsEach = USUAL_STREAMS.each,
     private_webhooks: PrivateWebhooks = False,
@@ -138,8 +160,9 @@ def up(
     settings = Settings(
         data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions, private_webhooks=private_webhooks
     )
-    rate, bounds = Rate(key_rate, key_burst), _bounds(streams, streams_each)
-    _supervise(_up(msgspec.structs.replace(settings, rate=rate, streams=bounds), trusted_proxies or []))
+    rates = Rates(Rate(key_rate, key_burst), Rate(account_rate, account_burst), Rate(preview_rate, preview_burst))
+    settings = msgspec.structs.replace(settings, rates=rates, streams=_bounds(streams, streams_each))
+    _supervise(_up(settings, trusted_proxies or []))
 
 
 def _bounds(streams: int | None, each: int) -> Bounds | None:
@@ -391,8 +414,12 @@ def gateway(
     port: Port = 8080,
     partitions: Partitions = 1,
     trusted_proxies: Proxies = None,
-    key_rate: KeyRate = USUAL.per_s,
-    key_burst: KeyBurst = USUAL.burst,
+    key_rate: KeyRate = USUAL.key.per_s,
+    key_burst: KeyBurst = USUAL.key.burst,
+    account_rate: AccountRate = USUAL.account.per_s,
+    account_burst: AccountBurst = USUAL.account.burst,
+    preview_rate: PreviewRate = USUAL.preview.per_s,
+    preview_burst: PreviewBurst = USUAL.preview.burst,
     streams: Streams = None,
     streams_each: StreamsEach = USUAL_STREAMS.each,
     private_webhooks: PrivateWebhooks = False,
@@ -415,7 +442,7 @@ def gateway(
             partitions,
             trusted_proxies or [],
             private_webhooks,
-            Rate(key_rate, key_burst),
+            Rates(Rate(key_rate, key_burst), Rate(account_rate, account_burst), Rate(preview_rate, preview_burst)),
             _bounds(streams, streams_each),
         )
     )
@@ -430,7 +457,7 @@ async def _gateway(
     partitions: int,
     proxies: list[str],
     private_webhooks: bool,
-    rate: Rate,
+    rates: Rates,
     streams: Bounds | None,
 ) -> None:
     vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
@@ -445,7 +472,7 @@ async def _gateway(
             port,
             CollectorRegistry(),
             trusted_proxies=trusted,
-            rate=rate,
+            rates=rates,
             streams=streams,
             private_webhooks=private_webhooks,
         ) as address,

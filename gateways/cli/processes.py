@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, made_key, new_secret, of_secret
-from gateways.api.limits import USUAL, Rate
+from gateways.api.limits import USUAL, Rates
 from gateways.api.server import serve
 from gateways.api.socket import USUAL as USUAL_STREAMS
 from gateways.api.socket import Bounds
@@ -75,8 +75,8 @@ class Settings(Struct, frozen=True):
     """Of the embedded log's clock, fixed when it is created."""
     trusted_proxies: tuple[Network, ...] = ()
     """Whose word is taken on where a request comes from (gateways/api/addresses.py)."""
-    rate: Rate = USUAL
-    """How often a key may ask."""
+    rates: Rates = USUAL
+    """How often a key and an account may ask."""
     streams: Bounds | None = None
     """How many clients' streams may be open at once; None is the usual, as far as there may be open files."""
     private_webhooks: bool = False
@@ -139,7 +139,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                 registry,
                 engines,
                 settings.trusted_proxies,
-                rate=settings.rate,
+                rates=settings.rates,
                 streams=settings.streams,
                 private_webhooks=settings.private_webhooks,
             )
@@ -196,7 +196,7 @@ async def serving(
     trusted_proxies: Sequence[Network] = (),
     *,
     private_webhooks: bool = False,
-    rate: Rate = USUAL,
+    rates: Rates = USUAL,
     streams: Bounds | None = None,
 ) -> AsyncIterator[str]:
     """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
@@ -213,7 +213,7 @@ async def serving(
         registry=registry,
         payment_secrets=secrets_in(os.environ.get(PAYMENTS_SECRET, "")),
         trusted_proxies=trusted_proxies,
-        rate=rate,
+        rates=rates,
         private_webhooks=private_webhooks,
         streams=within_files(streams),
     )

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from gateways.api.app import Exchange, create_app
 from gateways.api.keys import digest, new_secret
-from gateways.api.limits import USUAL, Rate
+from gateways.api.limits import USUAL, Rates
 from gateways.api.server import serve
 from gateways.api.socket import USUAL as USUAL_STREAMS
 from gateways.api.socket import Bounds
@@ -94,7 +94,7 @@ async def serving(
     trusted_proxies: tuple[Network, ...] = (),
     vault: Vault | None = None,
     private_webhooks: bool = False,
-    rate: Rate = USUAL,
+    rates: Rates = USUAL,
     streams: Bounds = USUAL_STREAMS,
 ) -> AsyncIterator[str]:
     """The API over them: its address."""
@@ -111,7 +111,7 @@ async def serving(
         answer_timeout_s=answer_timeout_s,
         payment_secrets=payment_secrets,
         trusted_proxies=trusted_proxies,
-        rate=rate,
+        rates=rates,
         private_webhooks=private_webhooks,
         streams=streams,
     )

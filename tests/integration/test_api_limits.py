@@ -2,7 +2,7 @@
 
 import aiohttp
 
-from gateways.api.limits import Rate
+from gateways.api.limits import Rate, Rates
 from gateways.client import Exchange as Client
 from tests.integration.conftest import Venue, serving
 
@@ -10,7 +10,7 @@ from tests.integration.conftest import Venue, serving
 async def test_a_key_that_asks_too_often_waits_and_another_does_not(exchange: Venue) -> None:
     noisy, quiet = [await exchange.key_of(name, "read") for name in ("noisy", "quiet")]
     async with (
-        serving(exchange.log, exchange.store, rate=Rate(per_s=1, burst=2)) as url,
+        serving(exchange.log, exchange.store, rates=Rates(key=Rate(per_s=1, burst=2))) as url,
         aiohttp.ClientSession(url) as http,
     ):
         seen = []
