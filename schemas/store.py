@@ -765,7 +765,15 @@ class Store(Protocol):
         """False where the key has used it already, anywhere; it may be forgotten after `until`. ms of the wall."""
         ...
 
-    async def keys(self, account: int) -> list[ApiKey]: ...
+    async def keys(self, account: int, *, after: int, limit: int) -> list[ApiKey]:
+        """By id, after that one; ended and revoked ones too."""
+        ...
+
+    async def own_key(self, account: int, key_id: int) -> ApiKey | None: ...
+
+    async def live_keys(self, account: int, *, now: int) -> int:
+        """How many keys the account has that are good then."""
+        ...
 
     async def revoke_key(self, account: int, key_id: int) -> bool:
         """False where the account has no such key."""

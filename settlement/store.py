@@ -259,8 +259,16 @@ class Store:
     async def use_nonce(self, key_id: int, nonce: str, *, until: int, now: int) -> bool:
         return await self._row(self._sql.use_nonce, key_id, nonce, until, now) is not None
 
-    async def keys(self, account: int) -> list[ApiKey]:
-        return [_key(row) for row in await self._rows(self._sql.keys, account)]
+    async def keys(self, account: int, *, after: int, limit: int) -> list[ApiKey]:
+        return [_key(row) for row in await self._rows(self._sql.keys, account, after, limit)]
+
+    async def own_key(self, account: int, key_id: int) -> ApiKey | None:
+        row = await self._row(self._sql.own_key, account, key_id)
+        return _key(row) if row is not None else None
+
+    async def live_keys(self, account: int, *, now: int) -> int:
+        (count,) = await self._row(self._sql.live_keys, account, now)
+        return int(count)
 
     async def revoke_key(self, account: int, key_id: int) -> bool:
         return await self._row(self._sql.revoke_key, account, key_id) is not None

@@ -2,7 +2,7 @@
 
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateways.api import resources, signing, terms
 from gateways.api.addresses import network
@@ -20,13 +20,16 @@ from gateways.api.keys import (
     spender_of,
 )
 from gateways.api.requests import ApiRequest
-from gateways.api.routes import plain_text
+from gateways.api.routes import Limit, plain_text
 from schemas.ids import parse_account_id
 from schemas.log import Log
 from schemas.refusals import Refusal
 from schemas.store import ApiKey, Network, Scope, Store
 from schemas.units import DAY_MS, format_duration, format_time, parse_duration
 
+MAX_KEYS = 1_000
+"""Of an account, that are good; of old ones and those in their place together twice as many."""
+MAX_ID = (1 << 63) - 1
 MAX_ADDRESSES = 32
 MAX_LIFE_MS = 3660 * DAY_MS
 MAX_OVERLAP_MS = 30 * DAY_MS
@@ -35,7 +38,7 @@ MAX_OVERLAP_MS = 30 * DAY_MS
 def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     """Keys of an account."""
 
-    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
+    @post("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404, 409))
     async def create_key(
         request: ApiRequest, account_id: FromPath[str], data: JSONBody[resources.NewKey]
     ) -> resources.CreatedKey:
@@ -54,6 +57,7 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         expires_at, addresses = expiry(data.expires_at), networks(data.addresses)
         must_give(request.user, expires_at, addresses)
         label = plain_text("label", data.label) if data.label else ""
+        await must_have_room(account, MAX_KEYS)
         credential, secret = fresh(data.public_key)
         key = await made_key(
             store,
@@ -69,10 +73,17 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         return terms.created_key(key, secret)
 
     @get("/v1/accounts/{account_id:str}/keys", **keys.door(Scope.READ, 404))
-    async def list_keys(request: ApiRequest, account_id: FromPath[str]) -> resources.Page[resources.Key]:
-        """The account's keys, without their secrets."""
+    async def list_keys(
+        request: ApiRequest, account_id: FromPath[str], after: FromQuery[int] = 0, limit: Limit = 100
+    ) -> resources.Page[resources.Key]:
+        """The account's keys, the oldest first and without their secrets; those too that have ended."""
         account = await ruled_account(store, request.user, account_id)
-        return resources.Page([terms.shown_key(key) for key in await store.keys(account)], None)
+        if not 0 <= after <= MAX_ID:
+            raise invalid("after", "after is the `next` of a page")
+        found = await store.keys(account, after=after, limit=limit)
+        return resources.Page(
+            [terms.shown_key(key) for key in found], str(found[-1].id) if len(found) == limit else None
+        )
 
     @post("/v1/accounts/{account_id:str}/keys/{key_id:int}/rotation", **keys.door(Scope.READ, 404, 409))
     async def rotate_key(
@@ -91,6 +102,7 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         must_give(request.user, expires_at, old.addresses)
         if old.public_key is not None and data.public_key is None:
             raise invalid("public_key", f"the key {key_id} has no secret: say the new public key")
+        await must_have_room(old.account.id, 2 * MAX_KEYS)  # so that what leaked can be replaced
         credential, secret = fresh(data.public_key)
         key = await keys.rotate(old, credential, now=now, expires_at=expires_at, overlap_until=now + overlap)
         return terms.created_key(key, secret)
@@ -105,12 +117,18 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     async def ruled_key(user: ApiKey, account_id: str, key_id: int) -> ApiKey:
         """Raises ApiError where there is none, or this one may do more than the user's."""
         account = await ruled_account(store, user, account_id)
-        key = next((key for key in await store.keys(account) if key.id == key_id), None)
+        key = await store.own_key(account, key_id) if 0 < key_id <= MAX_ID else None
         if key is None:
             raise ApiError(404, "not_found", f"this account has no key {key_id}", "key_id")
         if not may_rule(user, key.scopes, key.spender):
             raise ApiError(403, "missing_scope", f"the key {key_id} may do more than yours: {shown(key)}")
         return key
+
+    async def must_have_room(account: int, most: int) -> None:
+        """Raises ApiError 409."""
+        if (live := await store.live_keys(account, now=log.now())) >= most:
+            message = f"the account has {live} keys that are good, and {most} are the most: revoke some"
+            raise ApiError(409, "too_many_keys", message)
 
     def expiry(text: str | None) -> int | None:
         now = log.now()

@@ -755,11 +755,11 @@ def rotate_key(
 
 
 @keys.command(name="list")
-def list_keys(*, account: str = "me", access: Access = HERE) -> None:
-    """List your keys, without their secrets."""
+def list_keys(*, account: str = "me", limit: int = 100, access: Access = HERE) -> None:
+    """List your keys, the oldest first and without their secrets; those too that have ended."""
 
     async def call(exchange: Exchange) -> None:
-        found = await exchange.keys(account_id=account)
+        found = await exchange.keys(account_id=account, limit=limit)
         rows = (
             (
                 str(k.key_id),

@@ -449,9 +449,9 @@ class Exchange:
         body = {"scopes": scopes, "label": label, **terms, **spender}
         return await self._call("POST", f"/v1/accounts/{_part(account_id)}/keys", Key, body=body, repeatable=False)
 
-    async def keys(self, *, account_id: str = "me") -> list[Key]:
-        """The account's keys, without their secrets."""
-        return await self._list(f"/v1/accounts/{_part(account_id)}/keys", Key, PAGE, {})
+    async def keys(self, *, account_id: str = "me", limit: int = 100) -> list[Key]:
+        """The account's keys, the oldest first and without their secrets; those too that have ended."""
+        return await self._list(f"/v1/accounts/{_part(account_id)}/keys", Key, limit, {})
 
     async def rotate_key(
         self,

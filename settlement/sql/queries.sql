@@ -91,7 +91,15 @@ INSERT INTO used_nonces (api_key, nonce, until) VALUES ($1, $2, $3) ON CONFLICT 
 
 -- name: keys
 SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-WHERE api_keys.account = $1 ORDER BY api_keys.id;
+WHERE api_keys.account = $1 AND api_keys.id > $2 ORDER BY api_keys.id LIMIT $3;
+
+-- name: own_key
+SELECT api_keys.*, accounts AS account_row, fees_of(tier) AS fees FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+WHERE api_keys.account = $1 AND api_keys.id = $2;
+
+-- name: live_keys
+SELECT count(*) FROM api_keys
+WHERE account = $1 AND NOT revoked AND coalesce(least(expires_at, overlap_until) > $2, true);
 
 -- name: revoke_key
 UPDATE api_keys SET revoked = true WHERE account = $1 AND id = $2 RETURNING id;

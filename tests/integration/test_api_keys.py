@@ -200,3 +200,30 @@ async def test_from_the_command_line(exchange: Venue) -> None:
     (_, listed, _) = await cx("keys", "list", env=env)
     assert "127.0.0.0/8 10.0.0.0/8" in listed
     assert listed.count(made["expires_at"]) == 1
+
+
+async def test_an_account_has_so_many_keys_that_are_good_and_lists_them_page_by_page(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.api.key_routes.MAX_KEYS", 3)
+    async with exchange.trader("lab") as lab:
+        second, third = [await lab.create_key(["read"], label=label) for label in ("second", "third")]
+        for make in (lab.create_key(["read"]), lab.create_key(["read"])):
+            with pytest.raises(ExchangeError, match="3 keys that are good, and 3 are the most") as refused:
+                await make
+            assert (refused.value.status, refused.value.code) == (409, "too_many_keys")
+        fourth = await lab.rotate_key(second.key_id, overlap="24h")
+        await lab.revoke_key(third.key_id)
+        await lab.revoke_key(second.key_id)
+        fifth = await lab.create_key(["read"])
+        known = [key.key_id for key in await lab.keys()]
+        assert known[1:] == [second.key_id, third.key_id, fourth.key_id, fifth.key_id]
+        assert [key.key_id for key in await lab.keys(limit=2)] == known[:2]
+        headers = {"Authorization": f"Bearer {fifth.key}"}
+        async with aiohttp.ClientSession(exchange.url, headers=headers) as http:
+            async with http.get(f"/v1/accounts/me/keys?limit=2&after={known[2]}") as answer:
+                page = await answer.json()
+            async with http.get("/v1/accounts/me/keys?after=-1") as answer:
+                assert (answer.status, (await answer.json())["error"]["field"]) == (400, "after")
+        assert [key["key_id"] for key in page["items"]] == known[3:]
+        assert page["next"] == str(known[4])
