@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from operator import attrgetter
 
 from matching_engine.memory import NEVER
 from matching_engine.orders import Ask, Bid
@@ -90,13 +89,17 @@ class LiveOrders:
 
     def fill(self, orders: list[Order]) -> None:
         """Takes in all orders of a state, while none is here."""
-        orders.sort(key=attrgetter("id"))
-        self.orders.update({order.id: order for order in orders})
+        here, parties, leaving = self.orders, self.parties, defaultdict[int, list[int]](list)
         for order in orders:
-            party = self.parties.get(order.account) or self.party(order.account)
-            party.live += 1
-            party.orders.append(order.id)
-        self._sort_by_leaving()
+            order_id = order.id
+            here[order_id] = order
+            party = parties.get(order.account) or self.party(order.account)
+            party.orders.append(order_id)
+            leaving[order.leaves].append(order_id)
+        for party in parties.values():
+            party.orders.sort()
+            party.live = len(party.orders)
+        self._leaving, self._times = dict(leaving), sorted(leaving)
         self._next_due()
 
     def party(self, account: int) -> Party:

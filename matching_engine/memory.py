@@ -12,6 +12,9 @@ NEVER = 1 << 62
 
 Key = tuple[int, str]
 """(account, client_order_id)."""
+Answered = tuple[int, int]
+"""(position of the first command, its not_after)."""
+Repeat = tuple[Key, Answered]
 
 
 class Memory:
@@ -20,8 +23,8 @@ class Memory:
     __slots__ = ("_minutes", "answered", "due", "forget", "returned")
 
     def __init__(self) -> None:
-        self.answered: dict[Key, tuple[int, int]] = {}
-        """Repeats: (position of the first command, its not_after)."""
+        self.answered: dict[Key, Answered] = {}
+        """Repeats."""
         self.returned: dict[FillId, int] = {}
         """Leases returned or withdrawn, until their windows end."""
         self.forget: dict[int, list[Any]] = {}
@@ -53,20 +56,19 @@ class Memory:
                     answered[key] = first  # the id was used anew, and is known for longer
         self.due = (minutes[0] + 1) * GRID_MS if minutes else NEVER
 
-    def repeats(self, now: int) -> list[tuple[int, str, int, int]]:
-        """(account, client_order_id, position of the first command, its not_after) of those that count, in order."""
-        return sorted((*key, *first) for key, first in self.answered.items() if first[1] >= now)
+    def repeats(self, now: int) -> list[Repeat]:
+        """Those that count, in order."""
+        return sorted([repeat for repeat in self.answered.items() if repeat[1][1] >= now])
 
     def returns(self, now: int) -> list[tuple[int, int, int]]:
         """(fill_id, until when), likewise."""
         return sorted((*fill, end) for fill, end in self.returned.items() if end > now)
 
-    def fill(self, repeats: Iterable[tuple[int, str, int, int]], returns: Iterable[tuple[int, int, int]]) -> None:
+    def fill(self, repeats: list[Repeat], returns: Iterable[tuple[int, int, int]]) -> None:
         """Takes in what those two gave, while it is empty."""
-        answered, forget = self.answered, defaultdict[int, list[Any]](list)
-        for account, client_order_id, first, not_after in repeats:
-            key = (account, client_order_id)
-            answered[key] = (first, not_after)
+        self.answered.update(repeats)
+        forget = defaultdict[int, list[Any]](list)
+        for key, (_, not_after) in repeats:
             forget[not_after // GRID_MS].append(key)
         for first, index, end in returns:
             self.returned[first, index] = end

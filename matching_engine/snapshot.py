@@ -15,8 +15,8 @@ import msgspec
 from matching_engine.state import State
 
 MAGIC = b"cx-snapshot\n"
-FORMAT = 2
-"""1 did not say of which log it is."""
+FORMAT = 3
+"""1 did not say of which log it is; 2 held repeats, and what is sold of asks, in other shapes."""
 KEPT = 3
 """Of one log's partition, the newest so many."""
 _DIGEST_BYTES = 32

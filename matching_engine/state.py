@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from matching_engine.asks import measure, recall, sold_from
 from matching_engine.book import PLACE_BITS, Book, Known
+from matching_engine.memory import Repeat
 from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.commands import HaltMode, Prefer, SelfTrade, SetLimits
@@ -16,7 +17,7 @@ _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 
 class AskState(Struct, array_like=True, gc=False):
-    """A live ask in a snapshot. `times` and `sold` are what is sold from `now` on."""
+    """A live ask in a snapshot."""
 
     id: int
     place: int
@@ -34,8 +35,8 @@ class AskState(Struct, array_like=True, gc=False):
     fee_bps: int
     leaves: int
     display: int
-    times: list[int]
-    sold: list[int]
+    sold: tuple[list[int], list[int]] | None
+    """Times from `now` on, and the GPUs sold from each on; None where none are."""
 
 
 class BidState(Struct, array_like=True, gc=False):
@@ -59,8 +60,8 @@ class BidState(Struct, array_like=True, gc=False):
     leaves: int
 
 
-# All but the two last of an ask's, which are of its calendar.
-_ask_fields = attrgetter(*AskState.__struct_fields__[:-2])
+# All but the last of an ask's, which is of its calendar.
+_ask_fields = attrgetter(*AskState.__struct_fields__[:-1])
 _bid_fields = attrgetter(*BidState.__struct_fields__)
 
 
@@ -93,8 +94,7 @@ class State(Struct, array_like=True):
     position: int
     books: list[BookState]
     parties: list[PartyState]
-    repeats: list[tuple[int, str, int, int]]
-    """(account, client_order_id, position of the first command, its not_after)."""
+    repeats: list[Repeat]
     returned: list[tuple[int, int, int]]
     """(position and index of the fill, end of its window)."""
     untold: list[Cancelled | Expired]
@@ -111,9 +111,16 @@ def book_state(book: Book, now: int) -> BookState:
         book.reference,
         book.halt,
         book.retired,
-        [AskState(*(_ask_fields(ask) + sold_from(ask, now))) for ask in book.asks()],
+        [AskState(*(*_ask_fields(ask), _sold(ask, now))) for ask in book.asks()],
         [BidState(*_bid_fields(bid)) for bid in book.bids()],
     )
+
+
+def _sold(ask: Ask, now: int) -> tuple[list[int], list[int]] | None:
+    if ask.calendar is None and ask.free == ask.quantity:  # the usual one at a look
+        return None
+    times, sold = sold_from(ask, now)
+    return (times, sold) if len(times) > 1 or sold[0] else None
 
 
 def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
@@ -144,8 +151,8 @@ def restored_ask(book: Book, known: Known, stored: AskState) -> Ask:
         stored.quantity,
         length,
     )
-    if len(stored.times) > 1 or stored.sold[0]:
-        recall(ask, stored.times, stored.sold)
+    if stored.sold is not None:
+        recall(ask, *stored.sold)
         measure(ask)
     return ask
 

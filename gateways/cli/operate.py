@@ -372,7 +372,7 @@ def _shown(book: BookState) -> str:
     lines = [f"{book.spec.class_id}: {len(book.asks)} asks, {len(book.bids)} bids, {book.fills} fills"]
     for ask in book.asks:
         window = f"{format_time(ask.start)} to {format_time(ask.end)}"
-        sold = f", at most {max(ask.sold)} sold" if any(ask.sold) else ""
+        sold = f", at most {max(ask.sold[1])} sold" if ask.sold is not None else ""
         lines.append(f"  ask {format_order_id(ask.id)}  {ask.quantity} x {format_usd(ask.price)}  {window}{sold}")
     for bid in book.bids:
         window = f"{format_duration(bid.duration)} from {format_time(bid.starts[0])}"

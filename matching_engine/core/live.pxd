@@ -21,6 +21,7 @@ cdef class LiveOrders:
     cpdef object keep_amended(self, CResting order)
     @cython.locals(order=CResting, orders=dict, parties=dict, party=Party)
     cpdef object drop(self, object done)
+    @cython.locals(order=CResting, here=dict, parties=dict, party=Party)
     cpdef object fill(self, list orders)
     cpdef Party party(self, object account)
     cpdef list of(self, object account)

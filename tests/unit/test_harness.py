@@ -36,5 +36,5 @@ def test_a_line_is_a_command_and_its_answer_a_line() -> None:
     assert answers[2][3][1][8:10] == [2500000, 4]
     assert answers[4][3][0][3:] == ["unreadable", ["it is not JSON"]]
     (ask,) = end["state"][3][0][5]
-    assert ask[16:] == [[0, 1795482000000], [4, 0]]
+    assert ask[16] == [[0, 1795482000000], [4, 0]]
     assert len(end["hash"]) == 64

@@ -53,6 +53,7 @@ def test_none_beyond_the_last_answer_is_used(tmp_path: Path) -> None:
         (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "damaged"),
         (lambda content: content[:12] + b"\x09" + content[13:], "format 09"),
         (lambda content: content[:12] + b"\x01" + content[45:], "format 01"),
+        (lambda content: content[:12] + b"\x02" + content[13:], "format 02"),
         (lambda content: content.replace(LOG, OTHER), "of another log"),
         (lambda content: b"", "no snapshot"),
     ],
