@@ -1,6 +1,7 @@
 """What a class is, what an ask states within it, and what a bid accepts (rulebook: Classes and attributes)."""
 
 from enum import IntEnum
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -51,6 +52,7 @@ class Tier(IntEnum):
     INTERRUPTIBLE = 1
 
 
+@lru_cache(None, typed=True)  # members of two enums are equal where their numbers are
 def name_of(member: IntEnum) -> str:
     """The name used outside: `Region.US_EAST` -> `us-east`, `Delivery.BARE_METAL` -> `bare_metal`."""
     return member.name.lower().replace("_", "-") if isinstance(member, Region) else member.name.lower()

@@ -75,6 +75,7 @@ def starts_from(starts: tuple[int, ...], now: int) -> tuple[int, ...]:
 _USD = re.compile(r"(-?)(\d{1,13})(?:\.(\d{1,6}))?", re.ASCII)
 
 
+@lru_cache(1024)
 def parse_usd(text: str) -> int:
     """Dollars as a decimal string -> µ$. Raises ValueError with what to do.
 
@@ -187,6 +188,7 @@ def format_month(month: int) -> str:
 _DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?", re.ASCII)
 
 
+@lru_cache(1024)
 def parse_duration(text: str) -> int:
     """A duration like 24h, 90m, 7d or 1h30m -> ms. Raises ValueError with what to do.
 

@@ -216,7 +216,12 @@ def _not_after(text: str | None, now: int, speed: int) -> int:
     return not_after
 
 
+_ANYTHING = resources.NewAccepts()
+
+
 def _accepts(body: resources.NewAccepts) -> Accepts:
+    if body == _ANYTHING:  # as nearly all bids say
+        return Accepts()
     regions = [choice("accepts.regions", REGIONS, region) for region in body.regions]
     try:
         mask = region_mask(regions)

@@ -27,6 +27,7 @@ from tests.benchmarks.engine import (
 from tests.benchmarks.harness import Benchmark, Result, table
 from tests.benchmarks.noisy_neighbour import noisy_neighbour
 from tests.benchmarks.order_entry import order_entry_batch50
+from tests.benchmarks.order_entry_http import order_entry_http
 from tests.benchmarks.order_to_fill import order_to_fill_embedded, order_to_fill_kafka
 from tests.benchmarks.pipeline import pipeline_kafka
 from tests.benchmarks.settlement import holds, settle_fills, settle_growth, settle_usage
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "engine_memory": engine_memory,
     "engine_recovery": engine_recovery,
     "pipeline_kafka": pipeline_kafka,
+    "order_entry_http": order_entry_http,
     "order_entry_batch50": order_entry_batch50,
     "noisy_neighbour": noisy_neighbour,
     "stream_fanout": stream_fanout,
