@@ -22,7 +22,7 @@ MAX_OF_ONE = 16
 """Of one party, while no other wants anything: more would add nothing to what one process does."""
 MAX_OF_EACH = 2
 """Of each of several: what one finds at work when it comes is done soon."""
-LATELY_NS = 10_000 * MS
+LATELY_NS = 3_000 * MS
 """A party that came within so long is one of several."""
 AHEAD_NS = 5 * MS
 """So far a party may be ahead of the one that had least, and still start."""
