@@ -5,7 +5,7 @@ import { confirmed } from "./confirm.js";
 import { byId, say } from "./dom.js";
 import { count, durationMs, price } from "./format.js";
 import { cost, dollars, hold, parseUsd } from "./money.js";
-import { preview } from "./preview.js";
+import { filled, previewed } from "./preview.js";
 
 const HOURS_TO_WAIT = 23; // as `cx buy` and the client: now, or else one of the next hours
 
@@ -128,26 +128,25 @@ export class Ticket {
 
   /** @param {any} body @returns {Promise<import("./confirm.js").Facts>} */
   async #bidFacts(body) {
-    const { limit, gpus, ms } = this.#terms();
-    const [balance, now] = await Promise.all([call("GET", "/v1/balance"), preview(body, limit, ms), session.refresh()]);
-    const held = this.#hold(limit, gpus, ms);
+    const [balance, found] = await Promise.all([call("GET", "/v1/balance"), previewed(true, body), session.refresh()]);
     const fee = session.account.buyer_fee_bps;
     const free = parseUsd(balance.cash) + parseUsd(balance.credit);
+    const short = parseUsd(found.short);
     return [
       ["Rent", `${count(body.quantity)} × ${body.class} for ${body.duration}`],
       ["From", body.starts ? `now, or else within ${HOURS_TO_WAIT} hours` : body.start],
       ["Places", body.min_fill === body.quantity ? "all from one place, or none" : `at least ${count(body.min_fill)} from each`],
       ["Limit", `$${price(body.price)} per GPU-hour`],
-      ["Costs at most", `${dollars(held)}${fee ? `, ${fee / 100} % fee included` : ""}`],
-      ["Held now", `${dollars(held)}; what it does not cost comes back`],
-      ["Free to use", `${dollars(free)} now, ${free < held ? `${dollars(held - free)} too little` : `${dollars(free - held)} then`}`],
-      [body.start === undefined || body.start === "now" ? "Fills now" : "Fills then", now],
+      ["Costs at most", `${dollars(parseUsd(found.most))}${fee ? `, ${fee / 100} % fee included` : ""}`],
+      ["Held now", `${dollars(parseUsd(found.needed))}; what it does not cost comes back`],
+      ["Free to use", `${dollars(free)} now, ${short ? `${dollars(short)} too little` : `${dollars(free - parseUsd(found.needed))} then`}`],
+      [body.start === undefined || body.start === "now" ? "Fills now" : "Fills then", filled(found)],
     ];
   }
 
   /** @param {any} body @returns {Promise<import("./confirm.js").Facts>} */
   async #askFacts(body) {
-    await session.refresh();
+    const [found] = await Promise.all([previewed(false, body), session.refresh()]);
     const { limit, gpus, ms } = this.#terms();
     const fee = session.account.seller_fee_bps;
     return [
@@ -157,6 +156,7 @@ export class Ticket {
       ["Brings in", `${dollars(cost(limit, gpus, ms))} if all of it is sold at that${fee ? `, less ${fee / 100} % fee` : ""}`],
       ["Held now", "nothing"],
       ["Tier", body.tier ? `interruptible with ${body.notice_minutes} minutes' notice` : "guaranteed"],
+      ["Sells now", filled(found)],
     ];
   }
 
