@@ -85,6 +85,7 @@ OrderKey = tuple[int, str]
 """(account, client_order_id)."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_NOT_BILLED = Billed()
 
 
 class OrderRow(Struct):
@@ -369,9 +370,10 @@ class Books:
     def add_leases(self, rows: Iterable[LeaseRow]) -> None:
         """Likewise."""
         for row in rows:
-            if self.leases.setdefault(row.id, row) is row:
+            lease_id = row.id
+            if self.leases.setdefault(lease_id, row) is row:
                 self.spend.watch(row)
-                self._billed[row.id] = invoices.billed(row)
+                self._billed[lease_id] = invoices.billed(row)
                 self.events.know(row)
             self._watch(row)
 
@@ -933,13 +935,14 @@ class Books:
         self._post(reference, at, entries, month)
 
     def _charge(self, lease: LeaseRow, owed: Bill, month: int) -> None:
-        before, now = self._billed.get(lease.id, Billed()), invoices.billed(lease)
+        lease_id = lease.id
+        before, now = self._billed.get(lease_id, _NOT_BILLED), invoices.billed(lease)
         if now != before:
-            key = lease.id, month
+            self._billed[lease_id] = now
+            key = lease_id, month
             self.charges[key] = invoices.together(self.charges.get(key), invoices.charge(lease, before, owed, month))
-            self._billed[lease.id] = now
-            if (known := self.corrected.get(lease.id)) is not None:
-                self.corrected[lease.id] = known._replace(charged_month=max(month, known.charged_month or month))
+            if (known := self.corrected.get(lease_id)) is not None:
+                self.corrected[lease_id] = known._replace(charged_month=max(month, known.charged_month or month))
 
     # Bookkeeping of the batch.
 

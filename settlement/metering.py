@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from schemas.units import BPS, cost, fee
+from schemas.units import BPS, HOUR_MS
 
 
 class Bill(NamedTuple):
@@ -34,7 +34,9 @@ def bill(price: int, gpu_ms: int, buyer_fee_bps: int, seller_fee_bps: int) -> Bi
     >>> bill(2_500_000, 3_600_000, 100, 200)
     Bill(cost=2500000, buyer_fee=25000, seller_fee=50000)
     """
-    return Bill(cost(price, 1, gpu_ms), fee(price, 1, gpu_ms, buyer_fee_bps), fee(price, 1, gpu_ms, seller_fee_bps))
+    # As `units.cost` and `units.fee`, written out: twice a report, it is a tenth of the fold.
+    rate = price * gpu_ms
+    return Bill(rate // HOUR_MS, rate * buyer_fee_bps // (HOUR_MS * BPS), rate * seller_fee_bps // (HOUR_MS * BPS))
 
 
 def allocated_gpu_ms(quantity: int, billed_from: int, end: int, now: int) -> int:
