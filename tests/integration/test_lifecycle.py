@@ -4,7 +4,8 @@ Through the real exchange, and with records written by hand where hours pass."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -13,12 +14,13 @@ from gateways.client import Exchange, ExchangeError
 from gateways.client.types import Lease
 from schemas import codec, units
 from schemas.attributes import Attributes, Tier
-from schemas.commands import Command, Return, Unreadable, Withdraw
+from schemas.commands import Command, Return, Side, Unreadable, Withdraw
 from schemas.events import Event, Ticked, Withdrawn
 from schemas.ids import LeaseId, format_lease_id
-from schemas.instructions import Accept, Degrade, Deliver, End, Reclaim, Restore, UsageReport
+from schemas.instructions import Accept, Correct, Degrade, Deliver, End, Reclaim, Restore, UsageReport
 from schemas.log import LogError
-from schemas.store import Account, CloseReason, Degradation, LeaseState
+from schemas.refusals import Refusal
+from schemas.store import Account, CloseReason, Degradation, LeaseState, Outcome
 from schemas.store import Lease as StoredLease
 from schemas.topics import COMMANDS, EXECUTIONS, INSTRUCTIONS
 from schemas.units import HOUR_MS, MINUTE_MS, parse_time
@@ -310,3 +312,42 @@ async def emptied(store: Store) -> None:
     async with asyncio.timeout(SOON_S):
         while await store.outbox(10):  # noqa: ASYNC110 - it says so to nobody
             await asyncio.sleep(0.01)
+
+
+async def test_an_end_use_a_last_report_and_a_correction_at_once_leave_what_the_rules_allow_in_any_order(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    """All 24 orders of one lease's records, each lease's in the log before settlement answers any of them."""
+    orders = list(itertools.permutations(("end", "use", "final", "correct")))
+    seen: set[tuple[str | None, ...]] = set()
+    for order in orders:
+        lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, quantity=1, hours=2)
+        assert (await market.instruct(Deliver(lease, seller.id, "ssh there"))).refusal is None
+        assert (await market.instruct(Accept(lease, buyer.id))).refusal is None
+        begun = await market.store.lease(lease)
+        assert begun is not None
+        market.log.time = begun.start + HOUR_MS
+        half = HOUR_MS // 2
+        said: dict[str, Coroutine[Any, Any, Outcome]] = {
+            "end": market.instruct(End(lease, buyer.id)),
+            "use": market.report(UsageReport(lease, seller.id, 1, half)),
+            "final": market.report(UsageReport(lease, seller.id, 2, half + 7, final=True)),
+            "correct": market.instruct(Correct(lease, 0, 7, "it was down")),
+        }
+        answers = await asyncio.gather(*(said[each] for each in order))
+        refused = {each: answer.refusal for each, answer in zip(order, answers, strict=True)}
+        found = await market.store.lease(lease)
+        assert found is not None
+        if refused["final"] is None:
+            assert (found.state, found.used_gpu_ms) == (LeaseState.CLOSED, half + 7)
+        else:
+            assert (refused["final"], found.state) == (Refusal.USAGE_NOT_YET_FINAL, LeaseState.ENDED)
+            assert found.used_gpu_ms == (half if refused["use"] is None else 0)
+        notes = await market.store.notes(buyer, lease, role=Side.BID)
+        assert len(notes) == (refused["correct"] is None)
+        assert refused["correct"] in (None, Refusal.LEASE_STATE), "of a lease that is open still"
+        assert refused["use"] in (None, Refusal.LEASE_STATE, Refusal.USAGE_BACKWARDS)
+        assert refused["end"] is None
+        assert (await audit(market.store, market.log)).findings == []
+        seen.add(tuple(refused.values()))
+    assert len(seen) > 1, "orders that differ"

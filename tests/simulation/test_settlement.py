@@ -1,7 +1,6 @@
 """Whatever a market sends, settlement keeps every micro-dollar; the same seed gives the same ledger to the last byte.
 
-By hand as many as one likes: `SIMULATION_SEED=7 SIMULATION_COUNT=1000000 pytest --timeout 0 -m 'long or not long'
-tests/simulation/test_settlement.py -k many`.
+By hand a million, and as many as one likes: README of `tests`.
 """
 
 import os
