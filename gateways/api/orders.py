@@ -14,7 +14,7 @@ import msgspec
 from gateways.api import resources
 from gateways.api.errors import ApiError, as_api_error, invalid, new_name, refused, unknown
 from gateways.api.market import Checks, Classes
-from gateways.api.replies import APPLIED_TIMEOUT_S, Replies
+from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from gateways.api.terms import (
     MAX_SHOWN_FILLS,
     amended_command,
@@ -360,12 +360,15 @@ class Desk:
         return order
 
     async def show(self, account: Account, order_id: int) -> resources.Order:
-        """Raises ApiError 404."""
+        """As all that was answered before has left it. Raises ApiError 404."""
+        self._replies_of(order_id)
+        await self.settled(partition_of(order_id))
         order = await self._own(account.id, order_id)
         return shown_order(order, await self._fills(order))
 
     async def show_named(self, account: Account, client_order_id: str) -> resources.Order:
-        """Raises ApiError 404."""
+        """Likewise."""
+        await settled(self._store, self._replies)
         order = await self._named(account.id, client_order_id)
         return shown_order(order, await self._fills(order))
 

@@ -356,3 +356,13 @@ async def test_a_class_gets_new_terms_a_band_round_a_reference_and_an_end(exchan
         assert await refused(admin, "DELETE", path) == (404, "class_retired", "class")
         new = {"class": CLASS, "accelerator": "H100", "memory_gb": 80, "form_factor": "SXM"}
         assert await refused(admin, "POST", "/v1/classes", new) == (409, "class_exists", "class")
+
+
+async def test_who_has_cancelled_all_finds_each_order_cancelled(exchange: Venue) -> None:
+    async with exchange.trader("quick") as quick:
+        for turn in range(5):
+            order = await quick.bid(CLASS, 1, "1.00", duration="1h", min_fill=1, client_order_id=f"turn {turn}")
+            assert order.order_id is not None
+            await quick.cancel_all()
+            assert (await quick.order(order.order_id)).status == "cancelled"
+            assert (await quick.order_named(f"turn {turn}")).status == "cancelled"
