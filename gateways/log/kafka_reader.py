@@ -7,11 +7,24 @@ has it, where, and at what time. A process that runs the whole exchange would el
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import repeat
 from operator import attrgetter
+from typing import Any
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.log import LogError, Record
 
@@ -20,12 +33,20 @@ FETCH_BYTES = 4 << 20
 FETCH_RECORDS = 5000
 KEPT_RECORDS = 20_000
 """The most that a stream keeps beside what was fetched at once, however small they are."""
-FETCH_S = 1.0
+FETCH_MS = 1000
+RETRY_S = 0.1
+LOG_APPEND_TIME = 1
+"""Of a batch: all its records have the time that the broker stamped it with."""
 REST_S = 0.05
 """After an append of its own, a process waits so long before it fetches what others appended there."""
 CLOSE_TIMEOUT_S = 5.0
 
+Run = tuple[int, int, Sequence[bytes]]
+"""Records one after the other: the first offset, the time of all in ms, the values."""
+
 _offset = attrgetter("offset")
+_record = partial(tuple.__new__, Record)
+"""Of a tuple. Half of what a call of the class costs."""
 
 
 def consumer_of(bootstrap: str) -> AIOKafkaConsumer:
@@ -33,7 +54,6 @@ def consumer_of(bootstrap: str) -> AIOKafkaConsumer:
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        max_partition_fetch_bytes=FETCH_BYTES,
     )
 
 
@@ -105,7 +125,7 @@ class Partition:
 
 
 class Stream:
-    """A run of records, `first` to `end - 1`: one consumer fetches it, all readers within it share it.
+    """A run of records, `first` to `end - 1`: fetched once, all readers within it share it.
 
     It fetches only while a reader waits at its end, and forgets the older half when it holds too much: who needs that
     still, reads on by a stream of its own until it meets another.
@@ -114,8 +134,7 @@ class Stream:
     def __init__(self, bootstrap: str, place: TopicPartition, offset: int) -> None:
         self.first = self.end = offset
         self.readers = 0
-        self._place = place
-        self._consumer = consumer_of(bootstrap)
+        self._source = _Source(bootstrap, place)
         self._starting: asyncio.Task[None] | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._records: list[Record] = []
@@ -126,7 +145,7 @@ class Stream:
 
     async def started(self) -> None:
         if self._starting is None:
-            self._starting = asyncio.create_task(self._start())
+            self._starting = asyncio.create_task(self._source.start())
         await asyncio.shield(self._starting)
 
     def read(self, offset: int, max_records: int) -> list[Record]:
@@ -155,7 +174,7 @@ class Stream:
         """Adds what was appended, where it goes on from here; else it will be fetched."""
         if first <= self.end < first + len(values):
             self._own = True
-            self._add([(first + number, time_ms, value) for number, value in enumerate(values)])
+            self._add([(first, time_ms, values)])
 
     async def close(self) -> None:
         tasks = [task for task in (self._starting, self._fetching) if task is not None]
@@ -163,22 +182,13 @@ class Stream:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await stop(self._consumer, self._consumer._client)
-
-    async def _start(self) -> None:
-        await self._consumer.start()
-        self._consumer.assign([self._place])
-        # No await in between: the first fetch would fail for want of a place.
-        self._consumer.seek(self._place, self.end)
+        await self._source.close()
 
     async def _fetch(self) -> None:
         if self._own:  # or each append of this process would be fetched, only to be dropped
             self._own = False
             await asyncio.sleep(REST_S)
-            self._consumer.seek(self._place, self.end)
-        found = await self._consumer.getmany(timeout_ms=FETCH_S * 1000, max_records=FETCH_RECORDS)
-        # Others can write a null.
-        self._add([(message.offset, message.timestamp, message.value or b"") for message in found.get(self._place, ())])
+        self._add(await self._source.read(self.end))
 
     def _fetched(self, fetching: asyncio.Task[None]) -> None:
         self._fetching = None
@@ -190,14 +200,17 @@ class Stream:
             if not waiter.done():
                 waiter.set_result(None) if error is None else waiter.set_exception(error)
 
-    def _add(self, found: Sequence[tuple[int, int, bytes]]) -> None:
+    def _add(self, runs: Iterable[Run]) -> None:
         held = len(self._records)
-        for offset, time_ms, value in found:
-            if offset >= self.end:
+        for first, time_ms, values in runs:
+            if first < self.end:
+                values = values[self.end - first :]
+                first = self.end
+            if values:
                 self._newest = max(self._newest, time_ms)  # a new leader's clock may be behind
-                self._records.append(Record(offset, self._newest, value))
-                self._bytes += len(value)
-                self.end = offset + 1
+                self.end = first + len(values)
+                self._records += map(_record, zip(range(first, self.end), repeat(self._newest), values))
+                self._bytes += sum(map(len, values))
         if len(self._records) == held:
             return
         if self._bytes > FETCH_BYTES or len(self._records) > KEPT_RECORDS:
@@ -206,6 +219,81 @@ class Stream:
             self._bytes = sum(len(record.value) for record in self._records)
             self.first = self._records[0].offset
         self._wake()
+
+
+class _Source:
+    """The records of one partition, straight from its leader: aiokafka's consumer spends three times as much on each.
+
+    What one fetch brought is handed out in parts, so that a long one does not stop all else.
+    """
+
+    def __init__(self, bootstrap: str, place: TopicPartition) -> None:
+        self._place = place
+        self._client = AIOKafkaClient(bootstrap_servers=bootstrap)
+        self._next = 0
+        """The offset after what was handed out."""
+        self._rest = MemoryRecords(b"")
+
+    async def start(self) -> None:
+        """Raises KafkaError."""
+        await self._client.bootstrap()
+        await self._client.set_topics([self._place.topic])
+
+    async def read(self, offset: int) -> list[Run]:
+        """From the offset on, some of what came before it perhaps included; none when none came in a second.
+
+        Tries again where the leader is not to be had. Raises KafkaError where that would not help.
+        """
+        if offset > self._next:
+            self._rest, self._next = MemoryRecords(b""), offset
+        if not self._rest.has_next():
+            self._rest = MemoryRecords(await self._fetch(self._next))
+        runs: list[Run] = []
+        count = 0
+        while count < FETCH_RECORDS and self._rest.has_next():
+            batch: Any = self._rest.next_batch()
+            if not batch.validate_crc():
+                self._rest = MemoryRecords(b"")  # or the next read would go on after it
+                raise CorruptRecordException(f"the batch at {batch.base_offset} is damaged")
+            if not batch.is_control_batch:  # else it is the end of somebody's transaction
+                runs += _runs(batch)
+            count += batch.next_offset - self._next
+            self._next = batch.next_offset
+        return runs
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _fetch(self, offset: int) -> bytes:
+        topic, partition = self._place
+        asked = FetchRequest(FETCH_MS, 1, FETCH_BYTES, 0, [(topic, [(partition, offset, FETCH_BYTES)])])
+        while True:
+            try:
+                leader = self._client.cluster.leader_for_partition(self._place)
+                if leader is None or leader < 0:
+                    await self._client.force_metadata_update()
+                    raise LeaderNotAvailableError
+                response = await self._client.send(leader, asked)
+            except KafkaError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            ((_, ((_, code, *_, found),)),) = response.topics
+            error = for_code(code)
+            if error is NoError:
+                return bytes(found or b"")
+            if error is OffsetOutOfRangeError:
+                raise OffsetOutOfRangeError(offset)
+            if error is TopicAuthorizationFailedError:
+                raise TopicAuthorizationFailedError(topic)
+            await self._client.force_metadata_update()  # mostly it has another leader
+            await asyncio.sleep(RETRY_S)
+
+
+def _runs(batch: Any) -> list[Run]:
+    """Others can write a null; a restored log has a time for each record."""
+    if batch.timestamp_type != LOG_APPEND_TIME:
+        return [(record.offset, record.timestamp, [record.value or b""]) for record in batch]
+    return [(batch.base_offset, batch.max_timestamp, [record.value or b"" for record in batch])]
 
 
 class SharedReader:

@@ -52,7 +52,7 @@ async def order_to_fill_kafka() -> Result:
                 lambda: p50_ms(buy, REQUESTS), lambda: p50_ms(bare, REQUESTS), ROUNDS
             )
     note = f"{METHOD}; baseline: a record and an echo of it, each produced, acknowledged and consumed"
-    return Result("order_to_fill_kafka", value, "ms", baseline, ratio, "<= 3", note)
+    return Result("order_to_fill_kafka", value, "ms", baseline, ratio, "<= 1.5", note)
 
 
 def _bid(class_id: str) -> dict[str, Any]:

@@ -221,10 +221,24 @@ async def test_what_a_broker_did_not_stamp_has_the_time_that_the_broker_keeps(br
     await log.close()
 
 
+async def test_a_reader_passes_over_the_end_of_a_transaction_of_others(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    reader = await log.reader(COMMANDS, 0, 0)
+    async with AIOKafkaProducer(bootstrap_servers=broker_address, transactional_id=prefix) as other:
+        async with other.transaction():
+            await other.send_and_wait(prefix + COMMANDS, b"theirs", partition=0)
+        assert [record.value for record in await reader.poll(timeout_s=10)] == [b"theirs"]
+        assert await reader.poll(timeout_s=0.1) == []
+        assert await log.append(COMMANDS, 0, [b"ours"]) == range(2, 3)
+    assert [(record.offset, record.value) for record in await reader.poll(timeout_s=10)] == [(2, b"ours")]
+    await log.close()
+
+
 async def test_readers_close_at_once_and_leave_nothing_running(
     broker_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_reader, "FETCH_S", 60)
+    monkeypatch.setattr(kafka_reader, "FETCH_MS", 60_000)
     log = await KafkaLog.connect(broker_address, prefix=f"test-{uuid.uuid4().hex[:12]}.")
     before = asyncio.all_tasks()
     async with asyncio.timeout(10):
