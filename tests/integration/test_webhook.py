@@ -137,7 +137,10 @@ async def test_a_deposit_counts_once_however_often_it_is_told(venue: Venue) -> N
         status, answer = await provider.tell("deposit.received", data | {"amount": "251.00"})
         assert (status, answer["error"]["code"]) == (409, "reference_reused")
         await venue.admin.deposit(account, "250", reference="pay_1")
-        assert [(each.reference, each.amount) for each in await cx.deposits()] == [("pay_1", "250.00")]
+        other = await provider.tell("deposit.received", data | {"reference": "pay_2", "amount": "7"}, event_id="evt_1")
+        assert other[0] == 200, "an event's id says nothing of the payment: this is another"
+        found = {(each.reference, each.amount) for each in await cx.deposits()}
+        assert found == {("pay_1", "250.00"), ("pay_2", "7.00")}
 
 
 async def test_a_withdrawal_goes_on_as_the_provider_says_in_any_order(venue: Venue) -> None:
