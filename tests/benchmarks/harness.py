@@ -50,13 +50,14 @@ async def p50_ms(request: Callable[[], Awaitable[None]], times: int) -> float:
 
 
 @contextlib.contextmanager
-def pinned_to_one_core() -> Iterator[str]:
-    """Keeps this process, and what it starts meanwhile, on one core where the system can; says whether it does."""
+def pinned_to_one_core(place: int = 0) -> Iterator[str]:
+    """Keeps this process, and what it starts meanwhile, on the first core or that at `place`, where the system can;
+    says whether it does."""
     if not hasattr(os, "sched_setaffinity"):
         yield "not pinned"
         return
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(0, {sorted(cores)[place]})
     try:
         yield "all on one core"
     finally:

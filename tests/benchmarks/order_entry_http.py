@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -18,8 +17,7 @@ from gateways.client import Exchange as Client
 from schemas.ids import parse_account_id
 from settlement import ledger
 from settlement.postgres import EmbeddedPostgres
-from tests.benchmarks.harness import Result, in_turn
-from tests.benchmarks.noisy_neighbour import pinned
+from tests.benchmarks.harness import Result, in_turn, pinned_to_one_core
 
 ACCOUNTS = 128
 CONNECTIONS = 256
@@ -36,29 +34,28 @@ ON CONFLICT (id) DO UPDATE SET balance = excluded.balance
 
 async def order_entry_http() -> Result:
     """Bids a second, authenticated, held for, appended, matched and answered: at least 0.5 of the bare route."""
-    cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="cx-bench-") as path:
         folder = Path(path)
         await asyncio.to_thread(folder.chmod, 0o755)  # so that the server's own user reaches it
         async with (
             EmbeddedPostgres.running(folder / "postgres") as dsn,
-            _process("entry_gateway", dsn, folder / "ours", cores[0]) as (url, admin_key),
-            _process("bare_entry", dsn, folder / "bare", cores[0]) as (bare_url,),
+            _process("entry_gateway", dsn, folder / "ours") as (url, admin_key),
+            _process("bare_entry", dsn, folder / "bare") as (bare_url,),
         ):
             keys = await _keys(url, admin_key, dsn)
-            with pinned(cores[-1]):
+            with pinned_to_one_core(-1):
                 value, baseline, ratio = await in_turn(lambda: _rate(url, keys), lambda: _rate(bare_url, keys), ROUNDS)
     note = f"{CONNECTIONS} connections of {ACCOUNTS} accounts, {ORDERS:,} bids that rest, median of {ROUNDS} rounds; "
-    note += f"each server on core {cores[0]}, clients on {cores[-1]}, Postgres on both; "
+    note += "each server on one core, clients on the other, Postgres on both; "
     note += "baseline: a raw ASGI route of Litestar that decodes the body and has the same batched writes"
     return Result("order_entry_http", value, "orders/s", baseline, ratio, ">= 0.5", note)
 
 
 @contextlib.asynccontextmanager
-async def _process(module: str, dsn: str, folder: Path, core: int) -> AsyncIterator[list[str]]:
+async def _process(module: str, dsn: str, folder: Path) -> AsyncIterator[list[str]]:
     """What it prints first, word by word."""
     await asyncio.to_thread(folder.mkdir)
-    with pinned(core):
+    with pinned_to_one_core():
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", f"tests.benchmarks.{module}", dsn, str(folder), stdout=asyncio.subprocess.PIPE
         )
