@@ -24,6 +24,7 @@ from litestar.typing import FieldDefinition
 from gateways.api.errors import REQUEST_ID, ErrorAnswer
 from gateways.api.resources import (
     ACCOUNT_ID,
+    CLASS_NAME,
     DATE,
     DURATION,
     EVENT_ID,
@@ -52,7 +53,7 @@ _DATE: Json = {"pattern": DATE, "examples": ["2026-11-24"]}
 _ACCOUNT: Json = {"pattern": ACCOUNT_ID, "examples": ["acc_2"]}
 _LEASE: Json = {"pattern": LEASE_ID, "examples": ["lse_7k2-0"]}
 _MONTH: Json = {"pattern": MONTH, "examples": ["2026-11"]}
-_NAME: Json = {"pattern": NAME, "examples": ["H100-SXM-80GB"]}
+_CLASS: Json = {"pattern": CLASS_NAME, "examples": ["H100-SXM-80GB"]}
 _ORDER: Json = {"pattern": ORDER_ID, "examples": ["ord_7k2"]}
 _SPENDER: Json = {"pattern": SPENDER_NAME, "examples": ["research"]}
 
@@ -61,7 +62,7 @@ FORMS: dict[str, Json] = {
     "before": _TIME,
     "by": {"enum": [*SpenderKind, "class"]},
     "class": {"examples": ["H100-SXM-80GB"]},
-    "class_id": _NAME,
+    "class_id": _CLASS,
     "client_order_id": {"pattern": NAME, "examples": ["night-run-7"]},
     "duration": {"pattern": DURATION, "examples": ["24h"]},
     "event_id": {"pattern": EVENT_ID, "examples": ["evt_7"]},

@@ -244,6 +244,8 @@ def _suppliers(name: str, accounts: Sequence[str]) -> tuple[int, ...]:
 
 def class_spec(body: resources.NewClass) -> ClassSpec:
     """Raises ApiError 400 where a field is not in its form."""
+    if "/" in body.class_id:
+        raise invalid("class", "a class's name is a part of paths, like /v1/book/H100-SXM-80GB: it has no /")
     return ClassSpec(
         class_id=body.class_id,
         accelerator=body.accelerator,

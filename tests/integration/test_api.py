@@ -341,6 +341,8 @@ async def test_a_class_shows_its_band_and_an_ask_what_it_displays(exchange: Venu
         assert (await admin.send("POST", "/v1/classes", new | {"band_bps": 3000}))[0] == 201
         status, found = await admin.send("POST", "/v1/classes", new | {"class": "B200", "band_bps": 10_000})
         assert (status, found["error"]["code"]) == (422, "class_invalid")
+        status, found = await admin.send("POST", "/v1/classes", new | {"class": "B200/NVL"})
+        assert (status, found["error"]["field"]) == (400, "class"), "no path could name it"
         _, classes = await admin.send("GET", "/v1/classes")
         assert {each["class"]: each["band_bps"] for each in classes["items"]} == {CLASS: 0, "H200-SXM-141GB": 3000}
 
