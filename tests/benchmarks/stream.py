@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import functools
-import os
 import statistics
 import struct
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from msgspec import Struct
 
 from gateways.api.socket import Bounds
 from gateways.cli.processes import within_files
-from tests.benchmarks.harness import Result, in_turn
+from tests.benchmarks.harness import Result, in_turn, pinned_to_one_core
 from tests.benchmarks.order_to_fill import posting
 from tests.exchange_process import ExchangeProcess, Market, ready_market
 
@@ -31,6 +30,8 @@ ROUNDS = 5
 ACTIVE, IDLE = 500, 5_000
 TRADES = 60
 PAUSE_S = 0.1
+APART = "each on a core of its own where the system can"
+FILLS = {"op": "subscribe", "channel": "fills", "class": "A"}
 OPENING = 50
 """Connections that are being opened at a time."""
 WAIT_S = 30.0
@@ -40,10 +41,14 @@ PING = b"\x89\x04"
 
 async def stream_fanout() -> Result:
     """Messages a second from one channel to all who read it, against a bare broadcast over uvicorn's WebSockets."""
-    async with _fanning("bare") as bare, _fanning("ours") as ours:
-        value, baseline, ratio = await in_turn(ours.rate, bare.rate, ROUNDS)
+    async with _served("bare") as bare, _served("ours") as ours:
+        with pinned_to_one_core(-1):
+            async with _read(bare, []) as bare_readers, _read(ours, [FILLS]) as our_readers:
+                value, baseline, ratio = await in_turn(
+                    lambda: _rate(ours, our_readers), lambda: _rate(bare, bare_readers), ROUNDS
+                )
     note = (
-        f"{READERS} readers in another process than the server, {_apart()}, {BURSTS} times {AT_ONCE} fills, median of "
+        f"{READERS} readers in another process than the server, {APART}, {BURSTS} times {AT_ONCE} fills, median of "
         f"{ROUNDS} rounds; baseline: the same messages by a bare ASGI app on the same uvicorn, no compression"
     )
     return Result("stream_fanout", value, "messages/s", baseline, ratio, ">= 0.5", note)
@@ -56,10 +61,10 @@ async def stream_clients() -> Result:
     arguments = ("--streams", str(streams), "--streams-each", str(streams))
     with tempfile.TemporaryDirectory() as folder:
         exchange = ExchangeProcess(Path(folder) / "exchange", arguments=arguments)
-        with _core(0):
+        with pinned_to_one_core():
             await exchange.start()
         try:
-            with _core(1):
+            with pinned_to_one_core(-1):
                 async with ready_market(exchange) as market, _readers(exchange.url, ACTIVE, _active(market)) as active:
                     alone = await _delays(exchange, market, active)
                     before = exchange.memory_bytes
@@ -71,7 +76,7 @@ async def stream_clients() -> Result:
         finally:
             await exchange.stop()
     note = (
-        f"p99 from a bid to its fill at {ACTIVE} clients that read fills, depth, orders, {TRADES} fills, {_apart()}, "
+        f"p99 from a bid to its fill at {ACTIVE} clients that read fills, depth, orders, {TRADES} fills, {APART}, "
         f"with {IDLE} more that read heartbeats, against without; p50 {beside.p50:.1f} and {alone.p50:.1f} ms; "
         f"{memory / 1024:.1f} KiB of the exchange's memory for each of the {IDLE}"
     )
@@ -163,30 +168,10 @@ class _Reader(asyncio.Protocol):
             self.is_ready.set_result(None)
 
 
-class _Fanning:
-    """A server that fans out, and its readers."""
-
-    def __init__(self, process: asyncio.subprocess.Process, readers: Sequence[_Reader]) -> None:
-        self._process = process
-        self._readers = readers
-
-    async def rate(self) -> float:
-        """Messages a second."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        began = time.perf_counter()
-        for _ in range(BURSTS):
-            for reader in self._readers:
-                reader.got = 0
-            self._process.stdin.write(b"%d\n" % AT_ONCE)
-            wanted = int(await self._process.stdout.readline())
-            await _all(self._readers, functools.partial(_Reader.has, wanted=wanted))
-        return BURSTS * AT_ONCE * READERS / (time.perf_counter() - began)
-
-
 @contextlib.asynccontextmanager
-async def _fanning(kind: str) -> AsyncIterator[_Fanning]:
-    with _core(0):
+async def _served(kind: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tests.benchmarks.stream_server` in a process of its own."""
+    with pinned_to_one_core():
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -196,16 +181,33 @@ async def _fanning(kind: str) -> AsyncIterator[_Fanning]:
             stdout=asyncio.subprocess.PIPE,
         )
     try:
-        assert process.stdout is not None
-        url = f"http://127.0.0.1:{int(await process.stdout.readline())}"
-        ops = [] if kind == "bare" else [{"op": "subscribe", "channel": "fills", "class": "A"}]
-        with _core(1):
-            async with _readers(url, READERS, ops) as readers:
-                yield _Fanning(process, readers)
+        yield process
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _read(process: asyncio.subprocess.Process, ops: Sequence[dict[str, str]]) -> AsyncIterator[list[_Reader]]:
+    assert process.stdout is not None
+    port = int(await process.stdout.readline())
+    async with _readers(f"http://127.0.0.1:{port}", READERS, ops) as readers:
+        yield readers
+
+
+async def _rate(process: asyncio.subprocess.Process, readers: Sequence[_Reader]) -> float:
+    """Messages a second."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    began = time.perf_counter()
+    for _ in range(BURSTS):
+        for reader in readers:
+            reader.got = 0
+        process.stdin.write(b"%d\n" % AT_ONCE)
+        wanted = int(await process.stdout.readline())
+        await _all(readers, functools.partial(_Reader.has, wanted=wanted))
+    return BURSTS * AT_ONCE * READERS / (time.perf_counter() - began)
 
 
 @contextlib.asynccontextmanager
@@ -254,28 +256,3 @@ def _frame(kind: int, payload: bytes) -> bytes:
     size = len(payload)
     head = struct.pack("!BB", kind, 0x80 | size) if size < 126 else struct.pack("!BBH", kind, 0x80 | 126, size)
     return head + bytes(4) + payload
-
-
-@functools.cache
-def _cores() -> list[int]:
-    """Two that this process may run on, where the system tells and has them."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return cores[:2] if len(cores) > 1 else []
-
-
-@contextlib.contextmanager
-def _core(number: int) -> Iterator[None]:
-    """Keeps this process, and what it starts meanwhile, on one of them."""
-    if not _cores():
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {_cores()[number]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _apart() -> str:
-    return "each on a core of its own" if _cores() else "not pinned"
