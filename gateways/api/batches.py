@@ -21,7 +21,7 @@ from schemas.store import ApiKey, Scope
 
 PART = 100
 """Orders that are done at once."""
-SMALL_PART = 25
+SMALL_PART = 10
 """Likewise, while other accounts want something too."""
 
 Value = TypeVar("Value")
