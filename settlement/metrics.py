@@ -1,8 +1,29 @@
-"""What the auditor tells Prometheus."""
+"""What settlement and the auditor tell Prometheus."""
 
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class SettlementMetrics:
+    """The figures. Labels of `settlement_lag`: topic and partition."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by = ["topic", "partition"]
+        self._lag = Gauge("settlement_lag", "Records in the log that are not applied yet", by, registry=registry)
+        self._payout = Gauge(
+            "settlement_oldest_payout_seconds",
+            "How long the oldest requested withdrawal waits to be sent, 0 where none does",
+            registry=registry,
+        )
+
+    def behind(self, topic: str, partition: int, records: int) -> None:
+        """So many are not applied."""
+        self._lag.labels(topic, partition).set(records)
+
+    def payout_waits(self, ms: int) -> None:
+        """The oldest one, since it was requested."""
+        self._payout.set(ms // 1000)
 
 
 class AuditMetrics:

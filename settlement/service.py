@@ -29,6 +29,7 @@ from settlement import tables
 from settlement.books import Books, Wanted
 from settlement.database import COLLISIONS, Connection, Queries, as_store_error
 from settlement.leases import Refused
+from settlement.metrics import SettlementMetrics
 from settlement.store import Store
 from settlement.tables import JournalRow, PositionRow, RefusalRow, Step
 from settlement.usage import RefusedUsageRow, refused_row
@@ -44,6 +45,8 @@ PACE_S = 0.25
 """After a batch a stream rests so long, so that what comes meanwhile shares one transaction; it is what leaves the
 database to the orders' own writes. A record that comes after a rest is applied at once, and who waits ends the rest."""
 MIN_PACE_S = 0.01
+WATCH_S = 1.0
+"""Between two looks at how far behind it is: on Kafka each is a round trip for every partition."""
 MAX_SENT = 500
 """Commands for the engine in one append."""
 
@@ -124,13 +127,16 @@ class Stream:
 
 
 class SettlementService:
-    """The one settlement of a database: a second waits until the first is gone."""
+    """The one settlement of a database: a second waits until the first is gone, and has no figures until then."""
 
-    def __init__(self, log: Log, store: Store, *, max_poll: int = 2_000) -> None:
+    def __init__(
+        self, log: Log, store: Store, *, metrics: SettlementMetrics | None = None, max_poll: int = 2_000
+    ) -> None:
         self.ready = asyncio.Event()
         """Set once all that the log held at the start is applied."""
         self._log = log
         self._store = store
+        self._metrics = metrics
         self._sql = Queries()
         self._max_poll = max_poll
         self._streams: list[Stream] = []
@@ -151,6 +157,8 @@ class SettlementService:
                     group.create_task(self._read(stream))
                 group.create_task(self._settle_all(connection))
                 group.create_task(self._send_all())
+                if self._metrics is not None:
+                    group.create_task(self._watch(self._metrics))
 
     async def _begin(self, connection: Connection) -> list[Stream]:
         places = [(topic, partition) for topic in TOPICS for partition in range(self._log.partitions(topic))]
@@ -234,6 +242,16 @@ class SettlementService:
                     await self._log.append(COMMANDS, partition, commands)
                 await self._store.sent(rows)
             await self._outbox.wait()
+
+    async def _watch(self, metrics: SettlementMetrics) -> None:
+        while True:
+            for stream in self._streams:
+                topic, partition = stream.key
+                end = await self._log.end(topic, partition)
+                metrics.behind(topic, partition, max(0, end - stream.standing.next_offset))
+            requested_at = await self._store.oldest_requested_withdrawal()
+            metrics.payout_waits(max(0, self._log.now() - requested_at) if requested_at is not None else 0)
+            await asyncio.sleep(WATCH_S)
 
     async def _apply(self, connection: Connection, batch: list[Item]) -> tuple[Books, "Applied"]:
         books, wanted = Books(dict(self._classes), self._leases), Wanted()

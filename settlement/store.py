@@ -316,6 +316,11 @@ class Store:
     ) -> list[Withdrawn]:
         return [_withdrawn(row) for row in await self._rows(self._sql.withdrawals, account, state, after, limit)]
 
+    async def oldest_requested_withdrawal(self) -> int | None:
+        """When the oldest that is not yet sent was requested, ms."""
+        row = await self._row(self._sql.oldest_requested_withdrawal)
+        return row["requested_at"] if row is not None else None
+
     async def withdrawals_under_way(self, *, after: tuple[int, str] | None, limit: int) -> list[Withdrawn]:
         rows = await self._rows(self._sql.withdrawals_under_way, *(after or (None, None)), limit)
         return [_withdrawn(row) for row in rows]

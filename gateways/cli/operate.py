@@ -55,7 +55,7 @@ from schemas.topics import COMMANDS
 from schemas.units import format_duration, format_time, format_usd
 from settlement.audit import audit as audit_books
 from settlement.auditor import REPORTED, Auditor
-from settlement.metrics import AuditMetrics
+from settlement.metrics import AuditMetrics, SettlementMetrics
 from settlement.postgres import PostgresError
 from settlement.service import SettlementService
 
@@ -392,7 +392,7 @@ async def _settlement(url: str, dsn: str, partitions: int, host: str, metrics_po
     async with connected(url, partitions) as log, connected_store(dsn) as store:
         with told_to_prometheus(registry, host, metrics_port):
             auditor = Auditor(log, store, metrics=AuditMetrics(registry, REPORTED))
-            await forever([SettlementService(log, store), auditor])
+            await forever([SettlementService(log, store, metrics=SettlementMetrics(registry)), auditor])
 
 
 def marketdata(*, log: Log, partitions: Partitions = 1) -> None:

@@ -40,7 +40,7 @@ from schemas.log import Log
 from schemas.store import Network, Scope
 from schemas.topics import COMMANDS
 from settlement.auditor import REPORTED, Auditor
-from settlement.metrics import AuditMetrics
+from settlement.metrics import AuditMetrics, SettlementMetrics
 from settlement.postgres import EmbeddedPostgres
 from settlement.service import SettlementService
 from settlement.store import Store
@@ -122,7 +122,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
             supervised(
                 [
                     *engines,
-                    SettlementService(log, store),
+                    SettlementService(log, store, metrics=SettlementMetrics(registry)),
                     Auditor(log, store, metrics=AuditMetrics(registry, REPORTED)),
                     *(FillsPublisher(log, partition) for partition in partitions),
                     Deliverer(store.webhooks, vault, registry, targets=Targets(settings.private_webhooks)),

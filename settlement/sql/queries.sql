@@ -142,6 +142,10 @@ WHERE ended_at IS NULL AND ($1::bigint IS NULL OR (requested_at, account, refere
     > (SELECT requested_at, account, reference FROM withdrawals WHERE account = $1 AND reference = $2))
 ORDER BY requested_at, account, reference LIMIT $3;
 
+-- name: oldest_requested_withdrawal
+SELECT requested_at FROM withdrawals
+WHERE ended_at IS NULL AND state = 'requested' ORDER BY requested_at, account, reference LIMIT 1;
+
 -- Of some ledger accounts ($1), those before an entry ($2, $3); each with the balances of all of them as they are now.
 -- name: entries
 SELECT entry.transaction, transactions.time, transactions.reference, entry.ledger_account, entry.amount, ARRAY(
