@@ -347,6 +347,9 @@ def renew(lease: LeaseRow, wanted: Renewal | None, now: int) -> Refused | None:
     if (before := renewal(lease)) is not None and before.sent:  # the engine hears of each lease's renewal once
         return Refusal.LEASE_STATE, (format_lease_id(lease.id), "asked for already", "running, and not extended")
     if wanted is not None:
+        if lease.team or lease.user or lease.pool:
+            why = "what it counts to has caps, which only orders meet: extend it by an order before it ends"
+            return Refusal.RENEWAL_INVALID, ("lease_id", why)
         if not GRID_MS <= wanted.duration <= MAX_WINDOW_MS or wanted.duration % GRID_MS:
             return Refusal.RENEWAL_INVALID, ("duration", "it must be whole minutes, at most a year")
         if not 1 <= wanted.price <= MAX_PRICE:

@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from gateways.api import resources, terms
 from gateways.api.errors import ApiError, invalid, refused
 from gateways.api.instructions import Clerk
-from gateways.api.keys import Keys, must_be_unbound
+from gateways.api.keys import Keys
 from gateways.api.orders import Desk
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from gateways.api.requests import ApiRequest
@@ -139,9 +139,8 @@ def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: li
     ) -> resources.Lease:
         """The buyer wants it to go on: it is extended so an hour before its end, and what it becomes likewise.
 
-        No cap is looked at then, so this needs a key that is bound to no team, user or pool.
+        Not of a lease that counts to a team, user or pool: an order for its extension meets their caps.
         """
-        must_be_unbound(request.user, "a renewal meets no caps, so it is switched on")
         duration = terms.parsed("duration", parse_duration, data.duration)
         price = terms.parsed("max_price", parse_usd, data.max_price)
         lease = await own_lease(request.user, lease_id, as_buyer=True)

@@ -8,9 +8,8 @@ import asyncpg
 import pytest
 
 from schemas import units
-from schemas.commands import PlaceBid, Side
-from schemas.events import Accepted, Cancelled, CancelReason, Extension, Filled, Rejected
-from schemas.ids import format_lease_id
+from schemas.commands import PlaceBid
+from schemas.events import Cancelled, CancelReason, Rejected
 from schemas.instructions import Accept, Correct, Deliver, Renew, UsageReport
 from schemas.refusals import Refusal
 from schemas.store import Account, CapReached, Caps, PlaceStatus, Spender, SpenderKind, Spent
@@ -234,23 +233,19 @@ async def test_the_same_order_again_is_the_first_whatever_the_cap_is_by_now(mark
     assert (await caps_of(market, buyer, SpenderKind.USER, "ann")).committed == EACH
 
 
-async def test_a_renewal_counts_to_whom_its_lease_counts(market: Market, buyer: Account, seller: Account) -> None:
-    """It comes from settlement, past the gateways: caps do not stop it."""
-    lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, quantity=1, hours=6, spender=ANN)
-    await market.instruct(Renew(lease, buyer.id, 2 * HOUR_MS, PRICE, buyer.owner, FEE_BPS))
-    await cap(market, buyer, SpenderKind.TEAM, "ml", day_cap=0)
-    before = (await caps_of(market, buyer, SpenderKind.TEAM, "ml")).committed
-    found = await market.store.lease(lease)
-    assert found is not None
-    place, name = market.next_place, f"renewal of {format_lease_id(lease)}"
-    fill = fill_of(place, lease[0] - 1, buyer, seller, price=PRICE, quantity=1, start=found.end, hours=2)
-    took = Accepted(buyer.id, name, SPEC.class_id, Side.BID, 1, PRICE, FEE_BPS, found.end, 2 * HOUR_MS)
-    await market.execute(took, fill, Extension(0, lease), Filled(place, buyer.id))
-    then = await market.store.lease((place, 0))
-    assert then is not None
-    assert then.spender == ANN
-    more = units.escrow(PRICE, 1, 2 * HOUR_MS, FEE_BPS)
-    assert (await caps_of(market, buyer, SpenderKind.TEAM, "ml")).committed == before + more
+async def test_what_counts_to_somebody_is_not_renewed_past_its_caps(
+    market: Market, buyer: Account, seller: Account
+) -> None:
+    for spender in (ANN, Spender(user="bob"), Spender(pool="agents"), Spender()):
+        name = f"of {spender}"[:60]
+        lease = await market.sell(
+            buyer, seller, price=PRICE, limit=PRICE, quantity=1, hours=6, name=name, spender=spender
+        )
+        answer = await market.instruct(Renew(lease, buyer.id, 2 * HOUR_MS, PRICE, buyer.owner, FEE_BPS))
+        found = await market.store.lease(lease)
+        assert found is not None
+        assert (found.renewal is None) == (spender != Spender()), spender
+        assert answer.refusal is (None if spender == Spender() else Refusal.RENEWAL_INVALID)
 
 
 async def test_a_pool_counts_for_itself(market: Market, buyer: Account) -> None:
