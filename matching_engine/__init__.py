@@ -14,7 +14,8 @@ def compiled_core() -> Path:
     """Where `make core` puts what it compiles of these very sources, for this Python and msgspec: what was compiled of
     others is not found.
     """
-    parts = ("matching_engine/*.py", "matching_engine/core/*", "schemas/*.py")
+    structs = (f"schemas/{name}.py" for name in ("attributes", "commands", "events"))
+    parts = ("matching_engine/*.py", "matching_engine/core/*", *structs)
     sources = sorted(path for part in parts for path in _ROOT.glob(part) if path.is_file())
     made_of = hashlib.blake2b(f"{sys.implementation.cache_tag} msgspec-{msgspec.__version__}".encode(), digest_size=8)
     for source in sources:
