@@ -437,9 +437,13 @@ class Desk:
 
     def _append(self, orders: Sequence[Order]) -> None:
         """From now on they are under way: what comes in one turn of the event loop, as when a write of intents ends,
-        goes in one append a partition, in order."""
+        goes in one append a partition, in order. Not those that are so already: who sent one again may have been told
+        of it before who sent it first."""
         for order in orders:
-            self._under_way[order.account, order.client_order_id] = []
+            name = (order.account, order.client_order_id)
+            if name in self._under_way:
+                continue
+            self._under_way[name] = []
             if order.partition not in self._unsent:
                 self._unsent[order.partition] = []
                 asyncio.get_running_loop().call_soon(self._send, order.partition)

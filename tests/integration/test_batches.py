@@ -163,3 +163,30 @@ async def test_many_orders_go_over_the_stream_s_connection_too(exchange: Venue) 
         await client.say(op="request", id=2, method="POST", path="/v1/orders/cancel", body={"orders": names})
         ended = await client.hear()
         assert [each["order"]["status"] for each in ended["body"]["answers"]] == ["cancelled"] * 2
+
+
+async def test_who_sends_again_may_hear_of_it_before_who_sent_first(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place_all, append = exchange.store.place_all, exchange.log.append
+
+    async def told_late(*words: Any, **named: Any) -> Any:
+        placed = await place_all(*words, **named)
+        await asyncio.sleep(0.2)
+        return placed
+
+    async def slow(*words: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await append(*words, **named)
+
+    monkeypatch.setattr(exchange.store, "place_all", told_late)
+    monkeypatch.setattr(exchange.log, "append", slow)
+    order = {**BID, "price": "0.50", "client_order_id": "mine"}
+    async with exchange.trader("hasty") as hasty:
+        first = asyncio.create_task(hasty.place_many([order]))
+        await asyncio.sleep(0.1)
+        again = await hasty.bid(CLASS, 8, "0.50", duration="24h", min_fill=8, client_order_id="mine")
+        (found,) = await first
+        assert not isinstance(found, ExchangeError)
+        assert found.order_id == again.order_id
+        assert (await hasty.bid(CLASS, 8, "0.50", duration="1h", min_fill=8)).status == "open", "it goes on"
