@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from gateways.client import Exchange as Client
 from gateways.log.broker import Broker
@@ -165,6 +166,7 @@ async def test_help_asks_nobody() -> None:
         assert "Usage" in out
 
 
+@pytest.mark.long
 async def test_an_exchange_on_kafka_keeps_snapshots_in_its_folder(tmp_path: Path, broker: Broker) -> None:
     folder, log = tmp_path / "exchange", f"kafka://{broker.address}"
     snapshots = folder / "log" / "snapshots"
@@ -216,6 +218,7 @@ async def eventually(url: str, wanted: str) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, broker: Broker, dsn: str) -> None:
     """As the README says: an engine and its standby, settlement, market data and two gateways, on one log."""
     log, database = ("--log", f"kafka://{broker.address}"), ("--dsn", dsn)
