@@ -83,6 +83,7 @@ FORMS: dict[str, Json] = {
     "until": _TIME,
     "user_name": _SPENDER,
     "/v1/accounts after": _ACCOUNT,
+    "/v1/accounts/{account_id}/keys after": {"minimum": 0, "maximum": (1 << 63) - 1},
     "/v1/entries after": {"pattern": r"^\d{1,18}\.\d{1,4}$"},
     "/v1/fees after": {"pattern": "^[a-z0-9_-]{1,32}:2[0-9]{3}-0[1-9]-0[1-9]T0[0-9]:00:00Z$"},
     "/v1/fills after": {"pattern": r"^(start|end|\d+(\.\d+)*)$"},

@@ -22,14 +22,14 @@ from schemas.units import cost, fee, format_time, format_usd, hold
 def preview_routes(store: Store, keys: Keys, desk: Desk, books: Previews, timeout_s: float) -> list[HTTPRouteHandler]:
     """What an order would do."""
 
-    @post("/v1/bids/preview", status_code=200, **keys.door(Scope.TRADE, 404, 422, 504, preview=True))
+    @post("/v1/bids/preview", status_code=200, **keys.door(Scope.TRADE, 404, 409, 422, 504, preview=True))
     async def preview_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> resources.Preview:
         """What this bid would fill now, at which prices, what it would hold and cost at most, and until when what is
         left would stand. Nothing is placed: post the same body to /v1/bids for that.
         """
         return await preview(request.user, data)
 
-    @post("/v1/asks/preview", status_code=200, **keys.door(Scope.SUPPLY, 404, 422, 504, preview=True))
+    @post("/v1/asks/preview", status_code=200, **keys.door(Scope.SUPPLY, 404, 409, 422, 504, preview=True))
     async def preview_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> resources.Preview:
         """What this ask would sell now, at which prices. Nothing is placed: post the same body to /v1/asks for that."""
         return await preview(request.user, data)

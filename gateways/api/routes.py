@@ -57,7 +57,7 @@ TOTALS_SHARE = 10
 
 Limit = Annotated[int, QueryParameter(ge=1, le=500)]
 Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT_S)]
-ClassFilter = Annotated[str | None, QueryParameter(name="class")]
+ClassFilter = Annotated[str | None, QueryParameter(name="class", pattern=r"^[^\x00]*$")]
 
 _ORDER_SIDES = {"bid": Side.BID, "ask": Side.ASK}
 _STATUSES = {status.value: status for status in OrderStatus if status is not OrderStatus.SENT}

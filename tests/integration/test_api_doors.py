@@ -256,6 +256,13 @@ async def test_what_is_not_there_is_a_404_in_the_same_form(exchange: Venue, path
         assert error["request_id"] == answer.headers["X-Request-Id"]
 
 
+async def test_no_class_has_a_zero_byte_in_its_name_and_no_text_in_the_database(exchange: Venue) -> None:
+    async with aiohttp.ClientSession(exchange.url, headers={"Authorization": f"Bearer {exchange.key}"}) as http:
+        for path in ("/v1/orders", "/v1/leases", "/v1/fills"):
+            async with http.get(path, params={"class": "\0"}) as answer:
+                assert answer.status == 400, path
+
+
 async def test_figures_for_prometheus(exchange: Venue) -> None:
     async with aiohttp.ClientSession(exchange.url) as http:
         await (await http.get("/v1/health")).read()
