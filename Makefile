@@ -8,7 +8,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help run test test-long check bench core mutants lock clean
+.PHONY: help run test test-long check bench core fuzz mutants lock clean
 
 help:
 	@echo 'make run [ARGS="--for 30s --seed 7"]  start the exchange and play a market on it'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-long                        the slow legs: kill -9, long simulations'
 	@echo 'make check                            linter, types, import arrows'
 	@echo 'make bench [ARGS="NAME ..."]          benchmarks beside their baselines'
+	@echo 'make fuzz                             the API against its own description, five minutes; by hand'
 	@echo 'make core                             compile the engine: the same answers, faster'
 	@echo 'make mutants [ARGS="matching_engine.calendar.*"]  which changes of the engine no test notices'
 	@echo 'make lock                             pin and hash the requirements anew'
@@ -35,6 +36,9 @@ check: .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: .venv/.dev
+	@$(BIN)/python -m pytest -m fuzz --timeout=900 $(ARGS)
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

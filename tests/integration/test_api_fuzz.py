@@ -1,4 +1,4 @@
-"""The whole API against its own description, by schemathesis: every check, for five minutes."""
+"""The whole API against its own description, by schemathesis: every check, for five minutes, by hand (`make fuzz`)."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ ODD = {"OPTIONS", "HEAD", "TRACE", "QUERY"}
 _ANSWERS = re.compile(r'api_answers_total{method="(\w+)",route="([^"]+)",status="(\d+)"}')
 
 
-@pytest.mark.long
+@pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 240)
 async def test_every_answer_is_as_described(tmp_path: Path) -> None:
     async with ExchangeProcess.running(tmp_path / "exchange") as exchange:
