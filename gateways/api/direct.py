@@ -47,9 +47,7 @@ class direct_post(HTTPRouteHandler):
                 status, content = answer.status_code, answer.content
                 further = answer.headers
             except Exception as error:  # every one has its answer
-                refusal = explained(scope, error)
-                status, content = refusal.status, ErrorAnswer(body_of(refusal, request_id(scope)))
-                further = refusal.headers
+                status, content, further = _told(scope, error)
             headers += [(name.lower().encode(), value.encode()) for name, value in further.items()]
             sent = _encode(content)
             headers.append((b"content-length", b"%d" % len(sent)))
@@ -57,3 +55,10 @@ class direct_post(HTTPRouteHandler):
             await send({"type": "http.response.body", "body": sent, "more_body": False})
 
         return answering
+
+
+def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, dict[str, str]]:
+    """How a refusal is answered. Whoever kept the error itself would be kept by it, with all of the request: by its
+    traceback, until the garbage collector stops everything to find them."""
+    refusal = explained(scope, error)
+    return refusal.status, ErrorAnswer(body_of(refusal, request_id(scope))), refusal.headers

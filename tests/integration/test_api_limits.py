@@ -1,10 +1,18 @@
-"""A key that asks too often is told to wait, and no other is."""
+"""A key that asks too often is told to wait, and no other is; what it is refused costs no other anything later."""
+
+import gc
+from typing import Any
 
 import aiohttp
+import pytest
 
 from gateways.api.limits import Rate, Rates
 from gateways.client import Exchange as Client
-from tests.integration.conftest import Venue, serving
+from tests.benchmarks.order_to_fill import posting
+from tests.integration.conftest import CLASS, Venue, serving
+
+BID: dict[str, Any] = {"class": CLASS, "quantity": 1, "price": "0.60", "duration": "1h", "min_fill": 1}
+REFUSED = BID | {"price": "0.60005"}
 
 
 async def test_a_key_that_asks_too_often_waits_and_another_does_not(exchange: Venue) -> None:
@@ -25,3 +33,30 @@ async def test_a_key_that_asks_too_often_waits_and_another_does_not(exchange: Ve
             assert "RateLimit-Limit" not in answer.headers
         async with Client(url, noisy) as patient:
             assert (await patient.account()).name == "noisy"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/bids", BID, 201),
+        ("/v1/bids", REFUSED, 422),
+        ("/v1/bids", BID | {"price": 1}, 400),
+        ("/v1/orders/batch", {"orders": [{"side": "bid", **BID}, {"side": "bid", **REFUSED}]}, 200),
+        ("/v1/bids/preview", REFUSED, 422),
+        ("/v1/nothing", BID, 404),
+    ],
+)
+async def test_no_request_is_left_to_the_garbage_collector_which_stops_everybody(
+    exchange: Venue, path: str, body: dict[str, Any], status: int
+) -> None:
+    key = await exchange.key_of("noisy", "read", "trade", money="1000")
+    async with posting(exchange.url, path, body, key) as post:
+        await post()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                assert (await post())[0] == status
+            assert gc.collect() < 20
+        finally:
+            gc.enable()
