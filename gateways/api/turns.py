@@ -65,25 +65,25 @@ class Party:
 class Turn:
     """Of one request."""
 
-    __slots__ = ("_timer", "_turns", "party")
+    __slots__ = ("_turns", "at_work_until", "party")
 
     def __init__(self, turns: "Turns", party: Party) -> None:
         self._turns = turns
-        self._timer: asyncio.TimerHandle | None = None
+        self.at_work_until: float | None = None
+        """In s of the event loop; None: it is not at work."""
         self.party = party
 
     async def begin(self) -> None:
         """Returns once it is there. Raises ApiError 429 where another's request was to wait in place of this one."""
-        await self._turns.wait(self.party, self.party.waiting)
-        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.end)
+        if not self._turns.starts(self.party, self.party.waiting):
+            await self._turns.wait(self.party, self.party.waiting)
+        self._turns.watch(self)
 
     def end(self) -> None:
         """The request waits for something to happen now, or is done. Once more changes nothing."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            # In the next turn of the event loop: so in none of them more are done than may be at work at once.
-            asyncio.get_running_loop().call_soon(self._turns.end, self.party)
+        if self.at_work_until is not None:
+            self.at_work_until = None
+            self._turns.end(self.party)
 
     async def of(self, name: Name) -> None:
         """It turned out whose request it is. Raises ApiError 429."""
@@ -98,9 +98,10 @@ class Turn:
         """Returns when a further part of a request that is like many may be done: who has had less goes first. Whether
         no other party wants anything, so that the part may be large."""
         self.end()
-        await self._turns.wait(self.party, self.party.begun)
-        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.end)
-        return self._turns.is_alone(self.party)
+        if not self._turns.starts(self.party, self.party.begun):
+            await self._turns.wait(self.party, self.party.begun)
+        self._turns.watch(self)
+        return self._turns.is_alone(self.party, time.monotonic_ns())
 
 
 class Turns:
@@ -114,6 +115,12 @@ class Turns:
         self._parties: dict[Name, Party] = {}
         self._active: dict[Party, None] = {}
         """Those that have requests at work or waiting for their turn."""
+        self._in_line: dict[Party, None] = {}
+        """Of them those with requests that wait."""
+        self._ended: list[Party] = []
+        """Of this turn of the event loop: by each request that is at work no more."""
+        self._watched: deque[tuple[float, Turn]] = deque()
+        """Requests by when they are at work no more at the latest, the first in front: bounded by what comes in TURN_S."""
         self._least = 0
         """What of all that are active the one has had that had least, as of `_looked_at`."""
         self._looked_at = 0
@@ -148,19 +155,24 @@ class Turns:
         party.under_way -= 1
         self.under_way -= 1
 
-    def is_alone(self, party: Party) -> bool:
+    def is_alone(self, party: Party, now: int) -> bool:
         """Whether no other has come lately."""
-        return party is self._newest and time.monotonic_ns() - self._another_at >= LATELY_NS
+        return party is self._newest and now - self._another_at >= LATELY_NS
 
-    async def wait(self, party: Party, line: deque[asyncio.Future[None]]) -> None:
-        """Until the party's request may start that comes to the end of that line. Raises ApiError 429."""
+    def starts(self, party: Party, line: deque[asyncio.Future[None]]) -> bool:
+        """Whether the party's request that comes to the end of that line is at work at once: else it is to wait."""
         now = time.monotonic_ns()
         self._came(party, now)
-        if not line and self._may_start(party, now):
-            self._start(party, now)
-            return
+        if line or not self._may_start(party, now):
+            return False
+        self._start(party, now)
+        return True
+
+    async def wait(self, party: Party, line: deque[asyncio.Future[None]]) -> None:
+        """Until that request is at work. Raises ApiError 429."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(turn)
+        self._in_line[party] = None
         self._look_later()
         try:
             await turn
@@ -173,13 +185,39 @@ class Turns:
                 self._rest(party)
             raise
 
+    def watch(self, turn: Turn) -> None:
+        """The request is at work, for TURN_S at most: by one timer for all, as one for each costs more than its turn."""
+        loop = asyncio.get_running_loop()
+        turn.at_work_until = loop.time() + TURN_S
+        if not self._watched:
+            loop.call_at(turn.at_work_until, self._end_slow)
+        self._watched.append((turn.at_work_until, turn))
+
+    def _end_slow(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._watched and self._watched[0][0] <= now:
+            until, turn = self._watched.popleft()
+            if turn.at_work_until == until:  # else it has ended, or goes on with a further part
+                turn.end()
+        if self._watched:
+            loop.call_at(self._watched[0][0], self._end_slow)
+
     def end(self, party: Party) -> None:
-        """One of the party's requests is at work no more."""
+        """One of the party's requests is at work no more, from the next turn of the event loop on: so in none of them
+        more are done than may be at work at once."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._ended.append(party)
+
+    def _end(self) -> None:
         now = time.monotonic_ns()
-        party.count(now)
-        party.at_work -= 1
-        self._at_work -= 1
-        self._rest(party)
+        ended, self._ended = self._ended, []
+        for party in ended:
+            party.count(now)
+            party.at_work -= 1
+            self._rest(party)
+        self._at_work -= len(ended)
         self._start_next(now)
 
     def _came(self, party: Party, now: int) -> None:
@@ -201,19 +239,21 @@ class Turns:
         self._at_work += 1
 
     def _start_next(self, now: int) -> None:
-        while self._at_work < MAX_AT_WORK and (
-            ready := [each for each in self._active if _line(each) and self._may_start(each, now)]
-        ):
-            party = min(ready, key=_had)
-            turn = _line(party).popleft()
-            if not turn.done():
-                self._start(party, now)
-                turn.set_result(None)
-        if any(map(_line, self._active)):
+        if self._in_line and now - self._looked_at >= LOOK_NS:
+            self._look_at_all(now)
+        for party in sorted(self._in_line, key=_had):
+            while (line := _line(party)) and self._may_start(party, now):
+                turn = line.popleft()
+                if not turn.done():
+                    self._start(party, now)
+                    turn.set_result(None)
+            if not line:
+                del self._in_line[party]
+        if self._in_line:
             self._look_later()
 
     def _may_start(self, party: Party, now: int) -> bool:
-        most = MAX_OF_ONE if self.is_alone(party) else MAX_OF_EACH
+        most = MAX_OF_ONE if self.is_alone(party, now) else MAX_OF_EACH
         if self._at_work >= MAX_AT_WORK or party.at_work >= most:
             return False
         if now - self._looked_at >= LOOK_NS:
@@ -225,7 +265,8 @@ class Turns:
     def _look_at_all(self, now: int) -> None:
         self._looked_at = now
         for each in self._active:
-            each.count(now)
+            each.had += each.at_work * (now - each.counted_at)
+            each.counted_at = now
         self._least = min(map(_had, self._active))
         self._clock = max(self._clock, self._least)
 

@@ -93,6 +93,17 @@ async def test_a_request_that_waits_for_something_to_happen_has_no_turn(monkeypa
     await given_up(slow)
 
 
+async def test_a_further_part_of_a_request_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.api.turns.TURN_S", 0.02)
+    turns = Turns(1_000)
+    ((batch, _),) = came = await coming(turns, NOISY, 1)
+    monkeypatch.setattr("gateways.api.turns.TURN_S", 60)
+    await batch.again()
+    await asyncio.sleep(0.05)
+    assert batch.party.at_work == 1, "the time of its first part is over, and not that of the second"
+    await given_up(came)
+
+
 async def test_whose_a_request_is_may_turn_out_later() -> None:
     turns = Turns(1_000)
     others = [await coming(turns, number, 1) for number in range(10, 10 + MAX_AT_WORK - 1)]
