@@ -69,7 +69,7 @@ from settlement.daily_credits import DailyCreditRow
 from settlement.invoices import Billed, Charge, ChargeKey
 from settlement.leases import LeaseRow, Refused, Step
 from settlement.ledger import Entries, Transaction
-from settlement.machines import MAX_NAMED, Gpu, Machines, wrong_names
+from settlement.machines import MAX_NAMED, Gpu, Machines, is_name, wrong_names
 from settlement.metering import Bill
 from settlement.outbox import OutboxRow
 from settlement.payments import CreditRow, DepositRow, WithdrawalKey, WithdrawalRow
@@ -246,7 +246,9 @@ class Wanted(Struct):
         match instruction:
             case Deliver():
                 self._add_lease(instruction.lease)
-                self.gpus.update((instruction.account, gpu) for gpu in instruction.gpus[:MAX_NAMED])
+                if instruction.account <= MAX_ACCOUNT:
+                    named = filter(is_name, instruction.gpus[:MAX_NAMED])
+                    self.gpus.update((instruction.account, gpu) for gpu in named)
                 self.gpus_since = min(self.gpus_since, now)
             case Deposit():
                 if not payments.wrong_deposit(instruction):

@@ -83,12 +83,16 @@ class Machines:
             self._of_lease[lease].append(row.gpu)
 
 
+def is_name(gpu: str) -> bool:
+    """Whether a GPU may be named so; no other name is asked for in the database, which cannot be asked for some."""
+    return 0 < len(gpu) <= MAX_NAME and gpu.isascii() and gpu.isprintable()
+
+
 def wrong_names(gpus: Sequence[str], quantity: int) -> tuple[Refusal, Args] | None:
     """A delivery names all of the lease's GPUs, each once, or none."""
     if not gpus:
         return None
     distinct = len(set(gpus))
-    readable = all(0 < len(gpu) <= MAX_NAME and gpu.isascii() and gpu.isprintable() for gpu in gpus)
-    if len(gpus) > MAX_NAMED or distinct != len(gpus) or distinct != quantity or not readable:
+    if len(gpus) > MAX_NAMED or distinct != len(gpus) or distinct != quantity or not all(map(is_name, gpus)):
         return Refusal.GPU_NAMES_INVALID, (len(gpus), distinct, quantity, MAX_NAMED, MAX_NAME)
     return None

@@ -23,6 +23,7 @@ from gateways.api.leases import lease_routes, ssh_routes
 from gateways.api.limits import USUAL, Rates
 from gateways.api.market import Checks, Classes
 from gateways.api.orders import Desk
+from gateways.api.parameters import hold_to_their_forms
 from gateways.api.payments import payment_routes
 from gateways.api.previews import preview_routes
 from gateways.api.replies import Replies
@@ -147,6 +148,7 @@ def create_app(exchange: Exchange) -> Litestar:
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
         middleware=[exchange.doors.middleware],
+        before_request=hold_to_their_forms,
         exception_handlers={Exception: answer},
         logging_config=None,
         openapi_config=None,  # document.py says it

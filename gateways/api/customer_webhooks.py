@@ -27,7 +27,6 @@ from schemas.webhooks import Delivery, DeliveryState, EventKind, Webhook
 MAX_WEBHOOKS = 10
 """Of an account."""
 SECRET_BYTES = 32
-MAX_ID = (1 << 63) - 1
 _EVENT = re.compile(resources.EVENT_ID)
 _STATES = {state.value: state for state in DeliveryState}
 
@@ -106,19 +105,19 @@ def customer_webhook_routes(
     ) -> resources.Page[ShownWebhook]:
         """The account's webhooks, oldest first."""
         account = request.user.account.id
-        found = await store.webhooks.of(account, after=max(0, min(after, MAX_ID)), limit=limit)
+        found = await store.webhooks.of(account, after=after, limit=limit)
         return resources.Page(
             [shown_webhook(each) for each in found], str(found[-1].id) if len(found) == limit else None
         )
 
-    @delete("/v1/webhooks/{webhook_id:int}", **keys.door(Scope.READ, 404))
+    @delete("/v1/webhooks/{webhook_id:str}", **keys.door(Scope.READ, 404))
     async def remove_webhook(request: ApiRequest, webhook_id: FromPath[int]) -> None:
         """It is told nothing more, not even what waits. Needs what adding one needs."""
         must_rule(request.user)
-        if not (is_id(webhook_id) and await store.webhooks.remove(request.user.account.id, webhook_id)):
+        if not await store.webhooks.remove(request.user.account.id, webhook_id):
             raise no_webhook(webhook_id)
 
-    @get("/v1/webhooks/{webhook_id:int}/deliveries", **keys.door(Scope.READ, 404))
+    @get("/v1/webhooks/{webhook_id:str}/deliveries", **keys.door(Scope.READ, 404))
     async def list_deliveries(
         request: ApiRequest,
         webhook_id: FromPath[int],
@@ -127,22 +126,20 @@ def customer_webhook_routes(
         limit: Limit = 100,
     ) -> resources.Page[ShownDelivery]:
         """What the webhook was told, or is to be, newest first: for 30 days. `state` is waiting, delivered or dead."""
-        found = None
-        if is_id(webhook_id):
-            found = await store.webhooks.deliveries(
-                request.user.account.id,
-                webhook_id,
-                state=None if state_name is None else terms.choice("state", _STATES, state_name),
-                before=None if after is None else terms.parsed("after", parse_event_id, after),
-                limit=limit,
-            )
+        found = await store.webhooks.deliveries(
+            request.user.account.id,
+            webhook_id,
+            state=None if state_name is None else terms.choice("state", _STATES, state_name),
+            before=None if after is None else terms.parsed("after", parse_event_id, after),
+            limit=limit,
+        )
         if found is None:
             raise no_webhook(webhook_id)
         last = format_event_id(found[-1].event) if len(found) == limit else None
         return resources.Page([shown_delivery(each) for each in found], last)
 
     @post(
-        "/v1/webhooks/{webhook_id:int}/deliveries/{event_id:str}/replay",
+        "/v1/webhooks/{webhook_id:str}/deliveries/{event_id:str}/replay",
         status_code=200,
         **keys.door(Scope.READ, 404),
     )
@@ -150,9 +147,7 @@ def customer_webhook_routes(
         """Send it again under the same id, with all attempts anew. Needs what adding one needs."""
         must_rule(request.user)
         event = terms.parsed("event_id", parse_event_id, event_id)
-        found = None
-        if is_id(webhook_id):
-            found = await store.webhooks.replay(request.user.account.id, webhook_id, event)
+        found = await store.webhooks.replay(request.user.account.id, webhook_id, event)
         if found is None:
             raise ApiError(404, "not_found", f"your webhook {webhook_id} has no delivery {event_id}", "event_id")
         return shown_delivery(found)
@@ -165,10 +160,6 @@ def must_rule(key: ApiKey) -> None:
     if not key.scopes & {Scope.TRADE, Scope.SUPPLY}:
         raise ApiError(403, "missing_scope", f"this needs a key with the scope trade or supply: yours has {shown(key)}")
     must_be_unbound(key, "webhooks tell of the whole account, so they are made and removed")
-
-
-def is_id(webhook: int) -> bool:
-    return 0 < webhook <= MAX_ID
 
 
 def no_webhook(webhook: int) -> ApiError:

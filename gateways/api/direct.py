@@ -40,6 +40,8 @@ class direct_post(HTTPRouteHandler):
             try:
                 for guard in guards:
                     await guard(request, self)
+                if scope["query_string"]:
+                    raise invalid("", "there are no parameters here: say all of it in the body")
                 body = await request.body()
                 if not body:
                     raise invalid("", "the body is empty: send a JSON object")

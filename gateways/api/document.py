@@ -1,7 +1,7 @@
 """What the API says of itself: OpenAPI 3.1, made from the routes and their types (`/v1/openapi.json`, `cx openapi`).
 
 Shapes are msgspec's own words for the types, so that what is described is what is read. What a text must look like is
-said in `resources` for bodies, and here for parameters.
+said in `resources` for bodies, and in `parameters` for those.
 """
 
 import ast
@@ -16,95 +16,13 @@ from typing import Any, get_args
 import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 from litestar.response import Stream
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from gateways.api.errors import REQUEST_ID, ErrorAnswer
-from gateways.api.resources import (
-    ACCOUNT_ID,
-    CLASS_NAME,
-    DATE,
-    DURATION,
-    EVENT_ID,
-    LEASE_ID,
-    MOMENT,
-    MONTH,
-    NAME,
-    ORDER_ID,
-    SPENDER_NAME,
-    TIER,
-    TIME,
-)
-from gateways.api.statements import ROLES
-from schemas.instructions import WITHDRAWAL_REFERENCE, WithdrawalState
-from schemas.store import LeaseState, OrderStatus, SpenderKind
-from schemas.tape import INTERVALS
-from schemas.webhooks import DeliveryState
-
-Json = dict[str, Any]
-
-HIDDEN = {"/", "/docs", "/metrics", "/v1/openapi.json", "/web/{name}"}
-"""Of these it says nothing: they are for browsers, and for machines that know them."""
-
-_TIME: Json = {"pattern": TIME, "examples": ["2026-11-24T03:00:00Z"]}
-_DATE: Json = {"pattern": DATE, "examples": ["2026-11-24"]}
-_ACCOUNT: Json = {"pattern": ACCOUNT_ID, "examples": ["acc_2"]}
-_LEASE: Json = {"pattern": LEASE_ID, "examples": ["lse_7k2-0"]}
-_MONTH: Json = {"pattern": MONTH, "examples": ["2026-11"]}
-_CLASS: Json = {"pattern": CLASS_NAME, "examples": ["H100-SXM-80GB"]}
-_ORDER: Json = {"pattern": ORDER_ID, "examples": ["ord_7k2"]}
-_SPENDER: Json = {"pattern": SPENDER_NAME, "examples": ["research"]}
-
-FORMS: dict[str, Json] = {
-    "account_id": _ACCOUNT,
-    "before": _TIME,
-    "by": {"enum": [*SpenderKind, "class"]},
-    "class": {"examples": ["H100-SXM-80GB"]},
-    "class_id": _CLASS,
-    "client_order_id": {"pattern": NAME, "examples": ["night-run-7"]},
-    "duration": {"pattern": DURATION, "examples": ["24h"]},
-    "event_id": {"pattern": EVENT_ID, "examples": ["evt_7"]},
-    "from": _TIME,
-    "interval": {"enum": list(INTERVALS)},
-    "lease_id": _LEASE,
-    "month": _MONTH,
-    "order_id": _ORDER,
-    "pool": _SPENDER,
-    "reference": {"pattern": WITHDRAWAL_REFERENCE, "examples": ["nov-1"]},
-    "role": {"enum": list(ROLES)},
-    "side": {"enum": ["bid", "ask"]},
-    "since": _TIME,
-    "start": {"pattern": MOMENT, "examples": ["now", "now+24h"]},
-    "status": {"enum": [status for status in OrderStatus if status is not OrderStatus.SENT]},
-    "team": _SPENDER,
-    "tier": {"pattern": TIER, "examples": ["gold"]},
-    "until": _TIME,
-    "user_name": _SPENDER,
-    "/v1/accounts after": _ACCOUNT,
-    "/v1/accounts/{account_id}/keys after": {"minimum": 0, "maximum": (1 << 63) - 1},
-    "/v1/entries after": {"pattern": r"^\d{1,18}\.\d{1,4}$"},
-    "/v1/fees after": {"pattern": "^[a-z0-9_-]{1,32}:2[0-9]{3}-0[1-9]-0[1-9]T0[0-9]:00:00Z$"},
-    "/v1/fills after": {"pattern": r"^(start|end|\d+(\.\d+)*)$"},
-    "/v1/focus after": _LEASE,
-    "/v1/invoices after": _MONTH,
-    "/v1/invoices/{month} after": _LEASE,
-    "/v1/leases after": _LEASE,
-    "/v1/orders after": _ORDER,
-    "/v1/outgoing after": {"pattern": ACCOUNT_ID[:-1] + ":" + WITHDRAWAL_REFERENCE[1:]},
-    "/v1/suppliers after": _ACCOUNT,
-    "/v1/usage after": _LEASE,
-    "/v1/usage/refused after": {"pattern": r"^\d{1,18}\.\d{1,9}\.\d{1,18}$"},
-    "/v1/leases state": {"enum": list(LeaseState)},
-    "/v1/spend from": _DATE,
-    "/v1/spend until": _DATE,
-    "/v1/usage by": {"enum": ["lease", "hour"]},
-    "/v1/webhooks/{webhook_id}/deliveries after": {"pattern": EVENT_ID},
-    "/v1/webhooks/{webhook_id}/deliveries state": {"enum": list(DeliveryState)},
-    "/v1/withdrawals state": {"enum": list(WithdrawalState)},
-}
-"""What a parameter must look like, by its name; by its route and its name where the name alone does not say it."""
+from gateways.api.parameters import HIDDEN, Json, form_of, parameters_of
 
 
 def described(app: Litestar) -> bytes:
@@ -172,11 +90,7 @@ def _given(handler: HTTPRouteHandler) -> Any:
 
 def _operation(path: str, handler: HTTPRouteHandler, shape_of: Mapping[str, Json]) -> Json:
     words = textwrap.dedent(" " * 8 + (handler.fn.__doc__ or "")).strip()
-    parameters = [
-        _parameter(path, name, field)
-        for name, field in handler.parsed_fn_signature.parameters.items()
-        if isinstance(field.kwarg_definition, PathParameter | QueryParameter)
-    ]
+    parameters = [_parameter(path, name, field) for name, field in parameters_of(handler).items()]
     operation: Json = {
         "operationId": handler.handler_name,
         "summary": words.partition(".")[0],
@@ -204,21 +118,11 @@ _REQUEST_ID: Json = {
 
 
 def _parameter(path: str, name: str, field: FieldDefinition) -> Json:
-    told = field.kwarg_definition
-    assert isinstance(told, PathParameter | QueryParameter)
-    name = told.name or name
-    in_path = isinstance(told, PathParameter)
-    kind = next(each for each in (get_args(field.annotation) or (field.annotation,)) if each is not type(None))
-    schema = msgspec.json.schema(kind)
-    limits = {"minimum": told.ge, "maximum": told.le, "maxLength": told.max_length, "pattern": told.pattern}
-    schema |= {key: value for key, value in limits.items() if value is not None}
-    schema |= FORMS.get(f"{path} {name}") or FORMS.get(name, {})
+    in_path = isinstance(field.kwarg_definition, PathParameter)
     parameter: Json = {"name": name, "in": "path" if in_path else "query", "required": in_path or field.is_required}
     if name == "after":
         parameter["description"] = "the `next` of the answer before; without it the list begins"
-    if field.has_default and field.default is not None:
-        schema["default"] = field.default
-    return parameter | {"schema": schema}
+    return parameter | {"schema": form_of(path, name, field)}
 
 
 def _responses(handler: HTTPRouteHandler, shape_of: Mapping[str, Json]) -> Json:

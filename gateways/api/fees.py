@@ -4,12 +4,11 @@ import re
 
 from litestar import get, put
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from gateways.api import resources, terms
 from gateways.api.errors import ANYWHERE, ApiError, invalid, refused
 from gateways.api.keys import Keys
-from gateways.api.payments import After
 from gateways.api.routes import Limit
 from schemas.ids import parse_account_id
 from schemas.log import Log
@@ -29,7 +28,7 @@ def fee_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     """The schedule, and whose it is."""
 
     @get("/v1/fees", responses=ANYWHERE)
-    async def list_fees(after: After = None, limit: Limit = 100) -> resources.Page[resources.Fee]:
+    async def list_fees(after: FromQuery[str | None] = None, limit: Limit = 100) -> resources.Page[resources.Fee]:
         """What accounts of each tier pay, in basis points, and from when on; by tier and time.
 
         An order pays, for its life, what is in force for its account when it is placed: its `fee_bps`.

@@ -20,7 +20,7 @@ from gateways.api.keys import (
     spender_of,
 )
 from gateways.api.requests import ApiRequest
-from gateways.api.routes import Limit, plain_text
+from gateways.api.routes import Limit
 from schemas.ids import parse_account_id
 from schemas.log import Log
 from schemas.refusals import Refusal
@@ -29,7 +29,6 @@ from schemas.units import DAY_MS, format_duration, format_time, parse_duration
 
 MAX_KEYS = 1_000
 """Of an account, that are good; of old ones and those in their place together twice as many."""
-MAX_ID = (1 << 63) - 1
 MAX_ADDRESSES = 32
 MAX_LIFE_MS = 3660 * DAY_MS
 MAX_OVERLAP_MS = 30 * DAY_MS
@@ -56,7 +55,7 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
             raise ApiError(403, "missing_scope", f"a key can give only what it has: {shown(request.user)}", "scopes")
         expires_at, addresses = expiry(data.expires_at), networks(data.addresses)
         must_give(request.user, expires_at, addresses)
-        label = plain_text("label", data.label) if data.label else ""
+        label = terms.plain_text("label", data.label) if data.label else ""
         await must_have_room(account, MAX_KEYS)
         credential, secret = fresh(data.public_key)
         key = await made_key(
@@ -78,14 +77,12 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     ) -> resources.Page[resources.Key]:
         """The account's keys, the oldest first and without their secrets; those too that have ended."""
         account = await ruled_account(store, request.user, account_id)
-        if not 0 <= after <= MAX_ID:
-            raise invalid("after", "after is the `next` of a page")
         found = await store.keys(account, after=after, limit=limit)
         return resources.Page(
             [terms.shown_key(key) for key in found], str(found[-1].id) if len(found) == limit else None
         )
 
-    @post("/v1/accounts/{account_id:str}/keys/{key_id:int}/rotation", **keys.door(Scope.READ, 404, 409))
+    @post("/v1/accounts/{account_id:str}/keys/{key_id:str}/rotation", **keys.door(Scope.READ, 404, 409))
     async def rotate_key(
         request: ApiRequest, account_id: FromPath[str], key_id: FromPath[int], data: JSONBody[resources.NewRotation]
     ) -> resources.CreatedKey:
@@ -107,7 +104,7 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         key = await keys.rotate(old, credential, now=now, expires_at=expires_at, overlap_until=now + overlap)
         return terms.created_key(key, secret)
 
-    @delete("/v1/accounts/{account_id:str}/keys/{key_id:int}", **keys.door(Scope.READ, 404))
+    @delete("/v1/accounts/{account_id:str}/keys/{key_id:str}", **keys.door(Scope.READ, 404))
     async def revoke_key(request: ApiRequest, account_id: FromPath[str], key_id: FromPath[int]) -> None:
         """Revoke a key that has no scope beyond this key's own; an admin's key revokes any."""
         key = await ruled_key(request.user, account_id, key_id)
@@ -117,7 +114,7 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
     async def ruled_key(user: ApiKey, account_id: str, key_id: int) -> ApiKey:
         """Raises ApiError where there is none, or this one may do more than the user's."""
         account = await ruled_account(store, user, account_id)
-        key = await store.own_key(account, key_id) if 0 < key_id <= MAX_ID else None
+        key = await store.own_key(account, key_id)
         if key is None:
             raise ApiError(404, "not_found", f"this account has no key {key_id}", "key_id")
         if not may_rule(user, key.scopes, key.spender):

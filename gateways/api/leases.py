@@ -198,8 +198,7 @@ def ssh_routes(store: Store, keys: Keys, log: Log) -> list[HTTPRouteHandler]:
     @post("/v1/ssh-keys", **keys.door(Scope.TRADE, 409))
     async def add_ssh_key(request: ApiRequest, data: JSONBody[resources.NewSshKey]) -> resources.SshKey:
         """Keep a public key, for bids to name it; in place of the one with that name. Leases keep what they had."""
-        if not (data.name.isascii() and data.name.isprintable()):
-            raise invalid("name", "name must be 1 to 64 printable ASCII characters")
+        terms.must_be_of_paths("name", data.name)
         key = SshKey(data.name, terms.parsed("public_key", public_key, data.public_key), log.now())
         if not await store.add_ssh_key(request.user.account.id, key, most=MAX_SSH_KEYS):
             raise ApiError(409, "too_many_ssh_keys", f"the account has {MAX_SSH_KEYS} SSH keys: remove one", "name")

@@ -24,7 +24,9 @@ from gateways.api.terms import (
     extension_command,
     fills_in,
     given,
+    must_be_of_paths,
     parsed,
+    plain_text,
     shown_fill,
     shown_order,
 )
@@ -55,8 +57,6 @@ from schemas.store import (
 )
 from schemas.topics import COMMANDS
 from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
-
-MAX_CLIENT_ORDER_ID = 64
 
 LATER_FIELDS = ("display", "ssh_key")
 """Of a new order, since there were others; false where they change nothing."""
@@ -136,8 +136,7 @@ class Desk:
         Raises ApiError.
         """
         client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
-        if not _is_client_order_id(client_order_id):
-            raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+        must_be_of_paths("client_order_id", client_order_id)
         listing = await self._classes.listing(body.class_id)
         account = key.account.at(now)  # for the fee that the order is stamped with
         command: PlaceBid | PlaceAsk
@@ -172,8 +171,7 @@ class Desk:
         """The bid that makes a lease of the account longer, and whether it was there before. Raises ApiError."""
         account = key.account
         client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
-        if not _is_client_order_id(client_order_id):
-            raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+        must_be_of_paths("client_order_id", client_order_id)
         digest = meaning(body, about=format_lease_id(lease.id))
         named = body.client_order_id is not None
         if named and (first := await self._store.order_by_client_id(account.id, client_order_id)) is not None:
@@ -220,8 +218,7 @@ class Desk:
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
         """The order as it stands then, and whether the same amend was there before. Raises ApiError."""
         account, amend_id = key.account, body.amend_id if body.amend_id is not None else new_name()
-        if not _is_client_order_id(amend_id):
-            raise invalid("amend_id", f"amend_id must be 1 to {MAX_CLIENT_ORDER_ID} printable ASCII characters")
+        plain_text("amend_id", amend_id)
         order = await self._own(account.id, order_id)
         _may_end(key, order)
         name, digest = _amend_name(order_id, amend_id), meaning(body)
@@ -300,8 +297,7 @@ class Desk:
     async def _key_of(self, name: resources.OrderName) -> int | str:
         """The order's id, once settlement knows the order; or its client_order_id. Raises ApiError."""
         if name.client_order_id is not None and name.order_id is None:
-            if not _is_client_order_id(name.client_order_id):
-                raise refused(Refusal.CLIENT_ORDER_ID_INVALID, ())
+            must_be_of_paths("client_order_id", name.client_order_id)
             return name.client_order_id
         if name.order_id is None or name.client_order_id is not None:
             raise invalid("order_id", "say order_id or client_order_id: one of the two")
@@ -623,10 +619,6 @@ def meaning(
         content = {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
     meant = (type(body).__name__, content, about) if about else (type(body).__name__, content)
     return hashlib.sha256(_digest_form.encode(meant)).digest()
-
-
-def _is_client_order_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_CLIENT_ORDER_ID and text.isascii() and text.isprintable()
 
 
 def further_hold(order: Order, terms: PlaceBid | PlaceAsk) -> int:

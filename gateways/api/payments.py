@@ -22,7 +22,6 @@ from schemas.units import parse_usd
 
 _STATES = {state.value: state for state in WithdrawalState}
 _REFERENCE = re.compile(WITHDRAWAL_REFERENCE, re.ASCII)
-After = Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00-\x1f]*$")]
 
 
 def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -45,7 +44,7 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
     async def list_withdrawals(
         request: ApiRequest,
         state_name: Annotated[str | None, QueryParameter(name="state")] = None,
-        after: After = None,
+        after: FromQuery[str | None] = None,
         limit: Limit = 100,
     ) -> resources.Page[resources.Withdrawal]:
         """The account's withdrawals, newest first."""
@@ -65,7 +64,9 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
         return await shown(request.user.account.id, reference)
 
     @get("/v1/outgoing", **keys.door(Scope.ADMIN))
-    async def list_outgoing(after: After = None, limit: Limit = 100) -> resources.Page[resources.Withdrawal]:
+    async def list_outgoing(
+        after: FromQuery[str | None] = None, limit: Limit = 100
+    ) -> resources.Page[resources.Withdrawal]:
         """What is on its way out, of all accounts, the oldest first: for who pays it out."""
         account, _, reference = (after or "").partition(":")
         place = None if after is None else (terms.parsed("after", parse_account_id, account), reference)
@@ -96,7 +97,7 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
 
     @get("/v1/deposits", **keys.door(Scope.READ))
     async def list_deposits(
-        request: ApiRequest, after: After = None, limit: Limit = 100
+        request: ApiRequest, after: FromQuery[str | None] = None, limit: Limit = 100
     ) -> resources.Page[resources.MadeDeposit]:
         """The account's deposits, newest first."""
         found = await store.deposits(request.user.account.id, after=after, limit=limit)
@@ -108,7 +109,7 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
     async def list_entries(
         request: ApiRequest,
         lease_id: FromQuery[str | None] = None,
-        after: After = None,
+        after: FromQuery[str | None] = None,
         limit: Limit = 100,
     ) -> resources.Page[resources.Entry]:
         """The entries of the account's cash, held, receivable and outgoing, newest first.

@@ -1,5 +1,6 @@
 """A request as the API's routes have it."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -8,6 +9,9 @@ from litestar.types.empty import Empty
 
 from gateways.api.errors import ApiError, invalid
 from schemas.store import ApiKey
+
+_ZERO = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
+"""As JSON writes it. A zero byte itself, and half of a surrogate pair, are no JSON."""
 
 
 class ApiRequest(Request[ApiKey, Any, Any]):
@@ -36,5 +40,8 @@ class ApiRequest(Request[ApiKey, Any, Any]):
                 if most is not None and size > most:
                     raise ApiError(413, "too_large", f"the body has more than {most} bytes: send less at once")
                 more = message.get("more_body", False)
-            self._body = b"".join(parts)
+            body = b"".join(parts)
+            if b"\\u0000" in body and _ZERO.search(body):
+                raise invalid("", "a text in the body has U+0000: no database and no terminal can carry it")
+            self._body = body
         return self._body

@@ -23,7 +23,9 @@ ACCOUNT_ID = f"^acc_{_ID}$"
 ORDER_ID = f"^ord_{_ID}$"
 LEASE_ID = f"^lse_{_ID}-[0-9]{{1,9}}$"
 NAME = "^[ -~]{1,64}$"
-CLASS_NAME = "^[ -.0-~]{1,64}$"
+PATH_NAME = "^(?![.]{1,2}$)[ -.0-~]{1,64}$"
+"""What is a part of paths: no slash, and none of the two names that those who join URLs resolve."""
+CLASS_NAME = PATH_NAME
 TIER = "^[a-z0-9_-]{1,32}$"
 SPENDER_NAME = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
 EVENT_ID = "^evt_[1-9][0-9]{0,17}$"
@@ -82,6 +84,9 @@ SelfTradeName = Annotated[str, _told({"enum": list(SELF_TRADES)}, "instead of a 
 PreferName = Annotated[str, _told({"enum": list(PREFERENCES)}, "of several starts", "price")]
 HaltName = Annotated[str, _told({"enum": list(HALT_MODES)}, "what of a class is halted", "no_new")]
 Name = Annotated[str, _told({"pattern": NAME}, "1 to 64 printable ASCII characters", "night-run-7")]
+PathName = Annotated[
+    str, _told({"pattern": PATH_NAME}, "1 to 64 printable ASCII characters, no slash, and not . or ..", "night-run-7")
+]
 Address = Annotated[
     str, Meta(description="an address or a network in CIDR, IPv4 or IPv6", examples=["10.0.0.0/8", "2001:db8::/32"])
 ]
@@ -717,7 +722,7 @@ class NewBid(Request):
     expire_at: Moment | None = None
     post_only: bool = False
     self_trade: SelfTradeName = "cancel_newest"
-    client_order_id: Name | None = None
+    client_order_id: PathName | None = None
     """Your own name for the order, once for ever: with it, sending the order again is safe."""
     not_after: Moment | None = None
     """Not taken after this time; a minute from now where absent."""
@@ -746,7 +751,7 @@ class NewAsk(Request):
     expire_at: Moment | None = None
     post_only: bool = False
     self_trade: SelfTradeName = "cancel_newest"
-    client_order_id: Name | None = None
+    client_order_id: PathName | None = None
     not_after: Moment | None = None
     display: Int = 0
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""
@@ -773,7 +778,7 @@ class OrderName(Request):
     """Which order: one of the two."""
 
     order_id: str | None = None
-    client_order_id: Name | None = None
+    client_order_id: PathName | None = None
 
 
 class OrderNames(Request):
@@ -1211,7 +1216,7 @@ class NewExtension(Request):
     duration: Duration
     max_price: Price
     """It trades at the ask's own price, if that is no more."""
-    client_order_id: Name | None = None
+    client_order_id: PathName | None = None
     """As of an order: with it, sending it again is safe."""
 
 
@@ -1225,7 +1230,7 @@ class NewRenewal(Request):
 class NewSshKey(Request):
     """An SSH public key, by a name of your own."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: PathName
     public_key: Annotated[str, Meta(max_length=16384, examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])]
     """A line as in ~/.ssh/id_ed25519.pub."""
 

@@ -1,5 +1,6 @@
 """From what a caller wrote to a command, and from a command and what became of it to what a caller reads."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -79,6 +80,9 @@ MAX_SHOWN_FILLS = 500
 
 _commands: msgspec.msgpack.Decoder[PlaceAsk | PlaceBid | Extend] = msgspec.msgpack.Decoder(PlaceAsk | PlaceBid | Extend)
 
+_NAME = re.compile(resources.NAME)
+_PATH_NAME = re.compile(resources.PATH_NAME)
+
 Value = TypeVar("Value")
 
 
@@ -96,6 +100,21 @@ def choice(name: str, choices: Mapping[str, Value], text: str) -> Value:
         return choices[text]
     except KeyError:
         raise invalid(name, f"{text!r} is none of {', '.join(choices)}") from None
+
+
+def plain_text(name: str, text: str) -> str:
+    """The text. Raises ApiError 400."""
+    if not _NAME.fullmatch(text):
+        raise invalid(name, f"{name} must be 1 to 64 printable ASCII characters")
+    return text
+
+
+def must_be_of_paths(name: str, text: str) -> None:
+    """Raises ApiError 400 for what could not be asked for by its path, as a client or proxy would take it apart."""
+    if not _PATH_NAME.fullmatch(text):
+        raise invalid(
+            name, f"{name} is a part of paths: 1 to 64 printable ASCII characters without a slash, and not . or .."
+        )
 
 
 def moment(name: str, text: str, now: int) -> int:
@@ -244,8 +263,7 @@ def _suppliers(name: str, accounts: Sequence[str]) -> tuple[int, ...]:
 
 def class_spec(body: resources.NewClass) -> ClassSpec:
     """Raises ApiError 400 where a field is not in its form."""
-    if "/" in body.class_id:
-        raise invalid("class", "a class's name is a part of paths, like /v1/book/H100-SXM-80GB: it has no /")
+    must_be_of_paths("class", body.class_id)
     return ClassSpec(
         class_id=body.class_id,
         accelerator=body.accelerator,

@@ -19,7 +19,6 @@ from schemas.ids import format_lease_id, parse_lease_id
 from schemas.store import RefusedUsage, Scope, Store
 from schemas.units import HOUR_MS, MAX_TIME_MS, format_time, parse_time
 
-MAX_INT = (1 << 63) - 1
 BY = {"lease": "lease", "hour": "hour"}
 
 
@@ -43,7 +42,7 @@ def usage_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies])
     async def list_usage(
         request: ApiRequest,
         lease_id: FromPath[str],
-        after: Annotated[int, QueryParameter(ge=0, le=MAX_INT)] = 0,
+        after: FromQuery[int] = 0,
         limit: Limit = 100,
     ) -> resources.Page[resources.Usage]:
         """The accepted reports of a lease, by sequence."""

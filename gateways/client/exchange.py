@@ -88,7 +88,6 @@ LONG_POLL_S = 20
 PAGE = 500
 HOURS_TO_WAIT = 23
 """A purchase that cannot start now may start at one of the next so many hours."""
-MAX_CLASSES = 10_000
 MAX_USAGE = 10_000
 MAX_SPENDERS = 10_000
 MAX_LINES = 10_000
@@ -576,7 +575,8 @@ class Exchange:
 
     async def corrections(self, lease_id: str) -> list[Correction]:
         """The credit and debit notes of an own lease, the oldest first."""
-        return await self._list(f"/v1/leases/{_part(lease_id)}/corrections", Correction, PAGE, {})
+        path = f"/v1/leases/{_part(lease_id)}/corrections"
+        return (await self._call("GET", path, _Page[Correction])).items
 
     async def focus(self, month: str, *, account: str | None = None) -> AsyncIterator[list[FocusRow]]:
         """What the account bought in a month like 2026-11 as rows of FOCUS 1.2, some hundred at a time."""
@@ -597,7 +597,7 @@ class Exchange:
 
     async def classes(self) -> list[Class]:
         """All classes, by name."""
-        return await self._list("/v1/classes", Class, MAX_CLASSES, {})
+        return (await self._call("GET", "/v1/classes", _Page[Class])).items
 
     async def create_class(
         self, /, class_id: str, *, accelerator: str, memory_gb: int, form_factor: str, **terms: Terms

@@ -107,7 +107,7 @@ async def test_no_more_than_is_free_goes_out_and_the_refusal_has_the_figures(exc
             (cx.withdraw("1", IBAN, reference="a/b"), 400, "invalid", "regex"),
             (cx.withdraw("1", IBAN, reference="a", source="escrow"), 400, "invalid", "escrow"),
             (cx.withdrawal("none"), 404, "unknown_withdrawal", "none"),
-            (cx.withdrawal("\x00"), 404, "unknown_withdrawal", ""),
+            (cx.withdrawal("\x00"), 400, "invalid", "reference"),
         ):
             with pytest.raises(ExchangeError) as refused:
                 await call

@@ -8,20 +8,40 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from schemas import topics, units
 from schemas.attributes import Attributes, Tier
 from schemas.codec import encode
 from schemas.events import Event, Filled
 from schemas.ids import LeaseId
-from schemas.instructions import Accept, Degrade, Deliver, Deposit, End, Instruction, Reclaim, UsageReport
+from schemas.instructions import (
+    Accept,
+    Correct,
+    CreditLimit,
+    DailyCredits,
+    Degrade,
+    Deliver,
+    Deposit,
+    End,
+    Instruction,
+    Reclaim,
+    Renew,
+    Restore,
+    Source,
+    UsageReport,
+    Withdrawal,
+    WithdrawalNews,
+    WithdrawalState,
+)
 from schemas.refusals import Refusal
 from schemas.store import Account, CloseReason, LeaseState, PlaceStatus, StoreError
 from schemas.units import HOUR_MS, MICRO
@@ -344,3 +364,62 @@ async def sold(market: Market, buyer: Account, seller: Account, count: int) -> l
         answers.append([accepted(bid), fill, Filled(place, buyer.id)])
     await market.execute_all(*answers)
     return [(first + number, 0) for number in range(count)]
+
+
+HOSTILE = ("", "\0", "a\0b", "\x1b[2J", "\n", "\u202e", "\U0001f4a9", "'; --", "x" * 5_000)
+NUMBERS = (-(1 << 63), -1, 0, 1 << 31, (1 << 63) - 1, (1 << 64) - 1)
+LEASES = ((-1, 0), (0, -1), ((1 << 63) - 1, (1 << 31) - 1), ((1 << 64) - 1, 0), (0, 1 << 31))
+
+
+async def test_no_record_in_the_log_stops_settlement_whatever_its_texts_and_numbers(market: Market) -> None:
+    buyer, seller = await account(market, "buyer", money=1_000 * MICRO), await account(market, "seller")
+    async with settling(market.log, market.store):
+        lease = await market.sell(buyer, seller, price=PRICE, limit=LIMIT, quantity=1)
+    said = [
+        wrong
+        for base in (
+            Deposit(buyer.id, 1, "one"),
+            Deliver(lease, seller.id, "sealed", ("gpu",), "proof"),
+            Degrade(lease, seller.id, 1, "note"),
+            Restore(lease, seller.id),
+            Reclaim(lease, seller.id),
+            Withdrawal(buyer.id, "out", Source.CASH, 1, "bank"),
+            WithdrawalNews(buyer.id, "out", WithdrawalState.FAILED, "theirs", "why"),
+            CreditLimit(buyer.id, 1),
+            Renew(lease, buyer.id, HOUR_MS, PRICE, buyer.owner, 0),
+            DailyCredits(buyer.id, 1),
+            Correct(lease, seller.id, 1, "reason"),
+            UsageReport(lease, seller.id, 1, 1, measured_at=1),
+            Accept(lease, buyer.id),
+            End(lease, buyer.id),
+        )
+        for wrong in (*hostile(base), base)
+    ]
+    assert {type(each) for each in said} == {*get_args(Instruction), UsageReport}
+    for batch in (said, said[::-1]):
+        reports = [encode(each) for each in batch if isinstance(each, UsageReport)]
+        await market.log.append(topics.USAGE, 0, reports)
+        offset = await written(market, *(each for each in batch if not isinstance(each, UsageReport)))
+        async with settling(market.log, market.store):
+            await settled(market, offset)
+            assert await market.store.outcome(topics.USAGE, 0, len(reports) - 1, SOON_S) is not None
+
+
+def hostile(base: Instruction | UsageReport) -> Iterator[Instruction | UsageReport]:
+    """With one field each that no gateway would have written."""
+    for field, was in asdict(base).items():
+        values: Sequence[object]
+        match was:
+            case StrEnum():
+                values = list(type(was))
+            case str():
+                values = HOSTILE
+            case bool():
+                values = (not was,)
+            case int():
+                values = NUMBERS
+            case (str(), *_):
+                values = [(text,) for text in HOSTILE] + [("gpu",) * 2_000]
+            case _:
+                values = LEASES
+        yield from (replace(base, **{field: value}) for value in values)
