@@ -433,20 +433,18 @@ async def test_who_does_not_answer_in_time_is_asked_again(telling: Telling) -> N
 
 
 async def test_a_second_deliverer_stands_by_and_goes_on_with_what_the_first_left(telling: Telling) -> None:
-    async with telling.venue.trader("a") as cx, Receiver() as receiver:
+    async with telling.venue.trader("a") as cx, Receiver() as receiver, contextlib.AsyncExitStack() as second:
         await telling.tell(cx, receiver)
         receiver.delay_s = 0.5
-        first, second = (asyncio.create_task(telling.deliverer().run()) for _ in range(2))
-        names = await end_orders(cx, 1)
-        await until(lambda: len(receiver.ids) == 1)
-        await asyncio.sleep(0.2)
-        assert len(receiver.ids) == 1, "the other does not send it, too"
-        first.cancel()
+        async with running([telling.deliverer()]):
+            names = await end_orders(cx, 1)
+            await until(lambda: len(receiver.ids) == 1)
+            await second.enter_async_context(running([telling.deliverer()]))  # by now the first one is at work
+            await asyncio.sleep(0.2)
+            assert len(receiver.ids) == 1, "the other does not send it, too"
         receiver.delay_s = 0.0
         await until(lambda: len(receiver.ids) == 2)
         assert (len(set(receiver.ids)), told_of(receiver)) == (1, names)
-        second.cancel()
-        await asyncio.wait({first, second})
 
 
 async def test_kill_9_of_the_deliverer_in_the_middle(telling: Telling, dsn: str, tmp_path: Path) -> None:
