@@ -225,16 +225,18 @@ async def _save_money(connection: Connection, sql: Queries, books: Books) -> Non
         opened = [(ledger.daily_credits(account), "daily_credits", account) for account in books.changed_daily_credits]
         await connection.execute(sql.open_ledger_accounts, *zip(*opened, strict=True))
     made = books.transactions
-    if books.released:
-        accounts = [ledger.cash(account) for account in books.released]
-        moved = list({account for one in made for account in one.entries})
-        await connection.execute(sql.release, accounts, list(books.released.values()), moved)
+    rows: list[tuple[int, int, int]] = []
     if made:  # by COPY, which is half the work of an INSERT; the trigger is the same
         last = await connection.fetchval(sql.transaction_ids, len(made))
         numbered = list(enumerate(made, last - len(made) + 1))
         heads = [(id, one.reference, one.time, one.month) for id, one in numbered]
         await connection.copy_records_to_table("transactions", records=heads)
         rows = [(id, account, amount) for id, one in numbered for account, amount in one.entries.items()]
+    if books.released:  # from here on gateways wait for the cash that is moved: as late as can be
+        accounts = [ledger.cash(account) for account in books.released]
+        moved = list({account for _, account, _ in rows})
+        await connection.execute(sql.release, accounts, list(books.released.values()), moved)
+    if rows:
         await connection.copy_records_to_table("entries", records=rows)
 
 

@@ -18,7 +18,8 @@ from schemas.topics import COMMANDS
 from schemas.units import ceil_grid
 
 MAX_POLL = 500
-"""Commands folded at a time: other tasks of the process need not wait longer than some ten ms."""
+MAX_FOLDED = 25
+"""Commands folded at a time: other tasks of the process need not wait longer than some half a ms."""
 PACE_S = 0.05
 """How far a book may be behind, beside the way of the commands themselves."""
 MAX_VIEWS = 1024
@@ -126,11 +127,13 @@ class Replica:
             while True:
                 if offset >= end:
                     caught_up.set()
-                for record in await reader.poll(MAX_POLL):
+                for nth, record in enumerate(await reader.poll(MAX_POLL), 1):
                     engine.apply(record.offset, record.time, decode_command(record.value))
                     offset = record.offset + 1
                     self._views.clear()
                     self._offers.clear()
+                    if nth % MAX_FOLDED == 0:
+                        await asyncio.sleep(0)
                 async with self._folded:
                     self._folded.notify_all()
                 # Rests, so that what comes meanwhile is one poll; behind, it only lets others run.
