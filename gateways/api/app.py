@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from litestar import Litestar
 from prometheus_client import CollectorRegistry
 
 from gateways.api.audit import audit_routes
@@ -11,6 +10,7 @@ from gateways.api.batches import batch_routes
 from gateways.api.controls import Controls
 from gateways.api.corrections import correction_routes
 from gateways.api.customer_webhooks import customer_webhook_routes
+from gateways.api.direct import Application
 from gateways.api.doors import Doors
 from gateways.api.errors import answer
 from gateways.api.fees import fee_routes
@@ -115,10 +115,10 @@ class Exchange:
             self.ready.set()
 
 
-def create_app(exchange: Exchange) -> Litestar:
+def create_app(exchange: Exchange) -> Application:
     """The application; serve it once the exchange is `ready`."""
     log, store, keys, replies = exchange.log, exchange.store, exchange.keys, exchange.replies
-    return Litestar(
+    return Application(
         [
             *account_routes(log, store, keys, exchange.clerk, replies),
             *key_routes(log, store, keys),
@@ -145,6 +145,8 @@ def create_app(exchange: Exchange) -> Litestar:
             *stream_routes(exchange.connections),
             *page_routes(),
         ],
+        keys,
+        exchange.doors,
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
         middleware=[exchange.doors.middleware],

@@ -1,66 +1,130 @@
-"""Routes on the hot path: nothing of Litestar's stands between a request's bytes and the handler, nor on the way back.
+"""The hot path: nothing of Litestar's stands between a request's bytes and what places an order, nor on the way back.
 
-Litestar's own way costs more than an order does: it copies the route for its guard, models the arguments, and builds
-three objects for an answer. What such a route is and says stays a Litestar route's: path, guard, description.
+Litestar's own way costs as much as an order does. Such a route is one of its own all the same: it is described there,
+and there it takes what comes under another form of its path.
 """
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from litestar import Response
-from litestar.enums import HttpMethod
+from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
+from msgspec import Struct
 
-from gateways.api.errors import ErrorAnswer, body_of, explained, invalid, request_id
-from gateways.api.requests import ApiRequest
+from gateways.api.doors import Doors
+from gateways.api.errors import ErrorAnswer, body_of, closing, explained, invalid, request_id
+from gateways.api.keys import Keys
+from gateways.api.requests import ApiRequest, whole_body
+from gateways.api.turns import Turn
+from schemas.store import ApiKey
+from schemas.store import Scope as KeyScope
 
+REPLAYED = "Idempotent-Replayed"
+
+_DIRECT = "direct"
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
+_REPLAYED = (REPLAYED.lower().encode(), b"true")
+
+Place = Callable[[ApiKey, Any], Awaitable[tuple[Any, bool]]]
+"""Of a key and what it wants: what became of it, and whether that was there before."""
 
 
-class direct_post(HTTPRouteHandler):
-    """POST of a JSON object to a handler of `request` and `data`, which answers with a Response."""
+class Entry(Struct, frozen=True):
+    """What a request to a direct route comes to."""
 
-    def __init__(self, path: str, **settings: Any) -> None:
-        super().__init__(path, http_method=HttpMethod.POST, status_code=201, **settings)
+    body: type
+    place: Place
+    scope: KeyScope
 
-    def resolve_middleware(self) -> Any:
-        """Within all others."""
-        return [self._answering, *super().resolve_middleware()]
 
-    def _answering(self, app: ASGIApp) -> ASGIApp:
-        handle: Any = self.fn
-        guards: list[Any] = self.resolve_guards()
-        decode = msgspec.json.Decoder(self.parsed_fn_signature.parameters["data"].annotation).decode
+def direct(body: type, place: Place, door: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a route behind that door, to which requests come directly."""
+    return {**door, "opt": {**door["opt"], _DIRECT: Entry(body, place, door["opt"]["scope"])}}
 
-        async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-            request = ApiRequest(scope, receive, send)
-            headers = [_JSON]
+
+class Application(Litestar):
+    """Litestar, and before it the direct routes."""
+
+    def __init__(self, handlers: list[Any], keys: Keys, doors: Doors, *, request_max_body_size: int, **kwargs: Any):
+        super().__init__(handlers, request_max_body_size=request_max_body_size, **kwargs)
+        routes = [
+            _Route(path, handler, keys, doors, request_max_body_size)
+            for handler in handlers
+            if isinstance(handler, HTTPRouteHandler) and _DIRECT in handler.opt
+            for path in handler.paths
+        ]
+        self._direct = {(method, route.path): route for route in routes for method in route.handler.http_methods}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        route = self._direct.get((scope.get("method"), scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await route.answer(scope, receive, send)
+
+
+class _Route:
+    def __init__(self, path: str, handler: HTTPRouteHandler, keys: Keys, doors: Doors, max_body: int) -> None:
+        entry: Entry = handler.opt[_DIRECT]
+        self.path = path
+        self.handler = handler
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(entry.body).decode
+        self._place = entry.place
+        self._scope = entry.scope
+        self._keys = keys
+        self._doors = doors
+        self._max_body = max_body
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To an ASGI request: every one has its answer."""
+        began, status, turn = time.perf_counter(), 500, None
+        try:
             try:
-                for guard in guards:
-                    await guard(request, self)
-                if scope["query_string"]:
-                    raise invalid("", "there are no parameters here: say all of it in the body")
-                body = await request.body()
-                if not body:
-                    raise invalid("", "the body is empty: send a JSON object")
-                answer: Response[Any] = await handle(request=request, data=decode(body))
-                status, content = answer.status_code, answer.content
-                further = answer.headers
-            except Exception as error:  # every one has its answer
-                status, content, further = _told(scope, error)
-            headers += [(name.lower().encode(), value.encode()) for name, value in further.items()]
-            sent = _encode(content)
+                turn = self._doors.enter(scope)
+                await turn.begin()
+                answer, replayed = await self._placed(scope, receive, send, turn)
+                status, headers = 200 if replayed else 201, [_JSON]
+                if replayed:
+                    headers.append(_REPLAYED)
+            except asyncio.CancelledError:
+                status, answer, headers = _told(scope, closing())
+            except Exception as error:
+                status, answer, headers = _told(scope, error)
+            sent = _encode(answer)
             headers.append((b"content-length", b"%d" % len(sent)))
-            await send({"type": "http.response.start", "status": status or 200, "headers": headers})
+            headers += self._doors.stamps(scope)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": sent, "more_body": False})
+        finally:
+            if turn is not None:
+                self._doors.leave(scope, turn, self.path, status, began)
 
-        return answering
+    async def _placed(self, scope: Scope, receive: Receive, send: Send, turn: Turn) -> tuple[Any, bool]:
+        key, body = self._keys.known(scope), None
+        if key is None:
+            scope["route_handler"] = self.handler
+            request = ApiRequest(scope, receive, send)
+            key = await self._keys.asker(request)
+            body = await request.body()
+        await turn.of(key.account.id)
+        self._keys.admit(key, self._scope, scope)
+        if scope["query_string"]:
+            raise invalid("", "there are no parameters here: say all of it in the body")
+        if body is None:
+            body = await whole_body(receive, self._max_body)
+        if not body:
+            raise invalid("", "the body is empty: send a JSON object")
+        return await self._place(key, self._decode(body))
 
 
-def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, dict[str, str]]:
+def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, list[tuple[bytes, bytes]]]:
     """How a refusal is answered. Whoever kept the error itself would be kept by it, with all of the request: by its
     traceback, until the garbage collector stops everything to find them."""
     refusal = explained(scope, error)
-    return refusal.status, ErrorAnswer(body_of(refusal, request_id(scope))), refusal.headers
+    headers = [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+    return refusal.status, ErrorAnswer(body_of(refusal, request_id(scope))), [_JSON, *headers]

@@ -9,8 +9,8 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateways.api.errors import REQUEST_ID, ApiError, request_id
-from gateways.api.limits import RATE
+from gateways.api.errors import REQUEST_ID, closing, request_id
+from gateways.api.limits import RATE, Left
 from gateways.api.turns import TURN, Name, Turn, Turns
 
 _REQUEST_ID = REQUEST_ID.lower().encode()
@@ -41,50 +41,63 @@ class Doors:
             if scope["type"] == ScopeType.WEBSOCKET:  # which lasts, and is bounded by itself
                 await app(scope, receive, send)
                 return
-            began = time.perf_counter()
-            route, method = scope["path_template"], str(scope.get("method"))
-            status = 500
+            began, status = time.perf_counter(), 500
 
             async def stamped(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
-                    headers = list(message["headers"])
-                    if not any(name == _REQUEST_ID for name, _ in headers):  # as an error has it already
-                        headers.append((_REQUEST_ID, request_id(scope).encode()))
-                    headers += [
-                        (name.lower().encode(), value.encode()) for name, value in scope["state"].get(RATE, {}).items()
-                    ]
-                    if method == HttpMethod.OPTIONS:
+                    stamps = self.stamps(scope)
+                    names = {name for name, _ in stamps}
+                    headers = [each for each in message["headers"] if each[0] not in names] + stamps
+                    if scope.get("method") == HttpMethod.OPTIONS:
                         headers = [each for each in headers if each[0] != b"allow"]
                         headers.append((b"allow", ", ".join(sorted(_methods(scope))).encode()))
                     message["headers"] = headers
                 await send(message)
 
-            scope["state"][TURN] = turn = Turn(self._turns, self._turns.enter(self._party(scope)))
+            turn = self.enter(scope)
             try:
                 await turn.begin()
                 await app(scope, receive, stamped)
-            except asyncio.CancelledError:  # the server closes, and this request waited for something to happen
-                raise ApiError(503, "closing", "the exchange is closing: try again when it is back") from None
+            except asyncio.CancelledError:
+                raise closing() from None
             finally:
-                turn.end()
-                self._turns.leave(turn.party)
-                seconds = time.perf_counter() - began
-                answers, spent = self._figures(route, method, status)
-                answers.inc()
-                spent.observe(seconds)
-                if self._access_log is not None:
-                    self._access_log.info(
-                        "answered",
-                        method=method,
-                        path=scope["path"],
-                        status=status,
-                        seconds=round(seconds, 6),
-                        request_id=request_id(scope),
-                    )
+                self.leave(scope, turn, scope["path_template"], status, began)
 
         return door
+
+    def enter(self, scope: Scope) -> Turn:
+        """A request came: its turn, which has not begun. Raises ApiError 429."""
+        turn = scope["state"][TURN] = Turn(self._turns, self._turns.enter(self._party(scope)))
+        return turn
+
+    def stamps(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Headers that every answer has."""
+        stamps = [(_REQUEST_ID, request_id(scope).encode())]
+        left: Left | None = scope["state"].get(RATE)
+        if left is not None:
+            stamps += left.encoded()
+        return stamps
+
+    def leave(self, scope: Scope, turn: Turn, route: str, status: int, began: float) -> None:
+        """The request has its answer; it began at that time of `time.perf_counter`."""
+        turn.end()
+        self._turns.leave(turn.party)
+        seconds = time.perf_counter() - began
+        method = str(scope.get("method"))
+        answers, spent = self._figures(route, method, status)
+        answers.inc()
+        spent.observe(seconds)
+        if self._access_log is not None:
+            self._access_log.info(
+                "answered",
+                method=method,
+                path=scope["path"],
+                status=status,
+                seconds=round(seconds, 6),
+                request_id=request_id(scope),
+            )
 
     def _figures(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
         named = route, method, status

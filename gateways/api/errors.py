@@ -104,14 +104,23 @@ def unknown(advice: str) -> ApiError:
     return ApiError(504, "unknown", f"the exchange has not answered in time, and it may still do it: {advice}")
 
 
+def closing() -> ApiError:
+    """The server closes, and the request waited for something to happen."""
+    return ApiError(503, "closing", "the exchange is closing: try again when it is back")
+
+
 def request_id(scope: AsgiScope) -> str:
     """The caller's own id where it sent a usable one, else a new one; the same for the request's life."""
     state: dict[str, Any] = scope["state"]
-    if "request_id" not in state:
-        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+    this: str | None = state.get("request_id")
+    if this is None:
+        sent = ""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                sent = value.decode("latin-1")
+                break
         usable = 0 < len(sent) <= 64 and sent.isascii() and sent.isprintable()
-        state["request_id"] = sent if usable else new_name()
-    this: str = state["request_id"]
+        this = state["request_id"] = sent if usable else new_name()
     return this
 
 

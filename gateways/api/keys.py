@@ -37,6 +37,8 @@ MAX_CACHED = 10_000
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
 _SIGNED = SIGNATURE.lower().encode()
+_SECRET = "secret"
+"""In the state of an ASGI scope: the digest of the secret that was sent."""
 _WHO = {"WWW-Authenticate": "Bearer"}
 _SPENDER_NAME = re.compile(SPENDER_NAME)
 
@@ -108,7 +110,8 @@ class Keys:
         self._proxies = proxies
         self._nonces = Nonces(began=_wall_ms())
         self._limits = Limits(rates)
-        self._known: dict[bytes | int, tuple[ApiKey, float]] = {}
+        self._known: dict[bytes | int | None, tuple[ApiKey, float]] = {}
+        """By the digest of a secret or the id of a signing key."""
         self._asking: dict[bytes | int, asyncio.Task[ApiKey | None]] = {}
         """What is asked of the store right now: who comes meanwhile waits for the same answer."""
 
@@ -120,28 +123,31 @@ class Keys:
         headers = request.scope["headers"]
         signature = signature_in(request.headers) if any(name == _SIGNED for name, _ in headers) else None
         if signature is None:
-            authorization = next((value for name, value in headers if name == b"authorization"), b"")
-            return await self.holder(authorization.decode("latin-1"), request.scope)
+            return await self._held(_secret_in(request.scope), request.scope)
         return await self.signer(signature, request.method, request.scope, request.body)
+
+    def known(self, scope: Mapping[str, Any]) -> ApiKey | None:
+        """Whose request it is, where it sends a secret that this gateway knows; else `asker` can tell. Raises ApiError
+        as `holder`."""
+        known = self._known.get(_secret_in(scope))
+        return self._good(known[0], scope) if known is not None and time.monotonic() < known[1] else None
 
     def party(self, scope: Mapping[str, Any]) -> Name:
         """Whose turn a request takes before anybody looks at it: its account's where this gateway has met the secret;
         else that of where it comes from, as what it says of itself is not shown to be so."""
-        name: bytes | int | None = scope["state"].get(SIGNED_BY)
-        if name is None:
-            sent = next((value for header, value in scope["headers"] if header == b"authorization"), b"")
-            name = digest(sent.decode("latin-1").partition(" ")[2].strip())
-        known = self._known.get(name)
+        known = self._known.get(scope["state"].get(SIGNED_BY) or _secret_in(scope))
         return known[0].account.id if known is not None else subscriber(self.address(scope))
 
     async def holder(self, authorization: str | None, scope: Mapping[str, Any]) -> ApiKey:
         """The key in an Authorization header, for who came by that ASGI scope. Raises ApiError 401, or 403 where the
         key is not for use from there."""
-        scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret:
+        return await self._held(_sent((authorization or "").encode()), scope)
+
+    async def _held(self, secret: bytes | None, scope: Mapping[str, Any]) -> ApiKey:
+        """By the digest of what was sent."""
+        if secret is None:
             raise _unauthorized("send your key: Authorization: Bearer cx_…")
-        key_digest = digest(secret.strip())
-        return self._good(await self._found(key_digest, lambda: self._store.key(key_digest)), scope)
+        return self._good(await self._found(secret, lambda: self._store.key(secret)), scope)
 
     async def signer(
         self, signature: Signature, method: str, scope: Mapping[str, Any], body: Callable[[], Awaitable[bytes]]
@@ -231,6 +237,13 @@ class Keys:
         self._known = {known: entry for known, entry in self._known.items() if entry[0].account.id != account}
         self._asking.clear()
 
+    def admit(self, key: ApiKey, needed: Scope, scope: Mapping[str, Any], *, preview: bool = False) -> None:
+        """One request more of the key, which is to have that scope; `preview`: it walks over a book. Raises ApiError
+        429, 403."""
+        scope["state"][RATE] = self._limits.take(key.id, key.account.id, time.monotonic_ns(), preview=preview)
+        if needed not in key.scopes:
+            raise ApiError(403, "missing_scope", f"this needs a key with the scope {needed}: yours has {shown(key)}")
+
     def door(self, scope: Scope, *errors: int, preview: bool = False) -> dict[str, Any]:
         """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.
 
@@ -241,11 +254,7 @@ class Keys:
             assert isinstance(connection, Request), "of an HTTP route"
             key = await self.asker(connection)
             await turn_of(connection.scope).of(key.account.id)
-            connection.scope["state"][RATE] = self._limits.take(
-                key.id, key.account.id, time.monotonic_ns(), preview=preview
-            )
-            if scope not in key.scopes:
-                raise ApiError(403, "missing_scope", f"this needs a key with the scope {scope}: yours has {shown(key)}")
+            self.admit(key, scope, connection.scope, preview=preview)
             connection.scope["user"] = key
 
         return {
@@ -254,6 +263,28 @@ class Keys:
             "opt": {"scope": scope},
             "responses": ANYWHERE | documented(401, 403, *errors),
         }
+
+
+def _secret_in(scope: Mapping[str, Any]) -> bytes | None:
+    """The digest of the secret that a request sends, made once; None where it sends none, or is signed."""
+    state = scope["state"]
+    if _SECRET not in state:
+        sent = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                sent = sent or value
+            elif name == _SIGNED:
+                sent = b""
+                break
+        state[_SECRET] = _sent(sent)
+    secret: bytes | None = state[_SECRET]
+    return secret
+
+
+def _sent(authorization: bytes) -> bytes | None:
+    """The digest of the secret in an Authorization header; None where there is none."""
+    scheme, _, secret = authorization.partition(b" ")
+    return hashlib.sha256(secret.strip()).digest() if scheme.lower() == b"bearer" and secret else None
 
 
 def shown(key: ApiKey) -> str:

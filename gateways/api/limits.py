@@ -13,7 +13,7 @@ NS = 1_000_000_000
 MAX_BUCKETS = 20_000
 """Of a kind: from here on those that are full are forgotten, which changes nothing."""
 RATE = "rate"
-"""In the state of an ASGI scope: the headers that tell how much is left."""
+"""In the state of an ASGI scope: what is left."""
 
 
 class Rate(Struct, frozen=True):
@@ -41,7 +41,25 @@ class Left(NamedTuple):
     """What a bucket has after a request."""
 
     remaining: int
-    headers: dict[str, str]
+    limit: int
+    reset_s: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As a caller is told it."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_s),
+        }
+
+    def encoded(self) -> list[tuple[bytes, bytes]]:
+        """The same, as ASGI has headers."""
+        return [
+            (b"ratelimit-limit", b"%d" % self.limit),
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset_s),
+        ]
 
 
 class Buckets:
@@ -73,15 +91,8 @@ class Buckets:
         return self._left(full_at - now)
 
     def _left(self, until_full: int) -> Left:
-        remaining = max(0, self._rate.burst - -(-until_full // self._step))
-        return Left(
-            remaining,
-            {
-                "RateLimit-Limit": str(self._rate.burst),
-                "RateLimit-Remaining": str(remaining),
-                "RateLimit-Reset": str(-(-until_full // NS)),
-            },
-        )
+        burst = self._rate.burst
+        return Left(max(0, burst - -(-until_full // self._step)), burst, -(-until_full // NS))
 
 
 class Limits:
@@ -92,15 +103,12 @@ class Limits:
         self._accounts = Buckets(rates.account, "an account, with all its keys,")
         self._previews = Buckets(rates.preview, "an account, for what an order would do or why it waits,")
 
-    def take(self, key_id: int, account: int, now: int, *, preview: bool = False) -> dict[str, str]:
-        """One request more: the headers that say what is left where least is. Raises ApiError 429 where nothing is, and
-        then it costs nothing."""
-        buckets = [(self._keys, key_id), (self._accounts, account)]
-        if preview:
-            buckets.append((self._previews, account))
-        asked = [(bucket, number, bucket.asked(number, now)) for bucket, number in buckets]
-        return min((bucket.give(number, full_at, now) for bucket, number, full_at in asked), key=_remaining).headers
-
-
-def _remaining(left: Left) -> int:
-    return left.remaining
+    def take(self, key_id: int, account: int, now: int, *, preview: bool = False) -> Left:
+        """One request more: what is left where least is. Raises ApiError 429 where nothing is, and then it costs
+        nothing."""
+        of_key, of_account = self._keys.asked(key_id, now), self._accounts.asked(account, now)
+        of_previews = self._previews.asked(account, now) if preview else None
+        left = min(self._keys.give(key_id, of_key, now), self._accounts.give(account, of_account, now))
+        if of_previews is not None:
+            left = min(left, self._previews.give(account, of_previews, now))
+        return left

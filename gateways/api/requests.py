@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.types import Receive
 from litestar.types.empty import Empty
 
 from gateways.api.errors import ApiError, invalid
@@ -28,20 +29,25 @@ class ApiRequest(Request[ApiKey, Any, Any]):
     async def body(self) -> bytes:
         """All of it. Raises ApiError 413. Litestar reads by a generator, which takes as long as to write an intent."""
         if self._body is Empty:
-            most = self.route_handler.resolve_request_max_body_size()
-            parts: list[bytes] = []
-            size, more = 0, True
-            while more:
-                message: Any = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise invalid("", "the body ended before it was whole")
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if most is not None and size > most:
-                    raise ApiError(413, "too_large", f"the body has more than {most} bytes: send less at once")
-                more = message.get("more_body", False)
-            body = b"".join(parts)
-            if b"\\u0000" in body and _ZERO.search(body):
-                raise invalid("", "a text in the body has U+0000: no database and no terminal can carry it")
-            self._body = body
+            self._body = await whole_body(self.receive, self.route_handler.resolve_request_max_body_size())
         return self._body
+
+
+async def whole_body(receive: Receive, most: int | None) -> bytes:
+    """Of an ASGI request. Raises ApiError 400 where it is cut off or has what no text may have, 413 where it has more
+    than so many bytes."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise invalid("", "the body ended before it was whole")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if most is not None and size > most:
+            raise ApiError(413, "too_large", f"the body has more than {most} bytes: send less at once")
+        more = message.get("more_body", False)
+    body = b"".join(parts)
+    if b"\\u0000" in body and _ZERO.search(body):
+        raise invalid("", "a text in the body has U+0000: no database and no terminal can carry it")
+    return body

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from gateways.api import resources, terms
 from gateways.api.controls import Controls
-from gateways.api.direct import direct_post
+from gateways.api.direct import REPLAYED, direct
 from gateways.api.document import described
 from gateways.api.errors import ANYWHERE, ApiError, documented, refused
 from gateways.api.fills import FillsFeed
@@ -304,7 +304,10 @@ def order_routes(
 ) -> list[HTTPRouteHandler]:
     """Asks and bids."""
 
-    @direct_post("/v1/bids", **keys.door(Scope.TRADE, 402, 404, 409, 422, 504))
+    bid_door = keys.door(Scope.TRADE, 402, 404, 409, 422, 504)
+    ask_door = keys.door(Scope.SUPPLY, 404, 409, 422, 504)
+
+    @post("/v1/bids", **direct(resources.NewBid, desk.place, bid_door))
     async def place_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> Response[resources.Order]:
         """Bid for GPUs over time. The answer has the order as understood and what it traded at once.
 
@@ -312,7 +315,7 @@ def order_routes(
         """
         return placed(*await desk.place(request.user, data))
 
-    @direct_post("/v1/asks", **keys.door(Scope.SUPPLY, 404, 409, 422, 504))
+    @post("/v1/asks", **direct(resources.NewAsk, desk.place, ask_door))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
         return placed(*await desk.place(request.user, data))
@@ -487,7 +490,7 @@ def may_end_orders(key: ApiKey) -> None:
 def placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
     """The answer to an order that was placed, or was there before."""
     if replayed:
-        return Response(order, status_code=200, headers={"Idempotent-Replayed": "true"}, media_type=MediaType.JSON)
+        return Response(order, status_code=200, headers={REPLAYED: "true"}, media_type=MediaType.JSON)
     return Response(order, status_code=201, media_type=MediaType.JSON)
 
 

@@ -120,7 +120,7 @@ class Turns:
         self._ended: list[Party] = []
         """Of this turn of the event loop: by each request that is at work no more."""
         self._watched: deque[tuple[float, Turn]] = deque()
-        """Requests by when they are at work no more at the latest, the first in front: bounded by what comes in TURN_S."""
+        """Requests by when they are at work no more, the first in front: bounded by what comes in TURN_S."""
         self._least = 0
         """What of all that are active the one has had that had least, as of `_looked_at`."""
         self._looked_at = 0
@@ -186,7 +186,7 @@ class Turns:
             raise
 
     def watch(self, turn: Turn) -> None:
-        """The request is at work, for TURN_S at most: by one timer for all, as one for each costs more than its turn."""
+        """The request is at work, for TURN_S at most: by one timer for all, which costs less than one for each."""
         loop = asyncio.get_running_loop()
         turn.at_work_until = loop.time() + TURN_S
         if not self._watched:

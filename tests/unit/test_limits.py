@@ -42,18 +42,20 @@ def test_buckets_that_are_full_are_forgotten(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_account_has_one_share_however_many_keys_it_has() -> None:
     limits = Limits(Rates(key=Rate(1, 2), account=Rate(1, 3)))
-    left = [limits.take(key, 7, 0)["RateLimit-Remaining"] for key in (1, 2, 3)]
+    left = [limits.take(key, 7, 0).headers["RateLimit-Remaining"] for key in (1, 2, 3)]
     assert left == ["1", "1", "0"], "what is told is what stops first"
     with pytest.raises(ApiError, match="an account, with all its keys, may ask 1 times a second") as refused:
         limits.take(4, 7, 0)
     assert refused.value.headers["RateLimit-Limit"] == "3"
-    assert limits.take(5, 8, 0)["RateLimit-Remaining"] == "1"
-    assert limits.take(4, 7, NS)["RateLimit-Remaining"] == "0", "what the account's refused had cost the key nothing"
+    assert limits.take(5, 8, 0).headers["RateLimit-Remaining"] == "1"
+    assert limits.take(4, 7, NS).headers["RateLimit-Remaining"] == "0", (
+        "what the account's refused had cost the key nothing"
+    )
 
 
 def test_previews_have_a_bucket_of_their_own() -> None:
     limits = Limits(Rates(preview=Rate(1, 1)))
-    assert limits.take(1, 7, 0, preview=True)["RateLimit-Remaining"] == "0"
+    assert limits.take(1, 7, 0, preview=True).headers["RateLimit-Remaining"] == "0"
     with pytest.raises(ApiError, match="for what an order would do or why it waits"):
         limits.take(2, 7, 0, preview=True)
-    assert limits.take(1, 7, 0)["RateLimit-Remaining"] == "3998"
+    assert limits.take(1, 7, 0).headers["RateLimit-Remaining"] == "3998"
