@@ -312,7 +312,7 @@ class Queue(Generic[AnyChunk, AnyOrder]):
             self._split(at)
 
     def fill(self, orders: list[AnyOrder]) -> None:
-        """Puts orders, best first, into the empty queue."""
+        """Puts orders, best first, behind those that are there."""
         for first in range(0, len(orders), CHUNK // 2):
             there = orders[first : first + CHUNK // 2]
             chunk = self._kind([order.key for order in there], there)
@@ -397,8 +397,8 @@ class Book:
         else:
             self.ask_queue.add(order)
 
-    def fill(self, asks: Iterable[Ask], bids: list[Bid]) -> None:
-        """Puts orders, best first, into the empty book."""
+    def fill_asks(self, asks: list[Ask]) -> None:
+        """Puts asks, best first, behind those that are there."""
         able: list[Ask] = []
         for ask in asks:
             if is_spent(ask):
@@ -406,7 +406,6 @@ class Book:
             else:
                 able.append(ask)
         self.ask_queue.fill(able)
-        self.bid_queue.fill(bids)
 
     def remove(self, order: Ask | Bid) -> None:
         """The order leaves the book."""

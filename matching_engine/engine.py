@@ -2,7 +2,7 @@
 
 import gc
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Self, cast
 
@@ -25,13 +25,15 @@ from matching_engine.checks import (
     is_name,
     shown,
 )
+from matching_engine.columns import AskColumns, BidColumns, StateColumns, encoded, unpacked
 from matching_engine.live import LiveOrders, Order, Party
 from matching_engine.matching import MAX_WALK, Walk, fit
 from matching_engine.memory import Memory
 from matching_engine.orders import Ask, Bid
 from matching_engine.preview import DryWalk, Preview
+from matching_engine.restoring import restored_asks, restored_bids, restored_repeats
 from matching_engine.snapshot import digest
-from matching_engine.state import PartyState, State, book_state, restored_ask, restored_bid
+from matching_engine.state import PartyState, State, book_state
 from schemas.attributes import Accepts, Attributes
 from schemas.commands import (
     Amend,
@@ -245,11 +247,11 @@ class Engine:
         )
 
     def state_hash(self) -> bytes:
-        """BLAKE2b-256 over the canonical MessagePack of the state: equal states, equal hashes, on any machine."""
-        return digest(self.state().encoded())
+        """BLAKE2b-256 over the canonical bytes of the state: equal states, equal hashes, on any machine."""
+        return digest(encoded(self.state()))
 
     @classmethod
-    def from_state(cls, partition: int, state: State) -> Self:
+    def from_state(cls, partition: int, state: StateColumns) -> Self:
         """The engine that goes on from that state exactly as the one that was there. Raises UnknownRulesError."""
         if state.rules > RULES:
             raise UnknownRulesError(
@@ -265,7 +267,7 @@ class Engine:
                 gc.enable()
         return engine
 
-    def _restore(self, state: State) -> None:
+    def _restore(self, state: StateColumns) -> None:
         self.rules, self.now, self.position = state.rules, state.now, state.position
         for known in state.parties:
             party = self._live.party(known.account)
@@ -273,19 +275,29 @@ class Engine:
             self._live.mark_bound(known.account, party)
             if known.dead_man:
                 self._live.set_dead_man(known.account, known.dead_man)
-        self._memory.fill(state.repeats, state.returned)
         self._untold.extend(state.untold)
-        orders: list[Order] = []
+        for repeats in state.repeats:
+            keys, answers = restored_repeats(repeats)
+            self._memory.fill(keys, answers)
+        self._memory.fill_returned(state.returned)
         for stored in state.books:
             book = self.books[stored.spec.class_id] = Book(stored.spec)
             book.fills, book.reference = stored.fills, stored.reference
             book.close(stored.halt, stored.retired)
-            asks = [restored_ask(book, self._known, ask) for ask in stored.asks]
-            bids = [restored_bid(book, self._known, bid) for bid in stored.bids]
-            book.fill(asks, bids)
-            orders += asks
-            orders += bids
-        self._live.fill(orders)
+            for some in stored.asks:
+                asks = restored_asks(book, self._known, some)
+                book.fill_asks(asks)
+                self._restored(asks, some)
+            for others in stored.bids:
+                bids = restored_bids(book, self._known, others)
+                book.bid_queue.fill(bids)
+                self._restored(bids, others)
+        self._live.filled()
+
+    def _restored(self, orders: Sequence[Order], stored: AskColumns | BidColumns) -> None:
+        """They are in their book, and can be found from now on."""
+        self._memory.fill_placed(orders, unpacked(stored.known_until, stored.count))
+        self._live.fill(orders, unpacked(stored.by_id, stored.count))
 
     # Orders.
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 
 from matching_engine.memory import NEVER
@@ -87,19 +87,27 @@ class LiveOrders:
             del orders[order.id]
             parties[order.account].live -= 1
 
-    def fill(self, orders: list[Order]) -> None:
-        """Takes in all orders of a state, while none is here."""
-        here, parties, leaving = self.orders, self.parties, defaultdict[int, list[int]](list)
+    def fill(self, orders: Sequence[Order], by_id: list[int]) -> None:
+        """Takes in orders of a state, with their numbers in the order of their ids. After the last comes `filled`."""
+        ids = [order.id for order in orders]
+        self.orders.update(zip(ids, orders, strict=True))
+        for number in by_id:
+            account = orders[number].account
+            party = self.parties.get(account) or self.party(account)
+            party.orders.append(ids[number])
+        leaves, leavers = 0, list[int]()
         for order in orders:
-            order_id = order.id
-            here[order_id] = order
-            party = parties.get(order.account) or self.party(order.account)
-            party.orders.append(order_id)
-            leaving[order.leaves].append(order_id)
-        for party in parties.values():
-            party.orders.sort()
+            if order.leaves != leaves:  # most leave when the one before does
+                leaves = order.leaves
+                leavers = self._leaving.setdefault(leaves, [])
+            leavers.append(order.id)
+
+    def filled(self) -> None:
+        """All orders of a state are here."""
+        for party in self.parties.values():
+            party.orders.sort()  # of few runs, each in order
             party.live = len(party.orders)
-        self._leaving, self._times = dict(leaving), sorted(leaving)
+        self._times = sorted(self._leaving)  # which is a heap, too
         self._next_due()
 
     def party(self, account: int) -> Party:

@@ -1,10 +1,10 @@
 """What the engine remembers until a time that a command says, and forgets after the minute of that."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from matching_engine.orders import Ask, Bid
 from schemas.ids import FillId
 from schemas.units import GRID_MS
 
@@ -64,15 +64,23 @@ class Memory:
         """(fill_id, until when), likewise."""
         return sorted((*fill, end) for fill, end in self.returned.items() if end > now)
 
-    def fill(self, repeats: list[Repeat], returns: Iterable[tuple[int, int, int]]) -> None:
-        """Takes in what those two gave, while it is empty."""
-        self.answered.update(repeats)
-        forget = defaultdict[int, list[Any]](list)
-        for key, (_, not_after) in repeats:
-            forget[not_after // GRID_MS].append(key)
+    def fill(self, keys: list[Key], answers: list[Answered]) -> None:
+        """Takes in repeats of a state."""
+        self.answered.update(zip(keys, answers, strict=True))
+        for key, (_, not_after) in zip(keys, answers, strict=True):
+            self.remember(key, not_after)
+
+    def fill_placed(self, orders: Sequence[Ask | Bid], known_until: list[int]) -> None:
+        """Likewise, of the commands that placed these orders; 0 is of none."""
+        answered = self.answered
+        for order, not_after in zip(orders, known_until, strict=True):
+            if not_after:
+                key = order.account, order.client_order_id
+                answered[key] = order.id, not_after
+                self.remember(key, not_after)
+
+    def fill_returned(self, returns: Iterable[tuple[int, int, int]]) -> None:
+        """Likewise, leases that came back."""
         for first, index, end in returns:
             self.returned[first, index] = end
-            forget[(end - 1) // GRID_MS].append((first, index))
-        self.forget.update(forget)
-        self._minutes = sorted(forget)  # which is a heap, too
-        self.due = (self._minutes[0] + 1) * GRID_MS if forget else NEVER
+            self.remember((first, index), end - 1)

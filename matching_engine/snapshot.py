@@ -12,18 +12,18 @@ from pathlib import Path
 
 import msgspec
 
+from matching_engine.columns import StateColumns, decoded, encoded
 from matching_engine.state import State
 
 MAGIC = b"cx-snapshot\n"
-FORMAT = 3
-"""1 did not say of which log it is; 2 held repeats, and what is sold of asks, in other shapes."""
+FORMAT = 4
+"""1 did not say of which log it is; 2 and 3 held a row for each order."""
 KEPT = 3
 """Of one log's partition, the newest so many."""
 _DIGEST_BYTES = 32
 _HEAD = MAGIC + bytes([FORMAT])
 _LOG_END = len(_HEAD) + _DIGEST_BYTES
 _DIGEST_END = _LOG_END + _DIGEST_BYTES
-_decoder = msgspec.msgpack.Decoder(State)
 
 
 class SnapshotError(Exception):
@@ -36,7 +36,7 @@ def write(folder: Path, log: bytes, partition: int, state: State) -> Path:
     Of this log's partition only the newest few are kept, those of other logs are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    payload = state.encoded()
+    payload = encoded(state)
     path = folder / f"{partition:05}-{state.position:020}.snapshot"
     draft = path.with_suffix(".new")
     with draft.open("wb") as file:
@@ -54,7 +54,7 @@ def write(folder: Path, log: bytes, partition: int, state: State) -> Path:
     return path
 
 
-def read(path: Path, log: bytes) -> State:
+def read(path: Path, log: bytes) -> StateColumns:
     """Raises SnapshotError, and OSError where the file cannot be read."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
@@ -68,12 +68,12 @@ def read(path: Path, log: bytes) -> State:
     if digest(payload) != content[_LOG_END:_DIGEST_END]:
         raise SnapshotError(f"{path} is damaged: its digest is another")
     try:
-        return _decoder.decode(payload)
+        return decoded(payload)
     except msgspec.MsgspecError as error:
         raise SnapshotError(f"{path} is of another version: {error}") from error
 
 
-def newest(folder: Path, log: bytes, partition: int, not_beyond: int) -> tuple[State | None, list[str]]:
+def newest(folder: Path, log: bytes, partition: int, not_beyond: int) -> tuple[StateColumns | None, list[str]]:
     """The newest snapshot at or before that position, None where there is none; and why newer ones were passed over."""
     passed_over: list[str] = []
     for path in _paths(folder, partition):

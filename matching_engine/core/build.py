@@ -29,7 +29,7 @@ from msgspec import Struct
 from matching_engine import compiled_core, orders
 from schemas import attributes, commands, events
 
-MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "engine")
+MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "restoring", "engine")
 HERE = Path(__file__).parent
 DIRECTIVES = ("language_level=3", "annotation_typing=False", "binding=False")
 

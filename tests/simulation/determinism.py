@@ -9,10 +9,8 @@ import hashlib
 import random
 import sys
 
-import msgspec
-
+from matching_engine.columns import decoded, encoded
 from matching_engine.engine import Engine
-from matching_engine.state import State
 from schemas.codec import encode
 from tests.simulation.streams import stream
 
@@ -24,14 +22,13 @@ def digest(cuts: int) -> str:
     """Of all answers, and of the state after them."""
     engine, commands = Engine(3), stream("mixed", SEED, COMMANDS)
     cut_after = set(random.Random(SEED).sample(range(COMMANDS), cuts))
-    decoder = msgspec.msgpack.Decoder(State)
     answers = hashlib.blake2b()
     for offset, time, command in commands:
         execution = engine.apply(offset, time, command)
         commands.note(execution)
         answers.update(encode(execution))
         if offset in cut_after:
-            engine = Engine.from_state(3, decoder.decode(engine.state().encoded()))
+            engine = Engine.from_state(3, decoded(encoded(engine.state())))
     return f"{answers.hexdigest()} {engine.state_hash().hex()}"
 
 

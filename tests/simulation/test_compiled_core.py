@@ -17,7 +17,17 @@ PROVEN_BY = (
     "tests/golden",
     *(
         f"tests/unit/test_{name}.py"
-        for name in ("calendar", "book", "checks", "engine", "engine_edges", "engine_service", "snapshot", "why")
+        for name in (
+            "book",
+            "calendar",
+            "checks",
+            "columns",
+            "engine",
+            "engine_edges",
+            "engine_service",
+            "snapshot",
+            "why",
+        )
     ),
     *(f"tests/simulation/test_{name}.py" for name in ("engine_against_model", "preview", "snapshots", "why")),
 )

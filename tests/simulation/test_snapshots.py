@@ -3,12 +3,11 @@
 import random
 from itertools import pairwise
 
-import msgspec
 import pytest
 
-from matching_engine import book
+from matching_engine import book, columns
+from matching_engine.columns import decoded, encoded
 from matching_engine.engine import Engine
-from matching_engine.state import State
 from schemas.codec import encode
 from schemas.commands import Command
 from tests.simulation.streams import PROFILES, stream
@@ -32,6 +31,7 @@ def test_from_a_thousand_snapshots_on_all_is_the_same(monkeypatch: pytest.Monkey
 def cut_and_go_on(profile: str, seed: int, cuts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is stopped and restored at random positions, each time with chunks of another size; its answers and
     hashes are those of the one that ran through."""
+    monkeypatch.setattr(columns, "RUN", 16)
     whole, commands, answers, hashes = Engine(0), list[tuple[int, int, Command]](), list[bytes](), list[bytes]()
     places = sorted(random.Random(seed).sample(range(1, COMMANDS), cuts))
     made = stream(profile, seed, COMMANDS)
@@ -42,7 +42,7 @@ def cut_and_go_on(profile: str, seed: int, cuts: int, monkeypatch: pytest.Monkey
         answers.append(encode(execution))
         if offset + 1 in places:
             hashes.append(whole.state_hash())
-    engine, decoder = Engine(0), msgspec.msgpack.Decoder(State)
+    engine = Engine(0)
     for number, (first, after) in enumerate(pairwise([0, *places, COMMANDS])):
         for offset, time, command in commands[first:after]:
             assert encode(engine.apply(offset, time, command)) == answers[offset], f"{profile}, seed {seed}: {offset}"
@@ -50,7 +50,7 @@ def cut_and_go_on(profile: str, seed: int, cuts: int, monkeypatch: pytest.Monkey
         monkeypatch.setattr(book, "GROUP", 2 + number % 3)
         if after in places:
             assert engine.state_hash() == hashes[number]
-            engine = Engine.from_state(0, decoder.decode(engine.state().encoded()))
+            engine = Engine.from_state(0, decoded(encoded(engine.state())))
             assert engine.state_hash() == hashes[number], f"{profile}, seed {seed}: restored before {after}"
             for restored in engine.books.values():
                 restored.check()

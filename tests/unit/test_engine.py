@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matching_engine.checks import MAX_ACCOUNT, check_ask, check_bid
+from matching_engine.columns import decoded, encoded, in_columns
 from matching_engine.engine import MAX_TOLD, RULES, Engine, UnknownRulesError
 from matching_engine.matching import MAX_WALK
-from matching_engine.state import State
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier
 from schemas.codec import decode_command, decode_execution, encode
 from schemas.commands import (
@@ -183,7 +183,7 @@ def test_a_resume_that_would_fill_an_answer_stays_halted_and_goes_on_when_told_a
         for stored in other.engine.state().books[0].bids
     ]
     state.position = 10**6
-    engine = Engine.from_state(0, state)
+    engine = Engine.from_state(0, in_columns(state))
     first = engine.apply(10**6 + 1, T0, Halt(CLASS, HaltMode.NONE)).events
     assert isinstance(first[0], HaltChanged)
     assert sum(isinstance(event, Fill) for event in first) == MAX_WALK - 1
@@ -369,7 +369,7 @@ def test_whatever_the_log_holds_is_answered(values: list[bytes]) -> None:
                 assert 0 <= event.account <= BIG
             else:
                 assert max([0, *(field for field in msgspec.structs.astuple(event) if type(field) is int)]) <= BIG
-    state = msgspec.msgpack.decode(market.engine.state().encoded(), type=State)
+    state = decoded(encoded(market.engine.state()))
     assert Engine.from_state(0, state).state_hash() == market.engine.state_hash()
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from matching_engine.checks import MAX_ACCOUNT
+from matching_engine.columns import in_columns
 from matching_engine.engine import Engine
 from schemas.commands import (
     Amend,
@@ -38,7 +39,7 @@ OTHER = "L40S"
 
 
 def restored(market: Market) -> Engine:
-    return Engine.from_state(0, market.engine.state())
+    return Engine.from_state(0, in_columns(market.engine.state()))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_a_resume_of_two_classes_numbers_the_fills_of_both() -> None:
             )
         )
     state.books, state.position = both, 100
-    events = Engine.from_state(0, state).apply(101, T0, Halt("", HaltMode.NONE)).events
+    events = Engine.from_state(0, in_columns(state)).apply(101, T0, Halt("", HaltMode.NONE)).events
     fills = [event for event in events if isinstance(event, Fill)]
     assert [(fill.class_id, fill.index, fill.number) for fill in fills] == [
         (CLASS, 0, 1),

@@ -6,6 +6,7 @@ import pytest
 
 from gateways.log.embedded import EmbeddedLog
 from matching_engine import snapshot
+from matching_engine.columns import in_columns
 from matching_engine.engine import Engine, UnknownRulesError
 from matching_engine.replay import digest_of, last_answered, recovered, verified
 from schemas.codec import encode
@@ -29,7 +30,7 @@ def test_what_was_written_is_read_and_only_the_newest_are_kept(tmp_path: Path) -
     for count in (10, 20, 30, 40):
         snapshot.write(tmp_path, LOG, 0, engine_after(count).state())
     state, passed_over = snapshot.newest(tmp_path, LOG, 0, 10**9)
-    assert state == engine_after(40).state()
+    assert state == in_columns(engine_after(40).state())
     assert passed_over == []
     assert len(list(tmp_path.iterdir())) == snapshot.KEPT
     assert snapshot.newest(tmp_path, LOG, 1, 10**9) == (None, [])
@@ -53,7 +54,7 @@ def test_none_beyond_the_last_answer_is_used(tmp_path: Path) -> None:
         (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "damaged"),
         (lambda content: content[:12] + b"\x09" + content[13:], "format 09"),
         (lambda content: content[:12] + b"\x01" + content[45:], "format 01"),
-        (lambda content: content[:12] + b"\x02" + content[13:], "format 02"),
+        (lambda content: content[:12] + b"\x03" + content[13:], "format 03"),
         (lambda content: content.replace(LOG, OTHER), "of another log"),
         (lambda content: b"", "no snapshot"),
     ],
@@ -76,7 +77,7 @@ def test_those_of_another_log_are_neither_used_nor_counted(tmp_path: Path) -> No
     for count in (10, 20, 30, 40):
         snapshot.write(tmp_path, LOG, 0, engine_after(count).state())
     state, passed_over = snapshot.newest(tmp_path, LOG, 0, 10**9)
-    assert state == engine_after(40).state()
+    assert state == in_columns(engine_after(40).state())
     assert [why.endswith("is of another log") for why in passed_over] == [True] * 3
     assert [int(path.stem[6:]) for path in sorted(tmp_path.iterdir())] == [19, 29, 39, 59, 69, 79]
 
@@ -94,7 +95,7 @@ def test_rules_from_the_future_stop_the_engine_and_the_past_cannot_come_back() -
     state = engine_after(50).state()
     state.rules = 2
     with pytest.raises(UnknownRulesError, match="rules 2"):
-        Engine.from_state(0, state)
+        Engine.from_state(0, in_columns(state))
 
 
 async def answered(log: EmbeddedLog, count: int) -> list[bytes]:
@@ -114,7 +115,7 @@ async def test_a_start_folds_only_what_came_after_the_snapshot(embedded_log: Emb
     last = await last_answered(embedded_log, 0)
     whole = await recovered(embedded_log, 0, last, tmp_path / "s", snapshot_after=COUNT)
     name = await digest_of(embedded_log, 0)
-    assert snapshot.newest(tmp_path / "s", name, 0, last)[0] == whole.state()
+    assert snapshot.newest(tmp_path / "s", name, 0, last)[0] == in_columns(whole.state())
     past = await recovered(embedded_log, 0, 100)
     snapshot.write(tmp_path / "older", name, 0, past.state())
     again = await recovered(embedded_log, 0, last, tmp_path / "older")
@@ -133,6 +134,20 @@ async def test_the_snapshots_of_another_log_are_passed_over_and_said(embedded_lo
     assert engine.books == {}
     (said,) = why
     assert said.endswith("is of another log")
+
+
+async def test_a_snapshot_of_another_format_is_passed_over_and_the_log_folded(
+    embedded_log: EmbeddedLog, tmp_path: Path
+) -> None:
+    await embedded_log.append(EXECUTIONS, 0, await answered(embedded_log, COUNT))
+    name = await digest_of(embedded_log, 0)
+    whole = await recovered(embedded_log, 0, COUNT - 1)
+    path = snapshot.write(tmp_path, name, 0, (await recovered(embedded_log, 0, 100)).state())
+    path.write_bytes(path.read_bytes().replace(snapshot.MAGIC + b"\x04", snapshot.MAGIC + b"\x03"))
+    why: list[str] = []
+    engine = await recovered(embedded_log, 0, COUNT - 1, tmp_path, on_passed_over=why.append)
+    assert engine.state_hash() == whole.state_hash()
+    assert why == [f"{path} has format 03, and this engine reads 04 alone"]
 
 
 async def test_a_log_is_told_by_its_id_and_its_first_command() -> None:

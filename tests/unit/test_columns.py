@@ -1,0 +1,101 @@
+"""A state in columns: equal states are equal bytes, and nothing of a state is lost in them."""
+
+import sys
+
+import pytest
+
+from matching_engine import columns
+from matching_engine.columns import decoded, encoded, in_columns, packed, unpacked
+from matching_engine.engine import Engine
+from schemas.commands import Amend, Cancel, CreateClass
+from schemas.units import HOUR_MS
+from tests.unit.test_engine import CLASS, SPEC, T0, Market, ask, bid
+
+
+def restored(engine: Engine) -> Engine:
+    return Engine.from_state(0, decoded(encoded(engine.state())))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "bytes_"),
+    [
+        ([], b""),
+        ([0, 0, 0], b""),
+        ([1, 255], b"\x01\xff"),
+        ([256, 1], b"\x00\x01\x01\x00"),
+        ([1 << 16], b"\x00\x00\x01\x00"),
+        ([(1 << 32) - 1, 0], b"\xff\xff\xff\xff\x00\x00\x00\x00"),
+        ([1 << 32], b"\x00\x00\x00\x00\x01\x00\x00\x00"),
+        ([(1 << 63) - 1], b"\xff\xff\xff\xff\xff\xff\xff\x7f"),
+    ],
+)
+def test_numbers_are_as_wide_as_the_largest_needs(numbers: list[int], bytes_: bytes) -> None:
+    assert packed(numbers) == bytes_
+    assert unpacked(bytes_, len(numbers)) == numbers
+
+
+def test_a_machine_of_the_other_byte_order_turns_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sys.byteorder == "little", "on the other one the bytes above are the proof"
+    monkeypatch.setattr(sys, "byteorder", "big")
+    assert packed([0x0102]) == b"\x01\x02"
+    assert unpacked(b"\x01\x02", 1) == [0x0102]
+
+
+def test_what_orders_state_alike_is_there_once_and_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "RUN", 3)
+    market = Market()
+    for number, price in enumerate((2_500_000, 2_500_000, 2_600_000, 2_400_000), 1):
+        market.send(ask(f"a{number}", price=price))
+    first, second = in_columns(market.engine.state()).books[0].asks
+    assert (first.count, second.count) == (3, 1)
+    assert first.names.split("\n") == ["a4", "a1", "a2"]
+    assert (first.prices.values, first.prices.numbers) == ([2_400_000, 2_500_000], b"\x00\x01\x01")
+    assert (first.lots.values, first.lots.numbers) == ([1], b"")
+    assert unpacked(first.by_id, 3) == [1, 2, 0]
+    assert first.moved == b""
+
+
+def test_an_amended_order_has_its_id_and_its_new_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = Market()
+    for number in range(3):
+        market.send(bid(f"b{number}"))
+    market.send(Amend(1, bid("again", quantity=9)))
+    stored = in_columns(market.engine.state()).books[0].bids[0]
+    assert unpacked(stored.ids, 3) == [2, 3, 1]
+    assert unpacked(stored.moved, 3) == [0, 0, 3]
+    again = restored(market.engine)
+    assert [(order.id, order.place) for order in again.books[CLASS].bids()] == [(2, 2), (3, 3), (1, 4)]
+
+
+def known(engine: Engine) -> list[tuple[int, str, int]]:
+    return [(account, name, first) for (account, name), (first, _) in engine.state().repeats]
+
+
+def test_a_repeat_stands_with_its_order_or_apart_where_that_is_gone() -> None:
+    market = Market()
+    market.send(ask("lives"))
+    market.send(bid("lives too", price=100))
+    market.send(ask("gone"))
+    market.send(Cancel(1, 3))
+    market.send(ask("refused", price=1))
+    state = in_columns(market.engine.state())
+    assert [repeats.names.split("\n") for repeats in state.repeats] == [["gone", "refused"]]
+    all_known = [(1, "gone", 3), (1, "lives", 1), (1, "refused", 5), (2, "lives too", 2)]
+    assert known(market.engine) == all_known
+    assert known(restored(market.engine)) == all_known
+
+
+def test_a_name_used_anew_is_the_newer_order_s() -> None:
+    market = Market()
+    market.send(ask("a", not_after=T0))
+    market.engine.apply(2, T0 + 1, ask("a", not_after=T0 + HOUR_MS))
+    again = restored(market.engine)
+    assert known(again) == [(1, "a", 2)]
+    assert len(again.books[CLASS].asks()) == 2
+
+
+def test_a_repeat_that_is_known_for_its_own_millisecond_alone_is_kept_at_the_beginning_of_time() -> None:
+    engine = Engine(0)
+    engine.apply(0, 0, CreateClass(SPEC))
+    engine.apply(1, 0, bid("b", not_after=0))
+    assert known(restored(engine)) == [(2, "b", 1)]
