@@ -90,6 +90,7 @@ def parse_usd(text: str) -> int:
     return -amount if sign else amount
 
 
+@lru_cache(4096)
 def format_usd(amount: int) -> str:
     """µ$ -> dollars as an exact decimal string with at least two decimals.
 
@@ -189,6 +190,7 @@ _DURATION = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?", re.ASCI
 
 
 @lru_cache(1024)
+@lru_cache(1024)
 def parse_duration(text: str) -> int:
     """A duration like 24h, 90m, 7d or 1h30m -> ms. Raises ValueError with what to do.
 
@@ -202,6 +204,7 @@ def parse_duration(text: str) -> int:
     return days * DAY_MS + hours * HOUR_MS + minutes * MINUTE_MS
 
 
+@lru_cache(1024)
 def format_duration(duration_ms: int) -> str:
     """ms (a multiple of a minute) -> the form that `parse_duration` reads.
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar
+from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Scope
 from msgspec import Struct
 
 from gateways.api.doors import Doors
@@ -30,6 +31,7 @@ _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
 _REPLAYED = (REPLAYED.lower().encode(), b"true")
 
+Headers = list[tuple[bytes, bytes]]
 Place = Callable[[ApiKey, Any], Awaitable[tuple[Any, bool]]]
 """Of a key and what it wants: what became of it, and whether that was there before."""
 
@@ -52,27 +54,33 @@ class Application(Litestar):
 
     def __init__(self, handlers: list[Any], keys: Keys, doors: Doors, *, request_max_body_size: int, **kwargs: Any):
         super().__init__(handlers, request_max_body_size=request_max_body_size, **kwargs)
-        routes = [
-            _Route(path, handler, keys, doors, request_max_body_size)
+        self.direct = {
+            path: DirectRoute(path, handler, keys, doors, request_max_body_size)
             for handler in handlers
             if isinstance(handler, HTTPRouteHandler) and _DIRECT in handler.opt
             for path in handler.paths
-        ]
-        self._direct = {(method, route.path): route for route in routes for method in route.handler.http_methods}
+        }
+        """By path; all are of POST."""
+        self.direct_urls = {path.encode(): route for path, route in self.direct.items()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        route = self._direct.get((scope.get("method"), scope["path"])) if scope["type"] == "http" else None
+        route = self.direct.get(scope["path"]) if scope.get("method") == HttpMethod.POST else None
         if route is None:
             await super().__call__(scope, receive, send)
-        else:
-            await route.answer(scope, receive, send)
+            return
+        status, headers, content = await route.answer(scope, receive)
+        headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
-class _Route:
+class DirectRoute:
+    """One path."""
+
     def __init__(self, path: str, handler: HTTPRouteHandler, keys: Keys, doors: Doors, max_body: int) -> None:
         entry: Entry = handler.opt[_DIRECT]
-        self.path = path
-        self.handler = handler
+        self._path = path
+        self._handler = handler
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(entry.body).decode
         self._place = entry.place
         self._scope = entry.scope
@@ -80,35 +88,31 @@ class _Route:
         self._doors = doors
         self._max_body = max_body
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To an ASGI request: every one has its answer."""
+    async def answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
+        """Status, headers without the length, and body: every request has its answer."""
         began, status, turn = time.perf_counter(), 500, None
         try:
-            try:
-                turn = self._doors.enter(scope)
-                await turn.begin()
-                answer, replayed = await self._placed(scope, receive, send, turn)
-                status, headers = 200 if replayed else 201, [_JSON]
-                if replayed:
-                    headers.append(_REPLAYED)
-            except asyncio.CancelledError:
-                status, answer, headers = _told(scope, closing())
-            except Exception as error:
-                status, answer, headers = _told(scope, error)
-            sent = _encode(answer)
-            headers.append((b"content-length", b"%d" % len(sent)))
-            headers += self._doors.stamps(scope)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": sent, "more_body": False})
+            turn = self._doors.enter(scope)
+            await turn.begin()
+            answer, replayed = await self._placed(scope, receive, turn)
+            status, headers = 200 if replayed else 201, [_JSON]
+            if replayed:
+                headers.append(_REPLAYED)
+        except asyncio.CancelledError:
+            status, answer, headers = _told(scope, closing())
+        except Exception as error:
+            status, answer, headers = _told(scope, error)
         finally:
             if turn is not None:
-                self._doors.leave(scope, turn, self.path, status, began)
+                self._doors.leave(scope, turn, self._path, status, began)
+        headers += self._doors.stamps(scope)
+        return status, headers, _encode(answer)
 
-    async def _placed(self, scope: Scope, receive: Receive, send: Send, turn: Turn) -> tuple[Any, bool]:
+    async def _placed(self, scope: Scope, receive: Receive, turn: Turn) -> tuple[Any, bool]:
         key, body = self._keys.known(scope), None
         if key is None:
-            scope["route_handler"] = self.handler
-            request = ApiRequest(scope, receive, send)
+            scope["route_handler"] = self._handler
+            request = ApiRequest(scope, receive)
             key = await self._keys.asker(request)
             body = await request.body()
         await turn.of(key.account.id)
@@ -122,7 +126,7 @@ class _Route:
         return await self._place(key, self._decode(body))
 
 
-def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, list[tuple[bytes, bytes]]]:
+def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, Headers]:
     """How a refusal is answered. Whoever kept the error itself would be kept by it, with all of the request: by its
     traceback, until the garbage collector stops everything to find them."""
     refusal = explained(scope, error)

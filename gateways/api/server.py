@@ -9,6 +9,7 @@ import uvicorn
 from litestar import Litestar
 from msgspec import Struct
 
+from gateways.api.http import Http
 from gateways.api.wire import Wire
 
 BACKLOG = 2048
@@ -55,7 +56,7 @@ async def serve(app: Litestar, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=Http,
                 ws=Wire,
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # it costs each client's messages anew, and memory of each

@@ -707,7 +707,7 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
 
 def shown_spender(spender: Spender) -> dict[str, Any]:
     """Null where there is none."""
-    return {kind: name or None for kind, name in msgspec.structs.asdict(spender).items()}
+    return {"team": spender.team or None, "user": spender.user or None, "pool": spender.pool or None}
 
 
 def shown_balance(account: int, balance: Balance) -> resources.Balance:

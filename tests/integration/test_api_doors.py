@@ -12,7 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from gateways.api.app import Exchange, create_app
+from gateways.api.app import MAX_BODY_BYTES, Exchange, create_app
+from gateways.api.http import MAX_DIRECT_BYTES
 from gateways.api.server import serve
 from gateways.api.vault import Vault, new_vault_secret
 from gateways.market_data.replica import Replica
@@ -272,13 +273,14 @@ async def test_figures_for_prometheus(exchange: Venue) -> None:
     assert 'api_answers_total{method="GET",route="/v1/health",status="200"} 1.0' in text
 
 
+@pytest.mark.parametrize(("length", "begun"), [(9, False), (MAX_DIRECT_BYTES + 1, True)])
 async def test_who_hangs_up_in_the_midst_of_a_request_is_no_failure_of_the_exchange(
-    exchange: Venue, capfd: pytest.CaptureFixture[str]
+    exchange: Venue, capfd: pytest.CaptureFixture[str], length: int, *, begun: bool
 ) -> None:
     key = await exchange.key_of("hasty", "read", "trade")
     address = urlsplit(exchange.url)
     _, writer = await asyncio.open_connection(address.hostname, address.port)
-    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
+    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n"
     writer.write(head.encode() + b"{")
     await writer.drain()
     await asyncio.sleep(0.1)
@@ -286,5 +288,40 @@ async def test_who_hangs_up_in_the_midst_of_a_request_is_no_failure_of_the_excha
     async with aiohttp.ClientSession(exchange.url) as http:
         await asyncio.sleep(0.1)
         async with http.get("/metrics") as answer:
-            assert 'api_answers_total{method="POST",route="/v1/bids",status="400"} 1.0' in await answer.text()
+            refused = 'api_answers_total{method="POST",route="/v1/bids",status="400"} 1.0' in await answer.text()
+    assert refused == begun, "a short one begins when it is whole"
     assert "a request failed" not in "".join(capfd.readouterr())
+
+
+async def test_an_order_is_taken_in_every_form_that_http_has(exchange: Venue) -> None:
+    key = await exchange.key_of("plain", "read", "trade")
+    bid = b'{"class": "A", "quantity": 1, "price": "1.00", "duration": "1h", "min_fill": 1}'
+    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n".encode()
+    whole = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(bid), bid)
+    chunked = b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, len(bid), bid)
+    health = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
+    empty = head + b"Content-Length: 0\r\n\r\n"
+    last = b"%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (head, len(bid), bid)
+    address = urlsplit(exchange.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(whole + whole + health + chunked + empty + last[:-20])
+    await asyncio.sleep(0.05)
+    writer.write(last[-20:])
+    answers = (await asyncio.wait_for(reader.read(), 20)).split(b"HTTP/1.1 ")[1:]
+    writer.close()
+    assert [answer[:3] for answer in answers] == [b"404", b"404", b"200", b"404", b"400", b"404"]
+    assert [b"connection: close" in answer for answer in answers] == [False] * 5 + [True]
+    assert all(answer.count(b"date: ") == 1 for answer in answers)
+    assert answers[0].count(b"ratelimit-remaining: ") == answers[0].count(b"x-request-id: ") == 1
+
+
+async def test_an_order_s_body_is_bounded(exchange: Venue) -> None:
+    key = await exchange.key_of("long", "read", "trade")
+    async with aiohttp.ClientSession(exchange.url, headers={"Authorization": f"Bearer {key}"}) as http:
+        for length, expected in ((MAX_DIRECT_BYTES, 400), (MAX_DIRECT_BYTES + 1, 400), (MAX_BODY_BYTES + 1, 413)):
+            async with http.post("/v1/bids", data=b" " * length) as answer:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"]) == (expected, "invalid" if expected == 400 else "too_large")
+        for path in ("/v1/orders/batch", "/v1/orders/cancel"):
+            async with http.post(path, data=b" " * (MAX_BODY_BYTES + 1)) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (413, "too_large")
