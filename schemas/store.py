@@ -794,9 +794,14 @@ class Store(Protocol):
     async def balance(self, account: int) -> Balance: ...
 
     async def set_caps(
-        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None
-    ) -> None:
-        """For orders and amends to come, in µ$; None is no cap. Both are set at once."""
+        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None, most: int
+    ) -> bool:
+        """For orders and amends to come, in µ$; None is no cap. Both are set at once. False where the account has
+        `most` of the kind already, and none of this name."""
+        ...
+
+    async def one_spender_too_many(self, account: int, spender: Spender, *, most: int) -> SpenderKind | None:
+        """What the spender names that the account has not yet, and of which it has `most`."""
         ...
 
     async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:

@@ -287,9 +287,13 @@ class Store:
         return Balance(**await self._row(self._sql.balance, account))
 
     async def set_caps(
-        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None
-    ) -> None:
-        await self._row(self._sql.save_caps, account, kind, name, day_cap, month_cap)
+        self, account: int, kind: SpenderKind, name: str, *, day_cap: int | None, month_cap: int | None, most: int
+    ) -> bool:
+        return await self._row(self._sql.save_caps, account, kind, name, day_cap, month_cap, most) is not None
+
+    async def one_spender_too_many(self, account: int, spender: Spender, *, most: int) -> SpenderKind | None:
+        row = await self._row(self._sql.one_spender_too_many, account, *msgspec.structs.astuple(spender), most)
+        return None if row is None else SpenderKind(row["kind"])
 
     async def caps(self, account: int, kind: SpenderKind, name: str, *, now: int) -> Caps | None:
         row = await self._row(self._sql.caps, account, kind, name, now // DAY_MS)

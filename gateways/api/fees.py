@@ -45,8 +45,6 @@ def fee_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
 
         What is in force, or was, stays as it is for ever: another fee follows it.
         """
-        if not _TIER.fullmatch(tier):
-            raise invalid("tier", "a tier has 1 to 32 of a-z, 0-9, _ and -")
         now = log.now()
         fee = Fee(tier, terms.moment("since", data.since, now), data.buyer_fee_bps, data.seller_fee_bps, now)
         first = now + NOTICE_MS * log.speed
@@ -68,7 +66,7 @@ def fee_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         """Whose fees the account pays, for orders to come: a tier's, or its own. Other gateways know within 2 s."""
         number = terms.parsed("account_id", parse_account_id, account_id)
         if data.tier is not None and not _TIER.fullmatch(data.tier):
-            raise _no_tier(data.tier)
+            raise invalid("tier", "a tier has 1 to 32 of a-z, 0-9, _ and -")
         was_set = await store.set_tier(number, data.tier or "")
         account = await store.account(number)
         if account is None:

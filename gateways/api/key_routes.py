@@ -8,6 +8,7 @@ from gateways.api import resources, signing, terms
 from gateways.api.addresses import network
 from gateways.api.errors import ApiError, invalid
 from gateways.api.keys import (
+    MAX_SPENDERS,
     Credential,
     Keys,
     made_key,
@@ -18,6 +19,7 @@ from gateways.api.keys import (
     of_secret,
     shown,
     spender_of,
+    too_many_spenders,
 )
 from gateways.api.requests import ApiRequest
 from gateways.api.routes import Limit
@@ -29,7 +31,6 @@ from schemas.units import DAY_MS, format_duration, format_time, parse_duration
 
 MAX_KEYS = 1_000
 """Of an account, that are good; of old ones and those in their place together twice as many."""
-MAX_ADDRESSES = 32
 MAX_LIFE_MS = 3660 * DAY_MS
 MAX_OVERLAP_MS = 30 * DAY_MS
 
@@ -57,6 +58,8 @@ def key_routes(log: Log, store: Store, keys: Keys) -> list[HTTPRouteHandler]:
         must_give(request.user, expires_at, addresses)
         label = terms.plain_text("label", data.label) if data.label else ""
         await must_have_room(account, MAX_KEYS)
+        if (kind := await store.one_spender_too_many(account, spender, most=MAX_SPENDERS)) is not None:
+            raise too_many_spenders(kind)
         credential, secret = fresh(data.public_key)
         key = await made_key(
             store,
@@ -148,8 +151,8 @@ def fresh(public_key: str | None) -> tuple[Credential, str | None]:
 
 def networks(texts: list[str]) -> tuple[Network, ...]:
     """Raises ApiError 400."""
-    if len(texts) > MAX_ADDRESSES:
-        raise invalid("addresses", f"a key has at most {MAX_ADDRESSES}")
+    if len(texts) > resources.MAX_ADDRESSES:
+        raise invalid("addresses", f"a key has at most {resources.MAX_ADDRESSES}")
     return tuple(dict.fromkeys(terms.parsed("addresses", network, text) for text in texts))
 
 

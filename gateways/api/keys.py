@@ -21,7 +21,7 @@ from gateways.api.resources import SPENDER_NAME
 from gateways.api.signing import SIGNATURE, WINDOW_MS, Nonces, Signature, nonce_used, signature_in, ssh_line, target_of
 from gateways.api.ssh import fingerprint
 from gateways.api.turns import Name, turn_of
-from schemas.store import NOBODY, Address, ApiKey, Network, Scope, Spender, Store
+from schemas.store import NOBODY, Address, ApiKey, Network, Scope, Spender, SpenderKind, Store
 from schemas.units import format_time
 
 SECRET_BYTES = 32
@@ -33,6 +33,8 @@ SIGNED_BY = "signed_by"
 """In the state of an ASGI scope that the stream made: the id of the signing key that its connection was opened with."""
 READING = ("GET", "HEAD")
 """Methods that change nothing: their nonces are each gateway's own affair."""
+MAX_SPENDERS = 10_000
+"""Teams of an account, and users, and pools: as what each spent stays known, none is ever gone."""
 MAX_CACHED = 10_000
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
@@ -318,6 +320,11 @@ def must_be_unbound(key: ApiKey, what: str) -> None:
     """Raises ApiError 403: who is under caps neither moves them nor gets past them."""
     if key.spender != NOBODY:
         raise ApiError(403, "bound_key", f"{what} with a key that is bound to no team, user or pool")
+
+
+def too_many_spenders(kind: SpenderKind) -> ApiError:
+    message = f"the account has {MAX_SPENDERS} {kind}s, as many as it may: use one of them"
+    return ApiError(409, "too_many_spenders", message, kind)
 
 
 def spender_name(field: str, name: str) -> str:

@@ -156,7 +156,7 @@ async def hold_to_their_forms(request: Request[Any, Any, Any]) -> None:
     """Raises ApiError 400 for the first parameter of the request that is not as described."""
     if request.method == HttpMethod.OPTIONS or (path := request.scope["path_template"]) in HIDDEN:
         return
-    checks = _checks(path, request.route_handler)
+    checks = checks_of(path, request.route_handler)
     for name, value in request.scope["path_params"].items():
         checks[name](value)
     if not request.scope["query_string"]:
@@ -176,7 +176,8 @@ def _listed(request: Request[Any, Any, Any], checks: Mapping[str, object]) -> st
 
 
 @lru_cache(1024)  # routes
-def _checks(path: str, handler: HTTPRouteHandler) -> dict[str, Callable[[str], None]]:
+def checks_of(path: str, handler: HTTPRouteHandler) -> dict[str, Callable[[str], None]]:
+    """Of each parameter of the route, what raises ApiError 400 for a text that is not in its form."""
     return {
         name: _check(name, form_of(path, name, field), _kind(field)) for name, field in parameters_of(handler).items()
     }

@@ -1,6 +1,5 @@
 """Routes of money in and out, and of an account's own entries in the ledger."""
 
-import re
 from typing import Annotated
 
 from litestar import get, post, put
@@ -15,13 +14,12 @@ from gateways.api.replies import Replies, settled
 from gateways.api.requests import ApiRequest
 from gateways.api.routes import Limit
 from schemas.ids import LeaseId, format_account_id, parse_account_id, parse_lease_id
-from schemas.instructions import WITHDRAWAL_REFERENCE, Withdrawal, WithdrawalNews, WithdrawalState
+from schemas.instructions import Withdrawal, WithdrawalNews, WithdrawalState
 from schemas.refusals import Refusal
 from schemas.store import Scope, Store
 from schemas.units import parse_usd
 
 _STATES = {state.value: state for state in WithdrawalState}
-_REFERENCE = re.compile(WITHDRAWAL_REFERENCE, re.ASCII)
 
 
 def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies]) -> list[HTTPRouteHandler]:
@@ -127,7 +125,7 @@ def payment_routes(store: Store, keys: Keys, clerk: Clerk, replies: list[Replies
 
     async def shown(account: int, reference: str) -> resources.Withdrawal:
         """Raises ApiError 404."""
-        found = await store.withdrawal(account, reference) if _REFERENCE.fullmatch(reference) else None
+        found = await store.withdrawal(account, reference)
         if found is None:
             raise refused(Refusal.UNKNOWN_WITHDRAWAL, (reference,))
         return terms.shown_withdrawal(found)

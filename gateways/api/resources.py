@@ -36,7 +36,7 @@ _LEAP_YEAR = "(19(7[26]|8[048]|9[26])|[2-9][0-9](0[48]|[2468][048]|[13579][26])|
 _DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
 _DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
-_TIME = f"{_DATE}T{_CLOCK}:[0-5][0-9]([.][0-9]{{1,6}})?(Z|[+-]{_CLOCK})"
+_TIME = f"{_DATE}T{_CLOCK}:[0-5][0-9]([.][0-9]{{1,9}})?(Z|[+-]{_CLOCK})"
 DATE = f"^{_DATE}$"
 TIME = f"^{_TIME}$"
 MOMENT = f"^(now([+]{DURATION.strip('^$')})?|{_TIME})$"
@@ -46,6 +46,12 @@ words say more: so these are `extra_json_schema`, which a decoder passes over.""
 
 def _told(shape: dict[str, Any], description: str, *examples: str | int | list[str]) -> Meta:
     return Meta(extra_json_schema={"description": description, "examples": list(examples), **shape})
+
+
+def _held(pattern: str, description: str, example: str) -> Meta:
+    """A pattern that the decoder holds. To Python `$` is before a last line break, too; to JSON Schema it is not."""
+    shape = {"pattern": pattern, "description": description, "examples": [example]}
+    return Meta(pattern=f"{pattern}(?!\n)", extra_json_schema=shape)
 
 
 Usd = Annotated[
@@ -70,6 +76,10 @@ Duration = Annotated[str, _told({"pattern": DURATION}, "whole minutes, like 24h,
 LeaseId = Annotated[str, _told({"pattern": LEASE_ID}, "a lease", "lse_7k2-0")]
 AccountId = Annotated[str, _told({"pattern": ACCOUNT_ID}, "an account", "acc_2")]
 ClassId = Annotated[str, _told({"pattern": CLASS_NAME}, "a class", "H100-SXM-80GB")]
+OrderId = Annotated[str, _told({"pattern": ORDER_ID}, "an order", "ord_7k2")]
+AcceptedRegion = Annotated[
+    str, _told({"enum": [each for each in REGIONS if each != "unspecified"]}, "where", "us-east")
+]
 Region = Annotated[str, _told({"enum": list(REGIONS)}, "where", "us-east")]
 Delivery = Annotated[str, _told({"enum": list(DELIVERIES)}, "what is delivered", "vm")]
 Interconnect = Annotated[str, _told({"enum": list(INTERCONNECTS)}, "between nodes", "infiniband")]
@@ -83,6 +93,7 @@ TimeInForceName = Annotated[str, _told({"enum": list(TIMES_IN_FORCE)}, "how long
 SelfTradeName = Annotated[str, _told({"enum": list(SELF_TRADES)}, "instead of a trade with its own", "cancel_newest")]
 PreferName = Annotated[str, _told({"enum": list(PREFERENCES)}, "of several starts", "price")]
 HaltName = Annotated[str, _told({"enum": list(HALT_MODES)}, "what of a class is halted", "no_new")]
+TierName = Annotated[str, _told({"pattern": TIER}, "of a fee schedule", "gold")]
 Name = Annotated[str, _told({"pattern": NAME}, "1 to 64 printable ASCII characters", "night-run-7")]
 PathName = Annotated[
     str, _told({"pattern": PATH_NAME}, "1 to 64 printable ASCII characters, no slash, and not . or ..", "night-run-7")
@@ -94,6 +105,8 @@ Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """JSON has larger numbers; nothing here does."""
 Sequence = Annotated[Int, _told({"exclusiveMinimum": 0}, "its number", 1)]
 GpuMs = Annotated[Int, _told({"exclusiveMinimum": -1}, "GPUs × milliseconds", 28_800_000)]
+MAX_ADDRESSES = 32
+"""Of a key."""
 Item = TypeVar("Item")
 
 
@@ -147,7 +160,7 @@ class Fee(Answer):
 class NewTier(Request):
     """Which tier an account is of."""
 
-    tier: Name | None
+    tier: TierName | None
     """One that has fees; null for the account's own fees."""
 
 
@@ -184,7 +197,9 @@ class NewKey(Request):
     """Of machine users: it counts apart from teams and users."""
     expires_at: Moment | None = None
     """It is not taken from then on; absent or null: it never ends."""
-    addresses: list[Address] = []
+    addresses: Annotated[
+        list[Address], _told({"maxItems": MAX_ADDRESSES}, "from where it is taken", ["10.0.0.0/8"])
+    ] = []
     """From where alone it is taken; none: from anywhere."""
     public_key: Ed25519Key | None = None
     """Instead of a secret: Ed25519, a line as `ssh-keygen -t ed25519` writes it. Requests are then signed."""
@@ -329,7 +344,7 @@ class MadeDeposit(Deposit):
 class NewWithdrawal(Request):
     """Money that is to go out. The same `reference` again changes nothing."""
 
-    reference: Annotated[str, Meta(pattern=WITHDRAWAL_REFERENCE, description="your own, once for ever")]
+    reference: Annotated[str, _held(WITHDRAWAL_REFERENCE, "your own, once for ever", "nov-1")]
     amount: Usd
     destination: Annotated[str, Meta(min_length=1, max_length=256, examples=["DE02 1203 0000 0000 2020 51"])]
     """Where to, as agreed with the exchange."""
@@ -365,14 +380,14 @@ class NewWithdrawalState(Request):
     """Of a failure."""
 
 
-Words = Annotated[str, Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Words = Annotated[str, _held(r"^[^\x00-\x1f\x7f]{0,128}$", "at most 128 characters, no control characters", "")]
 
 
 class PaymentData(Struct):
     """What a payment provider says of a payment. Fields that we do not know are the provider's own."""
 
     account_id: AccountId
-    reference: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[ -~]+$")]
+    reference: Annotated[str, _held(NAME, "once for ever", "pay_7")]
     """Of a deposit the payment's own, once for ever; of a withdrawal the account's."""
     amount: Usd | None = None
     """Of a deposit."""
@@ -690,7 +705,7 @@ class Status(Answer):
 class NewAccepts(Request):
     """What a bid accepts within its class."""
 
-    regions: list[Region] = []
+    regions: list[AcceptedRegion] = []
     """Empty: any."""
     delivery: Delivery = "container"
     """The least: container, vm, bare_metal."""
@@ -777,7 +792,7 @@ class NewOrders(Request):
 class OrderName(Request):
     """Which order: one of the two."""
 
-    order_id: str | None = None
+    order_id: OrderId | None = None
     client_order_id: PathName | None = None
 
 
@@ -1231,7 +1246,7 @@ class NewSshKey(Request):
     """An SSH public key, by a name of your own."""
 
     name: PathName
-    public_key: Annotated[str, Meta(max_length=16384, examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"])]
+    public_key: Annotated[str, Meta(max_length=16384, examples=[_A_KEY])]
     """A line as in ~/.ssh/id_ed25519.pub."""
 
 

@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from gateways.api import resources, terms
 from gateways.api.errors import ApiError, invalid
 from gateways.api.instructions import Clerk
-from gateways.api.keys import Keys, must_be_unbound, spender_name
+from gateways.api.keys import MAX_SPENDERS, Keys, must_be_unbound, spender_name, too_many_spenders
 from gateways.api.replies import Replies, settled
 from gateways.api.requests import ApiRequest
 from gateways.api.routes import Limit
@@ -38,13 +38,16 @@ def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: l
 
     async def set_caps(request: ApiRequest, kind: SpenderKind, name: str, data: resources.NewCaps) -> resources.Caps:
         must_be_unbound(request.user, "caps are set")
-        await store.set_caps(
+        was_set = await store.set_caps(
             request.user.account.id,
             kind,
             spender_name(kind, name),
             day_cap=_cap("day", data.day),
             month_cap=_cap("month", data.month),
+            most=MAX_SPENDERS,
         )
+        if not was_set:
+            raise too_many_spenders(kind)
         return await shown(request, kind, name)
 
     @get("/v1/teams/{team:str}/caps", **keys.door(Scope.READ, 404))
@@ -62,21 +65,21 @@ def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: l
         """Likewise a pool of machine users."""
         return await shown(request, SpenderKind.POOL, pool)
 
-    @put("/v1/teams/{team:str}/caps", **keys.door(Scope.TRADE))
+    @put("/v1/teams/{team:str}/caps", **keys.door(Scope.TRADE, 409))
     async def set_team_caps(
         request: ApiRequest, team: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:
         """Cap a team's spend, for orders to come; with a key that is bound to nobody. What stands goes on."""
         return await set_caps(request, SpenderKind.TEAM, team, data)
 
-    @put("/v1/users/{user_name:str}/caps", **keys.door(Scope.TRADE))
+    @put("/v1/users/{user_name:str}/caps", **keys.door(Scope.TRADE, 409))
     async def set_user_caps(
         request: ApiRequest, user_name: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:
         """Likewise a user's, over all teams."""
         return await set_caps(request, SpenderKind.USER, user_name, data)
 
-    @put("/v1/pools/{pool:str}/caps", **keys.door(Scope.TRADE))
+    @put("/v1/pools/{pool:str}/caps", **keys.door(Scope.TRADE, 409))
     async def set_pool_caps(
         request: ApiRequest, pool: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:

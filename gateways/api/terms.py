@@ -130,7 +130,7 @@ def bid_command(body: resources.NewBid, account: Account, client_order_id: str, 
     """Raises ApiError 400 where a field is not in its form."""
     if body.start is not None and body.starts is not None:
         raise invalid("starts", "give start or starts, not both")
-    starts = body.starts if body.starts is not None else [body.start or "now"]
+    starts = body.starts if body.starts is not None else ["now" if body.start is None else body.start]
     return PlaceBid(
         class_id=body.class_id,
         account=account.id,
@@ -266,9 +266,9 @@ def class_spec(body: resources.NewClass) -> ClassSpec:
     must_be_of_paths("class", body.class_id)
     return ClassSpec(
         class_id=body.class_id,
-        accelerator=body.accelerator,
+        accelerator=plain_text("accelerator", body.accelerator),
         memory_gb=body.memory_gb,
-        form_factor=body.form_factor,
+        form_factor=plain_text("form_factor", body.form_factor),
         tick=parsed("tick", parse_usd, body.tick),
         max_price=parsed("max_price", parse_usd, body.max_price),
         max_quantity=body.max_quantity,

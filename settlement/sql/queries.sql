@@ -166,9 +166,22 @@ SELECT -number FROM leases WHERE position = $1 AND fill_index = $2;
 
 -- Who spends, and what.
 
+-- Nothing where the name is new and there are $6 others of the kind already.
 -- name: save_caps
-INSERT INTO spenders (account, kind, name, day_cap, month_cap) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (account, kind, name) DO UPDATE SET day_cap = excluded.day_cap, month_cap = excluded.month_cap;
+INSERT INTO spenders (account, kind, name, day_cap, month_cap)
+SELECT $1, $2, $3, $4, $5
+WHERE EXISTS (SELECT FROM spenders WHERE (account, kind, name) = ($1, $2, $3))
+    OR (SELECT count(*) FROM spenders WHERE account = $1 AND kind = $2) < $6
+ON CONFLICT (account, kind, name) DO UPDATE SET day_cap = excluded.day_cap, month_cap = excluded.month_cap
+RETURNING name;
+
+-- Which of these would be one too many: it is new, and there are $5 of the kind already.
+-- name: one_spender_too_many
+SELECT label.kind FROM (VALUES ('team', $2), ('user', $3), ('pool', $4)) AS label (kind, name)
+WHERE label.name <> ''
+    AND NOT EXISTS (SELECT FROM spenders WHERE (account, kind, name) = ($1, label.kind, label.name))
+    AND (SELECT count(*) FROM spenders WHERE account = $1 AND spenders.kind = label.kind) >= $5
+LIMIT 1;
 
 -- name: caps
 SELECT spender.day_cap, spender.month_cap, spender.committed,

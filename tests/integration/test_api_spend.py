@@ -3,10 +3,13 @@
 import re
 from typing import Any
 
+import asyncpg
 import pytest
 
+from gateways.api.keys import MAX_SPENDERS
 from gateways.client import Exchange as Client
 from gateways.client import ExchangeError
+from schemas.ids import parse_account_id
 from schemas.units import format_time
 from settlement.audit import audit
 from tests.integration.conftest import CLASS, Venue
@@ -142,3 +145,26 @@ async def test_a_pool_of_machine_users_from_the_command_line(exchange: Venue) ->
     assert (await cx_json("caps", "show", "pool", "agents", env=agents))["committed"] == "4.00"
     assert "agents" in (await cx("keys", "list", env=lab))[1]
     assert (await audit(exchange.store, exchange.log)).findings == []
+
+
+async def test_an_account_has_so_many_teams_users_and_pools_and_goes_on_with_those_it_has(
+    exchange: Venue, dsn: str
+) -> None:
+    async with exchange.trader("lab") as lab:
+        account = parse_account_id((await lab.account()).account_id)
+        await lab.set_caps("team", "ml", day="1")
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(FULL, account, MAX_SPENDERS - 1)
+        await connection.close()
+        for call in (lab.set_caps("team", "new", day="1"), lab.create_key(["read"], team="new")):
+            with pytest.raises(ExchangeError) as refused:
+                await call
+            assert (refused.value.status, refused.value.code, refused.value.field) == (409, "too_many_spenders", "team")
+        assert (await lab.set_caps("team", "ml", day="2")).day == "2.00"
+        assert (await lab.create_key(["read"], team="ml", user="new")).team == "ml"
+        assert (await lab.set_caps("pool", "new", day="2")).day == "2.00"
+
+
+FULL = """
+INSERT INTO spenders (account, kind, name) SELECT $1, 'team', 'team-' || n FROM generate_series(1, $2::bigint) AS n
+"""

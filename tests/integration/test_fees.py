@@ -86,7 +86,7 @@ async def test_what_is_in_force_is_not_changed_and_what_comes_is_known_a_minute_
         (admin.set_fee("gold", since="now+1h", buyer_fee_bps=1001, seller_fee_bps=0), 400, "invalid", "buyer_fee_bps"),
         (admin.set_fee("gold", since="now+1h", buyer_fee_bps=0, seller_fee_bps=-1), 400, "invalid", "seller_fee_bps"),
         (admin.set_tier(account, "silver"), 404, "unknown_tier", "tier"),
-        (admin.set_tier(account, "\x01"), 404, "unknown_tier", "tier"),
+        (admin.set_tier(account, "\x01"), 400, "invalid", "tier"),
         (admin.set_tier("acc_zz", "gold"), 404, "unknown_account", "account"),
     ):
         with pytest.raises(ExchangeError) as refused:

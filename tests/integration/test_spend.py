@@ -52,7 +52,7 @@ async def caps_of(market: Market, account: Account, kind: SpenderKind, name: str
 
 
 async def cap(market: Market, account: Account, kind: SpenderKind, name: str, **caps: int) -> None:
-    await market.store.set_caps(account.id, kind, name, **{"day_cap": None, "month_cap": None, **caps})
+    await market.store.set_caps(account.id, kind, name, most=10, **{"day_cap": None, "month_cap": None, **caps})
 
 
 def bid(market: Market, account: Account, name: str, gpus: int = 1) -> PlaceBid:
@@ -270,7 +270,7 @@ async def test_what_nobody_of_a_kind_ordered_is_listed_first_and_lists_go_on(
         await market.instruct(Accept(lease, buyer.id))
         market.log.time += HOUR_MS
         await market.report(UsageReport(lease, seller.id, 1, HOUR_MS, final=True))
-        await market.store.set_caps(buyer.id, SpenderKind.TEAM, "idle", day_cap=1, month_cap=None)
+        await market.store.set_caps(buyer.id, SpenderKind.TEAM, "idle", day_cap=1, month_cap=None, most=10)
     charge = units.escrow(PRICE, 1, HOUR_MS, FEE_BPS)
     found = await market.store.spent_by(buyer.id, "team", days=(day, day + 1), after=None, limit=10)
     assert found == [Spent("", charge, 0), Spent("idle", 0, 0), Spent("ml", charge, 0), Spent("web", charge, 0)]

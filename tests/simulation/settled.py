@@ -71,8 +71,8 @@ class Simulation:
             for place, name in enumerate(NAMES)
         ]
         for account in made:
-            await store.set_caps(account.id, SpenderKind.TEAM, "ml", day_cap=400 * units.MICRO, month_cap=None)
-            await store.set_caps(account.id, SpenderKind.POOL, "ci", day_cap=None, month_cap=900 * units.MICRO)
+            await store.set_caps(account.id, SpenderKind.TEAM, "ml", day_cap=400 * units.MICRO, month_cap=None, most=10)
+            await store.set_caps(account.id, SpenderKind.POOL, "ci", day_cap=None, month_cap=900 * units.MICRO, most=10)
         return cls(store, log, Dealings(seed, made), settle)
 
     def __init__(self, store: Store, log: RecordedLog, dealings: Dealings, settle: Settle) -> None:
