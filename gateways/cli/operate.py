@@ -41,6 +41,7 @@ from gateways.cli.view import View
 from gateways.client import Exchange
 from gateways.log.broker import Broker, BrokerError
 from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.metrics import FillsMetrics
 from gateways.webhooks.deliverer import Deliverer
 from gateways.webhooks.target import Targets
 from matching_engine import CORE
@@ -395,14 +396,19 @@ async def _settlement(url: str, dsn: str, partitions: int, host: str, metrics_po
             await forever([SettlementService(log, store, metrics=SettlementMetrics(registry)), auditor])
 
 
-def marketdata(*, log: Log, partitions: Partitions = 1) -> None:
+def marketdata(
+    *, log: Log, partitions: Partitions = 1, host: str = "127.0.0.1", metrics_port: MetricsPort = None
+) -> None:
     """Publish the public stream of fills."""
-    _supervise(_marketdata(log, partitions))
+    _supervise(_marketdata(log, partitions, host, metrics_port))
 
 
-async def _marketdata(url: str, partitions: int) -> None:
+async def _marketdata(url: str, partitions: int, host: str, metrics_port: int | None) -> None:
+    registry = CollectorRegistry()
     async with connected(url, partitions) as log:
-        await forever([FillsPublisher(log, partition) for partition in range(partitions)])
+        with told_to_prometheus(registry, host, metrics_port):
+            metrics = FillsMetrics(registry)
+            await forever([FillsPublisher(log, partition, metrics=metrics) for partition in range(partitions)])
 
 
 def gateway(

@@ -29,6 +29,7 @@ from gateways.cli.facts.classes import standard_classes
 from gateways.client import Exchange as Client
 from gateways.log.open import open_log
 from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.metrics import FillsMetrics
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from gateways.webhooks.deliverer import Deliverer
@@ -115,7 +116,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
         snapshots, vault = folder / "snapshots", Vault.in_folder(settings.data / SECRETS)
         store = await stack.enter_async_context(connected_store(settings.dsn, settings.data / "postgres"))
         registry = CollectorRegistry()
-        metrics = EngineMetrics(registry)
+        metrics, fills = EngineMetrics(registry), FillsMetrics(registry)
         partitions = range(log.partitions(COMMANDS))
         engines = [EngineService(log, partition, metrics=metrics, snapshots=snapshots) for partition in partitions]
         await stack.enter_async_context(
@@ -124,7 +125,7 @@ async def exchange(settings: Settings) -> AsyncIterator[Running]:
                     *engines,
                     SettlementService(log, store, metrics=SettlementMetrics(registry)),
                     Auditor(log, store, metrics=AuditMetrics(registry, REPORTED)),
-                    *(FillsPublisher(log, partition) for partition in partitions),
+                    *(FillsPublisher(log, partition, metrics=fills) for partition in partitions),
                     Deliverer(store.webhooks, vault, registry, targets=Targets(settings.private_webhooks)),
                 ]
             )

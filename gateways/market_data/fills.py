@@ -6,7 +6,9 @@ at once, a fill comes again with equal bytes.
 """
 
 import asyncio
+import time
 
+from gateways.market_data.metrics import FillsMetrics
 from schemas.codec import decode_execution, decode_fill, encode_fill
 from schemas.executions import Follower, GapError
 from schemas.fills import PublicFill, public_fills
@@ -17,6 +19,8 @@ from schemas.topics import EXECUTIONS, FILLS
 PACE_S = 0.05
 """After an append it rests so long, so that what comes meanwhile shares the next, and orders have the log."""
 MAX_POLL = 2000
+WATCH_S = 1.0
+"""How often it looks how far it is behind: on Kafka that is a round trip."""
 STEP_BACK = 4096
 """Executions: how far before the end the search for the place to go on begins; doubled until it is before that."""
 TAIL_TIMEOUT_S = 10.0
@@ -27,12 +31,15 @@ _NONE: FillId = (-1, 0)
 class FillsPublisher:
     """Publishes the fills of one partition. `run` ends only by being cancelled, or with the error that ended it."""
 
-    def __init__(self, log: Log, partition: int) -> None:
+    def __init__(self, log: Log, partition: int, *, metrics: FillsMetrics) -> None:
         self.ready = asyncio.Event()
         """Set when all that executions held at the start is published."""
         self._log = log
         self._partition = partition
         self._last = _NONE
+        self._watched_at = -WATCH_S
+        self._published = metrics.published.labels(partition)
+        self._lag = metrics.lag.labels(partition)
 
     async def run(self) -> None:
         """Goes on after the last fill published. Raises GapError where executions themselves have a gap."""
@@ -70,6 +77,7 @@ class FillsPublisher:
                 records = await reader.poll(MAX_POLL)
                 offset += len(records)
                 await self._publish(records, follower)
+                await self._watch_lag(offset)
                 if records and self.ready.is_set():
                     await asyncio.sleep(PACE_S)
         finally:
@@ -89,6 +97,12 @@ class FillsPublisher:
         if fills:
             await self._log.append(FILLS, self._partition, [encode_fill(fill) for fill in fills])
             self._last = parse_fill_id(fills[-1].fill_id)
+            self._published.inc(len(fills))
+
+    async def _watch_lag(self, offset: int) -> None:
+        if time.monotonic() - self._watched_at >= WATCH_S:
+            self._watched_at = time.monotonic()
+            self._lag.set(await self._log.end(EXECUTIONS, self._partition) - offset)
 
     async def _read(self, topic: str, offset: int) -> Record:
         """One record that is there. Raises LogError."""

@@ -19,6 +19,7 @@ from gateways.api.vault import Vault, new_vault_secret
 from gateways.client import Exchange as Client
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.metrics import FillsMetrics
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from matching_engine import checks
@@ -76,11 +77,12 @@ async def running(services: Sequence[Service]) -> AsyncIterator[None]:
 
 def engines(log: EmbeddedLog) -> list[Service]:
     """What answers commands, and publishes the answers."""
-    metrics = EngineMetrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    metrics, fills = EngineMetrics(registry), FillsMetrics(registry)
     partitions = range(log.partitions("commands.v1"))
     return [
         *(EngineService(log, partition, metrics=metrics) for partition in partitions),
-        *(FillsPublisher(log, partition) for partition in partitions),
+        *(FillsPublisher(log, partition, metrics=fills) for partition in partitions),
     ]
 
 

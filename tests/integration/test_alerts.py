@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from gateways.api.app import Exchange
 from gateways.api.vault import Vault, new_vault_secret
 from gateways.log.embedded import EmbeddedLog
+from gateways.market_data.metrics import FillsMetrics
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from gateways.webhooks.deliverer import Deliverer
@@ -37,6 +38,7 @@ def figures(embedded_log: EmbeddedLog, store: Store) -> set[str]:
     """All that the processes have."""
     registry, vault, replica = CollectorRegistry(), Vault([new_vault_secret()]), Replica(embedded_log)
     EngineMetrics(registry)
+    FillsMetrics(registry)
     SettlementMetrics(registry)
     AuditMetrics(registry, REPORTED)
     Deliverer(store.webhooks, vault, registry)

@@ -222,7 +222,7 @@ async def eventually(url: str, wanted: str) -> None:
 async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, broker: Broker, dsn: str) -> None:
     """As the README says: an engine and its standby, settlement, market data and two gateways, on one log."""
     log, database = ("--log", f"kafka://{broker.address}"), ("--dsn", dsn)
-    metrics, *ports = (free_port() for _ in range(3))
+    metrics, fills, *ports = (free_port() for _ in range(4))
     secrets = tmp_path / "secrets"
     secrets.write_text((await cx("new-secret"))[1])
     one, other = (f"http://127.0.0.1:{port}" for port in ports)
@@ -232,7 +232,7 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
                 ("engine", *log, "--metrics-port", str(metrics)),
                 ("engine", *log),
                 ("settlement", *log, *database),
-                ("marketdata", *log),
+                ("marketdata", *log, "--metrics-port", str(fills)),
                 *(("gateway", *log, *database, "--secrets", str(secrets), "--port", str(port)) for port in ports),
             )
         ):
@@ -254,6 +254,8 @@ async def test_each_process_of_an_exchange_runs_alone_on_kafka(tmp_path: Path, b
             (lease,) = await client.leases()
             assert (lease.quantity, lease.price) == (8, "2.50")
         await eventually(f"{other}/v1/fills?after=start", '"quantity":8')
+        await eventually(f"http://127.0.0.1:{fills}/metrics", 'fills_published_total{partition="0"} 1.0')
+        await eventually(f"http://127.0.0.1:{fills}/metrics", 'fills_lag{partition="0"} 0.0')
 
 
 async def test_the_months_of_an_account_by_hand(exchange: Venue) -> None:

@@ -22,6 +22,7 @@ from gateways.log.embedded import EmbeddedLog
 from gateways.log.kafka import KafkaLog
 from gateways.market_data import fills
 from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.metrics import FillsMetrics
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
 from schemas.attributes import Accepts, Attributes, ClassSpec
@@ -50,7 +51,7 @@ async def fast_log(tmp_path: Path) -> AsyncIterator[EmbeddedLog]:
 async def publish_with_interruptions(log: Log, partition: int) -> None:
     """A publisher that is killed again and again, each time somewhere else, and started anew."""
     for lives_s in itertools.cycle((0.05, 0.31, 0.002, 0.11)):
-        publisher = asyncio.create_task(FillsPublisher(log, partition).run())
+        publisher = asyncio.create_task(FillsPublisher(log, partition, metrics=FillsMetrics(CollectorRegistry())).run())
         await asyncio.wait({publisher}, timeout=lives_s)
         publisher.cancel()
         await asyncio.gather(publisher, return_exceptions=True)
@@ -84,7 +85,10 @@ async def test_a_played_market_is_metered_charged_and_published_without_a_gap(
         for publisher in publishers:
             publisher.cancel()
         await asyncio.gather(*publishers, return_exceptions=True)
-        await stack.enter_async_context(running([FillsPublisher(fast_log, n) for n in range(PARTITIONS)]))
+        fills = FillsMetrics(CollectorRegistry())
+        await stack.enter_async_context(
+            running([FillsPublisher(fast_log, n, metrics=fills) for n in range(PARTITIONS)])
+        )
         async with Client(url) as anyone:
             seen = [fill async for fill in anyone.fills(after="start", follow=False)]
             status = await anyone.status()
@@ -137,7 +141,9 @@ async def test_the_readme_program_reads_the_stream_with_a_plain_kafka_consumer(b
         log = await KafkaLog.connect(broker_address, prefix=prefix)
         stack.push_async_callback(log.close)
         engine = EngineService(log, 0, metrics=EngineMetrics(CollectorRegistry()))
-        await stack.enter_async_context(running([engine, FillsPublisher(log, 0)]))
+        await stack.enter_async_context(
+            running([engine, FillsPublisher(log, 0, metrics=FillsMetrics(CollectorRegistry()))])
+        )
         await log.append(COMMANDS, 0, [encode(command) for command in (CreateClass(spec), ask, *bids)])
         reader = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=subprocess.PIPE)
         assert reader.stdout is not None

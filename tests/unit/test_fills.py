@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data import fills as publishing
 from gateways.market_data.fills import FillsPublisher
+from gateways.market_data.metrics import FillsMetrics
 from schemas.attributes import Attributes
 from schemas.codec import decode_fill, encode
 from schemas.commands import Side
@@ -81,8 +83,8 @@ def expected(executions: list[Execution]) -> list[tuple[str, int]]:
     ]
 
 
-async def run_until_ready(log: Log, partition: int) -> None:
-    publisher = FillsPublisher(log, partition)
+async def run_until_ready(log: Log, partition: int, registry: CollectorRegistry | None = None) -> None:
+    publisher = FillsPublisher(log, partition, metrics=FillsMetrics(registry or CollectorRegistry()))
     run = asyncio.create_task(publisher.run())
     ready = asyncio.create_task(publisher.ready.wait())
     await asyncio.wait({run, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +149,27 @@ async def test_killed_after_any_record_nothing_is_lost_and_nothing_comes_twice(
         assert len(await published(log, partition)) == partition
         await run_until_ready(log, partition)
         assert await published(log, partition) == expected(executions)
+
+
+async def test_it_tells_how_many_are_public_and_how_far_behind_it_is(
+    log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_POLL", 2)
+    await log.append(EXECUTIONS, 7, [encode(execution) for execution in market(7, (1, 1, 1, 1, 1))])
+    killed, caught_up = CollectorRegistry(), CollectorRegistry()
+    with pytest.raises(Killed):
+        await run_until_ready(FailingLog(log, 3), 7, killed)
+    assert figures(killed, 7) == (2, 3)
+    monkeypatch.setattr(publishing, "WATCH_S", 0)
+    await run_until_ready(log, 7, caught_up)
+    assert figures(caught_up, 7) == (2, 0)
+
+
+def figures(registry: CollectorRegistry, partition: int) -> tuple[float | None, float | None]:
+    """Fills made public, and answers still to look at."""
+    labels = {"partition": str(partition)}
+    published, lag = (registry.get_sample_value(name, labels) for name in ("fills_published_total", "fills_lag"))
+    return published, lag
 
 
 async def test_a_later_start_goes_on_and_what_an_engine_wrote_twice_is_published_once(
