@@ -4,7 +4,7 @@ Everything is in the units of the inside: ints of µ$ and ms. Calls raise StoreE
 used; each write is one transaction, so that nothing is half done.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, Protocol
@@ -848,6 +848,11 @@ class Store(Protocol):
 
         Raises StoreError where the database cannot be used, or far too many intents wait already.
         """
+        ...
+
+    def place_soon(self, intent: Intent, *, now: int, told: Callable[[Placed | Exception], None]) -> None:
+        """Likewise; `told` hears of it at once, before anybody who waits for others can: it takes no longer than to
+        note it, and raises nothing. Raises StoreError where far too many intents wait already."""
         ...
 
     async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:

@@ -7,7 +7,8 @@ orders a second, and what one account's lock holds up is a quarter of the way in
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ Answer = tuple[str, int, Any, Any]
 """As the function `place_intents` has it: `new`, `known`, `no_funds` or `over_cap`; free cash; the order that is there;
 the cap."""
 WENT_IN: Answer = ("new", 0, None, None)
+Told = Callable[[Answer | Exception], None]
 
 
 class Waiting(NamedTuple):
@@ -37,7 +39,7 @@ class Waiting(NamedTuple):
     is_plain: bool
     """A bid for which no cap has to be looked at."""
     row: tuple[Any, ...]
-    answer: "asyncio.Future[Answer]"
+    told: Told
 
 
 class Intents:
@@ -49,27 +51,25 @@ class Intents:
         self._waiting: deque[Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def place(self, row: OrderRow) -> Answer:
-        """Raises StoreError: it may be written all the same."""
-        (answer,) = self._taken([row])
-        return await answer
-
     async def place_all(self, rows: Sequence[OrderRow]) -> list[Answer]:
         """In order. Raises StoreError: some may be written all the same."""
-        return await asyncio.gather(*self._taken(rows))
+        answers: list[asyncio.Future[Answer]] = [asyncio.get_running_loop().create_future() for _ in rows]
+        self._take([_waiting(row, partial(_tell, answer)) for row, answer in zip(rows, answers, strict=True)])
+        return await asyncio.gather(*answers)
 
-    def _taken(self, rows: Sequence[OrderRow]) -> "list[asyncio.Future[Answer]]":
+    def place_soon(self, row: OrderRow, told: Told) -> None:
+        """`told` hears the answer, or a StoreError: it may be written all the same. Raises StoreError."""
+        self._take([_waiting(row, told)])
+
+    def _take(self, taken: Sequence[Waiting]) -> None:
         """They wait for a writer from now on. Raises StoreError where too many do."""
-        if len(self._waiting) + len(rows) > MAX_WAITING:
+        if len(self._waiting) + len(taken) > MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
-        future = asyncio.get_running_loop().create_future
-        taken = [Waiting(row.account, _is_plain(row), msgspec.structs.astuple(row), future()) for row in rows]
         self._waiting += taken
-        if rows and len(self._writers) < MAX_WRITERS:
+        if taken and len(self._writers) < MAX_WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return [one.answer for one in taken]
 
     async def close(self) -> None:
         """Returns once all that was taken is written, or could not be."""
@@ -89,16 +89,14 @@ class Intents:
                     answers = await self._written(connection, batch)
                     # Before the connection goes back, which takes time.
                     for one, answer in zip(batch, answers, strict=True):
-                        if not one.answer.done():
-                            one.answer.set_result(answer)
+                        one.told(answer)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, StoreError):
                 for one in batch:  # one of them cannot be written: the others shall not suffer
                     await self._place([one])
                 return
             for one in batch:
-                if not one.answer.done():
-                    one.answer.set_exception(error)
+                one.told(error)
 
     async def _written(self, connection: Connection, batch: Sequence[Waiting]) -> list[Answer]:
         if len(batch) == 1 and batch[0].is_plain and await self._went_in(connection, batch[0].row):
@@ -121,5 +119,15 @@ class Intents:
             return False
 
 
-def _is_plain(row: OrderRow) -> bool:
-    return row.held > 0 and not (row.team or row.user or row.pool)
+def _waiting(row: OrderRow, told: Told) -> Waiting:
+    is_plain = row.held > 0 and not (row.team or row.user or row.pool)
+    return Waiting(row.account, is_plain, msgspec.structs.astuple(row), told)
+
+
+def _tell(waiter: "asyncio.Future[Answer]", answer: Answer | Exception) -> None:
+    if waiter.done():
+        return
+    if isinstance(answer, Exception):
+        waiter.set_exception(answer)
+    else:
+        waiter.set_result(answer)

@@ -5,7 +5,7 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
@@ -343,7 +343,16 @@ class Store:
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
         row = _sent(intent, now)
-        return _placed(row, await self._intents.place(row))
+        (answer,) = await self._intents.place_all([row])
+        return _placed(row, answer)
+
+    def place_soon(self, intent: Intent, *, now: int, told: Callable[[Placed | Exception], None]) -> None:
+        row = _sent(intent, now)
+
+        def tell(answer: Answer | Exception) -> None:
+            told(answer if isinstance(answer, Exception) else _placed(row, answer))
+
+        self._intents.place_soon(row, tell)
 
     async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
         rows = [_sent(intent, now) for intent in intents]

@@ -61,6 +61,8 @@ from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
 LATER_FIELDS = ("display", "ssh_key")
 """Of a new order, since there were others; false where they change nothing."""
 
+Waiter = asyncio.Future[Execution | None]
+"""For the engine's answer to an order; None where it was not new, and the store has the answer."""
 NewOrder = resources.NewBid | resources.NewAsk
 Value = TypeVar("Value")
 
@@ -79,7 +81,7 @@ class Desk:
         self._classes = classes
         self._checks = checks
         self._timeout_s = timeout_s
-        self._under_way: dict[tuple[int, str], list[asyncio.Future[Execution]]] = {}
+        self._under_way: dict[tuple[int, str], list[Waiter]] = {}
         """Orders that this process has sent and that are not answered: who waits for each, equal ones together."""
         self._unsent: dict[int, list[Order]] = {}
         """Of them by partition those of this turn of the event loop."""
@@ -202,7 +204,33 @@ class Desk:
 
     async def _enter(self, intent: Intent, now: int) -> tuple[resources.Order, bool]:
         """The intent is written, with what it holds, and sent; or it was there before. Raises ApiError."""
-        return await self._entered(intent, await self._store.place(intent, now=now), now)
+        name = (intent.command.account, intent.command.client_order_id)
+        answer: Waiter = asyncio.get_running_loop().create_future()
+        written: Placed | None = None
+
+        def told(outcome: Placed | Exception) -> None:
+            """It goes on its way at once, not when this request's turn comes round, and also where the caller left."""
+            nonlocal written
+            if isinstance(outcome, Exception):
+                _tell(answer, outcome)
+                return
+            written = outcome
+            if outcome.status is PlaceStatus.NEW and outcome.order is not None:
+                self._append([outcome.order])
+                self._under_way[name].append(answer)
+            else:
+                _tell(answer, None)
+
+        self._store.place_soon(intent, now=now, told=told)
+        try:
+            execution = await answer
+        except (TimeoutError, LogError):
+            raise _unknown(name[1]) from None
+        assert written is not None, "told before there was an answer"
+        if execution is None:
+            return await self._entered(intent, written, now)
+        assert written.order is not None, "what is new is there"
+        return await self._shown(written.order, execution), False
 
     async def _entered(self, intent: Intent, placed: Placed, now: int) -> tuple[resources.Order, bool]:
         """Likewise, of what the store has written."""
@@ -416,7 +444,7 @@ class Desk:
         if (first.account, first.client_order_id) not in self._under_way and (
             self._log.now() > command_of(first).not_after
         ):
-            raise _unknown(first)
+            raise _unknown(first.client_order_id)
         return await self._shown(first, await self._answered(first)), True
 
     async def _answered(self, order: Order) -> Execution:
@@ -424,12 +452,14 @@ class Desk:
         name = (order.account, order.client_order_id)
         if name not in self._under_way:
             self._append([order])
-        answer: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        answer: Waiter = asyncio.get_running_loop().create_future()
         self._under_way[name].append(answer)
         try:
-            return await answer
+            execution = await answer
         except (TimeoutError, LogError):
-            raise _unknown(order) from None
+            raise _unknown(order.client_order_id) from None
+        assert execution is not None, "it has been written"
+        return execution
 
     def _append(self, orders: Sequence[Order]) -> None:
         """From now on they are under way: what comes in one turn of the event loop, as when a write of intents ends,
@@ -482,12 +512,7 @@ class Desk:
     def _end(self, name: tuple[int, str], outcome: Execution | Exception) -> None:
         """Tells all who wait for that order."""
         for answer in self._under_way.pop(name):
-            if answer.done():
-                continue
-            if isinstance(outcome, Execution):
-                answer.set_result(outcome)
-            else:
-                answer.set_exception(outcome)
+            _tell(answer, outcome)
 
     async def _shown(self, order: Order, execution: Execution) -> resources.Order:
         """The order as the execution of its command left it."""
@@ -501,7 +526,7 @@ class Desk:
                     # This copy came late; another one may have been in time.
                     return await self._first(order, None, execution)
                 raise refused(event.code, event.args)
-        raise _unknown(order)
+        raise _unknown(order.client_order_id)
 
     async def _first(self, order: Order, first: int | None, execution: Execution) -> resources.Order:
         """The answer to an earlier copy of the order's command."""
@@ -511,7 +536,7 @@ class Desk:
         await self._store.wait_applied(order.partition, execution.position, self._timeout_s)
         stored = await self._store.order_by_client_id(order.account, order.client_order_id)
         if stored is None or stored.status is OrderStatus.SENT:
-            raise _unknown(order)
+            raise _unknown(order.client_order_id)
         return await self._stored(stored)
 
     async def _stored(self, order: Order) -> resources.Order:
@@ -616,7 +641,9 @@ def meaning(
     if isinstance(body, resources.NewTerms):
         content = {name: value for name, value in content.items() if value is not None}
     else:
-        content = {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
+        for name in LATER_FIELDS:
+            if not content.get(name):
+                content.pop(name, None)
     meant = (type(body).__name__, content, about) if about else (type(body).__name__, content)
     return hashlib.sha256(_digest_form.encode(meant)).digest()
 
@@ -700,8 +727,17 @@ def _over_cap(what: str, hold: int, reached: CapReached, now: int) -> ApiError:
     )
 
 
-def _unknown(order: Order) -> ApiError:
-    return unknown(f"ask by client_order_id {order.client_order_id}, or send the same order again")
+def _unknown(client_order_id: str) -> ApiError:
+    return unknown(f"ask by client_order_id {client_order_id}, or send the same order again")
+
+
+def _tell(waiter: Waiter, outcome: Execution | Exception | None) -> None:
+    if waiter.done():
+        return
+    if isinstance(outcome, Exception):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)
 
 
 async def _or_refusal(answer: Awaitable[Value]) -> Value | ApiError:

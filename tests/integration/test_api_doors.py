@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -20,7 +21,7 @@ from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from matching_engine import checks
 from schemas.store import Scope
-from tests.integration.conftest import Venue, running
+from tests.integration.conftest import CLASS, Venue, running
 
 PUBLIC = {
     "/",
@@ -295,21 +296,24 @@ async def test_who_hangs_up_in_the_midst_of_a_request_is_no_failure_of_the_excha
 
 async def test_an_order_is_taken_in_every_form_that_http_has(exchange: Venue) -> None:
     key = await exchange.key_of("plain", "read", "trade")
-    bid = b'{"class": "A", "quantity": 1, "price": "1.00", "duration": "1h", "min_fill": 1}'
+    order = {"class": "A", "quantity": 1, "price": "1.00", "duration": "1h", "min_fill": 1}
+    bid, dear = msgspec.json.encode(order), msgspec.json.encode(order | {"class": CLASS})
     head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n".encode()
     whole = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(bid), bid)
-    chunked = b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, len(bid), bid)
+    slow = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(dear), dear)
+    pieces = b"%bTransfer-Encoding: chunked\r\n\r\n11170\r\n%b\r\n" % (head, b" " * 70_000)
+    pieces += b"%x\r\n%b\r\n0\r\n\r\n" % (len(bid), bid)
     health = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
     empty = head + b"Content-Length: 0\r\n\r\n"
     last = b"%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (head, len(bid), bid)
     address = urlsplit(exchange.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(whole + whole + health + chunked + empty + last[:-20])
+    writer.write(slow + whole + health + pieces + empty + last[:-20])
     await asyncio.sleep(0.05)
     writer.write(last[-20:])
     answers = (await asyncio.wait_for(reader.read(), 20)).split(b"HTTP/1.1 ")[1:]
     writer.close()
-    assert [answer[:3] for answer in answers] == [b"404", b"404", b"200", b"404", b"400", b"404"]
+    assert [answer[:3] for answer in answers] == [b"402", b"404", b"200", b"404", b"400", b"404"]
     assert [b"connection: close" in answer for answer in answers] == [False] * 5 + [True]
     assert all(answer.count(b"date: ") == 1 for answer in answers)
     assert answers[0].count(b"ratelimit-remaining: ") == answers[0].count(b"x-request-id: ") == 1
