@@ -293,6 +293,7 @@ class Forms(Struct):
                 yield from (("", each) for each in NUMBERS)
                 yield from (("", edge + by) for edge in edges for by in (-1, 0, 1))
             case "string":
+                assert not self.judge(shape, "a\0b"), f"{shape} may have a zero byte"
                 yield from (("", text) for text in texts_of_body(shape))
 
 
