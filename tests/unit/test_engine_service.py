@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from gateways.log.embedded import EmbeddedLog
+from matching_engine import CORE, snapshot
 from matching_engine.engine import Engine
 from matching_engine.metrics import EngineMetrics
+from matching_engine.replay import recovered
 from matching_engine.service import EngineService
 from schemas.codec import decode_command, decode_execution, encode
 from schemas.commands import Tick
@@ -318,3 +321,109 @@ def test_a_stamp_ahead_of_the_clock_is_no_delay() -> None:
     buckets = [figure("engine_answer_seconds_bucket", stage="matched", le=le) for le in ("0.001", "0.002", "0.005")]
     assert buckets == [2, 2, 3]
     assert figure("engine_answer_seconds_sum", stage="matched") == 0
+
+
+def test_each_figure_has_a_name_and_says_what_it_is() -> None:
+    registry = CollectorRegistry()
+    EngineMetrics(registry).watch(3, lambda: Engine(3))
+    told = generate_latest(registry).decode().splitlines()
+    assert [line[7:] for line in told if line.startswith("# HELP")] == [
+        "engine_commands_total Commands answered",
+        "engine_lag Commands in the log that are not answered yet",
+        "engine_apply_seconds Time to match one poll",
+        "engine_command_seconds Time to match a command: the mean of one poll",
+        "engine_polled_commands Commands of one poll",
+        "engine_appended_answers Answers of one append",
+        "engine_orders Live orders",
+        "engine_books Classes with a book",
+        "engine_answer_seconds From a command's time stamp in the log to its answer",
+        "engine_core Which core the engines of this process run",
+    ]
+    assert 'engine_orders{partition="3"} 0.0' in told
+    assert f'engine_core{{core="{CORE}"}} 1.0' in told
+
+
+def test_a_figure_of_many_commands_has_buckets_for_counts_and_for_microseconds() -> None:
+    figure = Figures()
+    for observed in (figure.metrics.polled, figure.metrics.appended):
+        observed.labels(0).observe(3)
+    figure.metrics.command_seconds.labels(0).observe(7e-6)
+    for name, below, above in (
+        ("engine_polled_commands", "2.0", "5.0"),
+        ("engine_appended_answers", "2.0", "5.0"),
+        ("engine_command_seconds", "5e-06", "1e-05"),
+    ):
+        assert (figure(name + "_bucket", le=below), figure(name + "_bucket", le=above)) == (0, 1)
+
+
+def test_delays_are_of_their_partition_and_add_up() -> None:
+    figure = Figures()
+    figure.metrics.answer_seconds.observe(0, "matched", [1_000, 1_001], 1_002)
+    figure.metrics.answer_seconds.observe(0, "matched", [2_000], 2_030)
+    figure.metrics.answer_seconds.observe(1, "matched", [1_000], 41_000)
+    assert figure("engine_answer_seconds_count", stage="matched") == 3
+    assert figure("engine_answer_seconds_sum", stage="matched") == pytest.approx(0.033)
+    assert figure("engine_answer_seconds_bucket", stage="matched", le="0.02") == 2
+    assert figure("engine_answer_seconds_bucket", 1, stage="matched", le="30.0") == 0
+    assert figure("engine_answer_seconds_bucket", 1, stage="matched", le="+Inf") == 1
+
+
+async def test_a_snapshot_that_is_passed_over_is_told_and_what_was_answered_folded(
+    log: EmbeddedLog, tmp_path: Path
+) -> None:
+    await send(log, 0, 30)
+    async with running(service(log)):
+        await answered(log, 30)
+    other = Engine(0)
+    other.apply(0, 0, Tick())
+    path = snapshot.write(tmp_path / "snapshots", b"o" * 32, 0, other.state())
+    again = EngineService(
+        log, 0, metrics=EngineMetrics(CollectorRegistry()), snapshots=tmp_path / "snapshots", idle_tick_s=60
+    )
+    with capture_logs() as logged:
+        async with running(again):
+            await again.ready.wait()
+            assert again.engine.position == 29
+    assert logged == [
+        {"log_level": "warning", "event": "a snapshot was passed over", "why": f"{path} is of another log"}
+    ]
+
+
+async def test_a_start_goes_on_from_its_snapshot(
+    log: EmbeddedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As told by what it folds: only what came after it is read."""
+    await send(log, 0, 40)
+    async with running(service(log)):
+        await answered(log, 40)
+    await recovered(log, 0, 29, tmp_path / "snapshots", snapshot_after=1)
+    metrics = EngineMetrics(CollectorRegistry())
+    engine = EngineService(log, 0, metrics=metrics, snapshots=tmp_path / "snapshots", idle_tick_s=60)
+    read: list[int] = []
+    reader = log.reader
+
+    async def noted(topic: str, partition: int, offset: int) -> Reader:
+        read.append(offset)
+        return await reader(topic, partition, offset)
+
+    monkeypatch.setattr(log, "reader", noted)
+    async with running(engine):
+        await engine.ready.wait()
+        assert engine.engine.position == 39
+    assert read == [39, 0, 30, 40]
+
+
+async def test_the_lag_is_what_is_in_the_log_and_not_matched(log: EmbeddedLog) -> None:
+    figure = Figures()
+    engine = EngineService(log, 1, metrics=figure.metrics, idle_tick_s=60)
+    await send(log, 0, 12, partition=1)
+    engine.engine.apply(0, 0, Tick())
+    engine.engine.apply(3, 0, Tick())
+    await engine._watch_lag()
+    assert figure("engine_lag", 1) == 8
+    engine.engine.apply(11, 0, Tick())
+    await engine._watch_lag()
+    assert figure("engine_lag", 1) == 8, "it is looked up once a second"
+    engine._lag_known_at = 0.0
+    await engine._watch_lag()
+    assert figure("engine_lag", 1) == 0

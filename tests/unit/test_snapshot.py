@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateways.log.embedded import EmbeddedLog
-from matching_engine import snapshot
+from matching_engine import replay, snapshot
 from matching_engine.columns import in_columns
 from matching_engine.engine import Engine, UnknownRulesError
-from matching_engine.replay import digest_of, last_answered, recovered, verified
-from schemas.codec import encode
+from matching_engine.replay import digest_of, last_answered, records, recovered, verified
+from schemas.codec import decode_execution, encode
 from schemas.commands import Command, SetRules, Tick
+from schemas.events import Execution
+from schemas.log import LogError
 from schemas.topics import COMMANDS, EXECUTIONS
 from tests.settling import ScriptedLog
 from tests.simulation.streams import stream
@@ -174,3 +177,76 @@ async def test_a_replay_finds_the_answer_that_is_not_what_the_rules_give(embedde
     assert [difference.position for difference in found.differences] == [300]
     assert "command 300 was answered" in found.text()
     assert (await verified(embedded_log, 0, until=200)).answers == 201
+
+
+async def test_what_is_not_answered_is_nothing_and_few_differences_are_named(
+    embedded_log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MAX_POLL", 10)
+    answers = await answered(embedded_log, COUNT)
+    follows = [decode_execution(answer) for answer in answers]
+    wrong = [encode(msgspec.structs.replace(answer, time=answer.time + 1)) for answer in follows[5:30]]
+    await embedded_log.append(EXECUTIONS, 0, [*answers[:5], *wrong, *answers[30:50]])
+    progress: list[tuple[int, int]] = []
+    found = await verified(embedded_log, 0, on_progress=lambda done, of: progress.append((done, of)))
+    assert (found.partition, found.commands, found.answers) == (0, 50, 50)
+    assert [each.position for each in found.differences] == list(range(5, 25)), "the first 20 alone"
+    assert progress == [(10, 50), (20, 50), (30, 50), (40, 50), (50, 50)]
+    head, first, *_ = found.text().split("\n")
+    assert head == f"partition 0: 50 commands, 50 answers, state {found.state_hash}: 20 differences"
+    assert first == f"command 5 was answered {decode_execution(wrong[0])}, where it must be {follows[5]}"
+    assert found.state_hash == (await recovered(embedded_log, 0, 49)).state_hash().hex()
+
+
+async def test_a_record_that_does_not_come_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ScriptedLog()
+    await log.append(COMMANDS, 0, [encode(Tick())] * 3)
+    monkeypatch.setattr(replay, "POLL_TIMEOUT_S", 0.01)
+    with pytest.raises(LogError, match=r"^offset 3 of commands\.v1, partition 0, could not be read in 0\.01 s$"):
+        async for _ in records(log, COMMANDS, 0, 1, 5):
+            pass
+
+
+async def test_no_record_beyond_the_end_is_read() -> None:
+    log = ScriptedLog()
+    await log.append(COMMANDS, 0, [encode(Tick())] * 7)
+    assert [record.offset async for record in records(log, COMMANDS, 0, 2, 6)] == [2, 3, 4, 5]
+    assert [record.offset async for record in records(log, COMMANDS, 0, 6, 6)] == []
+
+
+async def test_answers_of_another_exchange_are_an_error() -> None:
+    log = ScriptedLog()
+    assert await last_answered(log, 0) == -1
+    await log.append(COMMANDS, 0, [encode(Tick())] * 2)
+    for position in (2, 1 << 48):
+        await log.append(EXECUTIONS, 0, [encode(Execution(position, -1, 0, ()))])
+        with pytest.raises(
+            LogError,
+            match=f"^executions.v1 answers command {position}, which is not in commands.v1, partition 0: "
+            "the two are not of one exchange$",
+        ):
+            await last_answered(log, 0)
+    await log.append(EXECUTIONS, 0, [encode(Execution(1, 0, 0, ()))])
+    assert await last_answered(log, 0) == 1
+
+
+async def test_a_replay_without_differences_says_so(embedded_log: EmbeddedLog) -> None:
+    await embedded_log.append(EXECUTIONS, 0, await answered(embedded_log, 30))
+    found = await verified(embedded_log, 0)
+    state_hash = (await recovered(embedded_log, 0, 29)).state_hash().hex()
+    assert found.text() == (
+        f"partition 0: 30 commands, 30 answers, state {state_hash}: every answer is what the rules give, byte by byte"
+    )
+
+
+async def test_a_snapshot_is_left_where_much_was_folded_and_not_where_little_was(
+    embedded_log: EmbeddedLog, tmp_path: Path
+) -> None:
+    await answered(embedded_log, 40)
+    await recovered(embedded_log, 0, 19, tmp_path / "little", snapshot_after=21)
+    assert not (tmp_path / "little").exists()
+    await recovered(embedded_log, 0, 19, tmp_path / "enough", snapshot_after=20)
+    assert [path.name for path in (tmp_path / "enough").iterdir()] == ["00000-00000000000000000019.snapshot"]
+    await recovered(embedded_log, 0, 38, tmp_path / "enough", snapshot_after=20)
+    assert len(list((tmp_path / "enough").iterdir())) == 1, "19 were folded"
+    assert (await recovered(embedded_log, 0, -1, tmp_path / "little")).position == -1
