@@ -1,14 +1,19 @@
 """A state in columns: equal states are equal bytes, and nothing of a state is lost in them."""
 
 import sys
+from typing import Any
 
 import pytest
 
 from matching_engine import columns
+from matching_engine.asks import is_spent, sold_from
 from matching_engine.columns import decoded, encoded, in_columns, packed, unpacked
 from matching_engine.engine import Engine
+from matching_engine.memory import NEVER
+from matching_engine.orders import Ask, Bid
 from schemas.commands import Amend, Cancel, CreateClass
 from schemas.units import HOUR_MS
+from tests.simulation.streams import PROFILES, stream
 from tests.unit.test_engine import CLASS, SPEC, T0, Market, ask, bid
 
 
@@ -65,6 +70,44 @@ def test_an_amended_order_has_its_id_and_its_new_place(monkeypatch: pytest.Monke
     assert unpacked(stored.moved, 3) == [0, 0, 3]
     again = restored(market.engine)
     assert [(order.id, order.place) for order in again.books[CLASS].bids()] == [(2, 2), (3, 3), (1, 4)]
+
+
+def terms(order: Ask | Bid) -> dict[str, Any]:
+    """All that an order is, but for where it stands and what of it is sold."""
+    others = ("book", "chunk", "calendar", "free", "longest")
+    fields = {name: getattr(order, name) for name in order.__struct_fields__ if name not in others}
+    return fields | {"class": order.book.spec.class_id}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_restored_engine_has_all_that_the_one_before_had(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "RUN", 7)
+    engine, commands = Engine(0), stream(profile, 5, 700)
+    for offset, time, command in commands:
+        commands.note(engine.apply(offset, time, command))
+    again, now = restored(engine), engine.now
+    for class_id, book in engine.books.items():
+        twin = again.books[class_id]
+        assert [terms(order) for order in twin.asks()] == [terms(order) for order in book.asks()]
+        assert [terms(order) for order in twin.bids()] == [terms(order) for order in book.bids()]
+        assert [sold_from(order, now) for order in twin.asks()] == [sold_from(order, now) for order in book.asks()]
+        whole = [order for order in twin.asks() if order.calendar is None]
+        assert all(order.free == order.quantity and order.longest == order.end - order.start for order in whole)
+        assert list(twin.spent) == [order.id for order in twin.asks() if is_spent(order)]
+        twin.check()
+    assert again._orders.keys() == engine._orders.keys()
+    for account, party in again._live.parties.items():
+        assert party.orders == [order.id for order in engine._live.of(account)]
+        assert party.live == len(party.orders) == engine._live.parties[account].live
+    answered = {key: answer for key, answer in engine._memory.answered.items() if answer[1] >= now}
+    assert again._memory.answered == answered
+    first = again._live.due
+    assert again._live.leavers_before(first - 1) == []
+    assert first == min([order.leaves for order in engine._orders.values()], default=first)
+    leavers = again._live.leavers_before(NEVER)
+    assert sorted(order.id for order in leavers) == sorted(engine._orders)
+    again._memory.forget_before(NEVER)
+    assert (again._memory.answered, again._memory.returned) == ({}, {})
 
 
 def known(engine: Engine) -> list[tuple[int, str, int]]:
