@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from matching_engine import columns
-from matching_engine.asks import is_spent, sold_from
+from matching_engine.asks import is_spent, measure, sold_from
 from matching_engine.columns import decoded, encoded, in_columns, packed, unpacked
 from matching_engine.engine import Engine
 from matching_engine.memory import NEVER
@@ -91,8 +91,11 @@ def test_a_restored_engine_has_all_that_the_one_before_had(profile: str, monkeyp
         assert [terms(order) for order in twin.asks()] == [terms(order) for order in book.asks()]
         assert [terms(order) for order in twin.bids()] == [terms(order) for order in book.bids()]
         assert [sold_from(order, now) for order in twin.asks()] == [sold_from(order, now) for order in book.asks()]
-        whole = [order for order in twin.asks() if order.calendar is None]
-        assert all(order.free == order.quantity and order.longest == order.end - order.start for order in whole)
+        for order in twin.asks():
+            bounds = order.free, order.longest
+            measure(order)
+            assert bounds == (order.free, order.longest)
+            assert order.calendar is not None or order.free == order.quantity
         assert list(twin.spent) == [order.id for order in twin.asks() if is_spent(order)]
         twin.check()
     assert again._orders.keys() == engine._orders.keys()
