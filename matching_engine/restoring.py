@@ -110,6 +110,9 @@ def _each(column: Column[Value], count: int) -> list[Value]:
 
 def _of(column: Column[Value], made: list[Made], count: int) -> list[Made]:
     """Of each order what was made of its value."""
+    numbers = column.numbers
     if len(made) == 1:
         return made * count
-    return [made[number] for number in unpacked(column.numbers, count)]
+    if len(numbers) == count:  # a byte each, as most are, is a number at once
+        return [made[number] for number in numbers]
+    return [made[number] for number in unpacked(numbers, count)]
