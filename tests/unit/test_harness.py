@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -117,5 +118,5 @@ def test_its_help_says_what_a_line_is_and_which_core_runs(monkeypatch: pytest.Mo
     said = output.getvalue()
     assert said.startswith("usage: python -m matching_engine [-h]")
     assert "\nA line is a command in the schemas' JSON form" in said
-    assert "print books and calendars at the end" in said
+    assert re.search(r"--state +print books and calendars at the end\n", said)
     assert said.rstrip().endswith("(CX_CORE).")

@@ -198,6 +198,19 @@ async def test_what_is_not_answered_is_nothing_and_few_differences_are_named(
     assert found.state_hash == (await recovered(embedded_log, 0, 49)).state_hash().hex()
 
 
+async def test_a_replay_finds_the_command_that_was_left_out(embedded_log: EmbeddedLog) -> None:
+    answers = await answered(embedded_log, 8)
+    after = msgspec.structs.replace(decode_execution(answers[6]), prev=4)
+    await embedded_log.append(EXECUTIONS, 0, [*answers[:5], encode(after), answers[7]])
+    found = await verified(embedded_log, 0)
+    assert found.commands == 8
+    assert [(each.position, each.published == "nothing") for each in found.differences] == [
+        (5, False),
+        (6, False),
+        (7, True),
+    ]
+
+
 async def test_a_record_that_does_not_come_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     log = ScriptedLog()
     await log.append(COMMANDS, 0, [encode(Tick())] * 3)
