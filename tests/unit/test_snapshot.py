@@ -1,5 +1,6 @@
 """Snapshots on disk: whole or not used, never beyond the last answer, and a start from one is a start."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,17 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, damage:
     assert state.position == 19
     assert len(passed_over) == 1
     assert why in passed_over[0]
+
+
+def test_a_whole_one_that_holds_no_state_is_passed_over_and_a_folder_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    path = snapshot.write(folder, LOG, 0, engine_after(30).state())
+    content = path.read_bytes()
+    payload = msgspec.msgpack.encode([1, 2])
+    path.write_bytes(content[:13] + LOG + snapshot.digest(payload) + payload)
+    state, (why,) = snapshot.newest(folder, LOG, 0, 10**9)
+    assert state is None
+    assert why.startswith(f"{path} is of another version: ")
 
 
 def test_those_of_another_log_are_neither_used_nor_counted(tmp_path: Path) -> None:
@@ -161,6 +173,7 @@ async def test_a_log_is_told_by_its_id_and_its_first_command() -> None:
         return await digest_of(log, 0)
 
     first = await name(1, Tick())
+    assert first == hashlib.blake2b(b"one" + b"1 " + encode(Tick()), digest_size=32).digest(), "written snapshots stay"
     assert first == await name(1, Tick(), SetRules(1))
     assert first != await name(1, Tick(), of="other")
     assert first not in (await name(2, Tick()), await name(1, SetRules(1)))
