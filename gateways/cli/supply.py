@@ -85,7 +85,8 @@ def sync(
     set
         FIELD=VALUE: what is the same for every row, like region=us-east; may be given several times
     mapping
-        a file that says both: {columns: {COLUMN: FIELD}, set: {FIELD: VALUE}}, in YAML or JSON
+        a file that says both: {columns: {COLUMN: FIELD}, set: {FIELD: VALUE}}, in YAML or JSON; by default
+        inventory.mapping.yaml beside inventory.csv, where there is one
     format
         csv, json or yaml, where the name's ending does not tell; or what the ecosystem lists: skypilot, runpod, vast,
         lambda, hyperbolic, and of the first three :spot for interruptible prices
@@ -250,14 +251,17 @@ async def _serve(exchange: Exchange, job: Job, pause_s: int, access: Access) -> 
 def _show(found: Report, job: Job, access: Access) -> None:
     if not access.json:
         rows = [*found.rows()]
-        if rows:
+        if rows or access.csv:
             show(found, COLUMNS, rows, access)
+        beside = sys.stderr if access.csv else sys.stdout
         for each in found.quarantined:
             if each.settle:
-                print(f"to settle {each.where}: {each.settle}{_elsewhere(job.names)}")
+                print(f"to settle {each.where}: {each.settle}{_elsewhere(job.names)}", file=beside)
         if found.unused_columns:
-            print(f"columns that say nothing here: {', '.join(found.unused_columns)} (see cx supply fields)")
-        print(found.summary(), flush=True)
+            print(
+                f"columns that say nothing here: {', '.join(found.unused_columns)} (see cx supply fields)", file=beside
+            )
+        print(found.summary(), file=beside, flush=True)
     else:
         show(found, (), (), access)
         sys.stdout.flush()
@@ -299,7 +303,7 @@ def _job(
     return Job(
         source=source,
         form=form,
-        mapping=mapping,
+        mapping=mapping or sources.mapping_beside(source),
         mapped=_pairs("--map", "COLUMN=FIELD", map or []),
         same=_pairs("--set", "FIELD=VALUE", set or []),
         names=names or sources.names_beside(source),

@@ -51,6 +51,8 @@ FIELDS = {
     "end": "until when; by default as long as the sync says, put off again and again",
 }
 """What a row may say."""
+NEEDED = (("gpu", "accelerator"), ("gpus",), ("price", "instance_price"))
+"""Of each one, a column must say it, or the mapping for all rows."""
 _CHANGES = {"id", "gpus", "price", "instance_price", "end"}
 """What a row may say otherwise tomorrow and still be the same row."""
 MAX_ROWS = 50_000
@@ -181,6 +183,13 @@ def mapped(lines: Sequence[Line], mapping: Columns) -> tuple[list[Line], list[st
     if len(set(used.values())) < len(used):
         twice = next(field for field in used.values() if list(used.values()).count(field) > 1)
         raise ListError(f"two columns are mapped to {twice}: {', '.join(c for c, f in used.items() if f == twice)}")
+    known = {*used.values(), *mapping.same}
+    unsaid = [names[0] for names in NEEDED if lines and known.isdisjoint(names)]
+    if unsaid:
+        raise ListError(
+            f"no column says {', '.join(unsaid)}: there is {', '.join(columns)}. Say which is which, with "
+            "--map COLUMN=FIELD, or once for all in a mapping file beside the list (cx supply sync --help)"
+        )
     said = [
         Line(line.where, {**{field: line.get(column).strip() for column, field in used.items()}, **mapping.same})
         for line in lines

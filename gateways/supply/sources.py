@@ -15,6 +15,8 @@ MAX_BYTES = 32 << 20
 TIMEOUT_S = 30.0
 NAMES = "supply-names.csv"
 """The file of settled names, in the folder of the list."""
+MAPPING = ".mapping.yaml"
+"""The ending of the file that says what a list's columns are, in the folder of the list."""
 _COLUMNS = ("what", "seller", "raw", "means")
 _FORMS = {".csv": "csv", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -34,6 +36,14 @@ def form_of(source: str) -> str:
 def names_beside(source: str) -> Path:
     """The file of settled names that goes with a list; with one from elsewhere, that of the folder one is in."""
     return Path(NAMES) if is_url(source) else Path(source).parent / NAMES
+
+
+def mapping_beside(source: str) -> Path | None:
+    """What says which column is which: `inventory.mapping.yaml` beside `inventory.csv`, where there is such a file;
+    for a list from elsewhere, that in the folder one is in."""
+    name = Path(urlsplit(source).path) if is_url(source) else Path(source)
+    path = (Path() if is_url(source) else name.parent) / f"{name.stem}{MAPPING}"
+    return path if path.is_file() else None
 
 
 async def read(source: str) -> str:

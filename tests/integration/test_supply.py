@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import csv
+import io
 import json
 import os
 import random
@@ -29,7 +30,7 @@ from tests.integration.test_cli import REFUSED, UNREACHABLE, USAGE, cx, cx_json
 LIST = "inventory"
 OTHER = "L40S-48GB"
 HEADER = "GPU Model,Site,Count,USD/h"
-MAPPED = ("--map", "GPU Model=gpu", "--map", "Site=region", "--map", "Count=gpus", "--map", "USD/h=price")
+MAPPING = "columns: {GPU Model: gpu, Site: region, Count: gpus}\n"
 Row = dict[str, str]
 ROW: Row = {"id": "a", "gpu": CLASS, "gpus": "64", "price": "2.35"}
 
@@ -279,13 +280,20 @@ async def test_from_a_price_list_to_the_book_by_hand(tmp_path: Path) -> None:
         admin = {"CX_URL": running.url, "CX_KEY": running.key}
         account = await cx_json("accounts", "create", "acme", "--scopes", "read,supply", env=admin)
         env = {"CX_URL": running.url, "CX_KEY": account["key"]}
-        sync = ("supply", "sync", str(listing), *MAPPED)
+        sync = ("supply", "sync", str(listing), "--map", "USD/h=price")
+        code, out, err = await cx(*sync, env=env)
+        assert (code, out) == (REFUSED, "")
+        assert "no column says gpu, gpus: there is GPU Model, Site, Count, USD/h" in err
+        (tmp_path / "inventory.mapping.yaml").write_text(MAPPING)
 
         code, out, _ = await cx(*sync, env=env)
         assert code == 0
         assert "2 would be posted" in out
         assert f"cx supply name 'NVIDIA H100' CLASS --names {tmp_path / 'supply-names.csv'}" in out
         assert await cx_json("orders", env=env) == [], "a dry run sends nothing"
+        code, out, err = await cx(*sync, "--csv", env=env)
+        assert [row["class"] for row in csv.DictReader(io.StringIO(out))] == ["H100-SXM-80GB", "L40S-48GB", ""]
+        assert "2 would be posted" in err
 
         names = ("--names", str(tmp_path / "supply-names.csv"))
         assert (await cx("supply", "name", "NVIDIA H100", "H100-PCIe-80GB", *names))[0] == 0

@@ -109,14 +109,17 @@ def test_a_mapping_that_means_nothing_is_said() -> None:
         (Columns({"Modell": "gpu"}), "no column 'Modell'"),
         (Columns({"Model": "gpu", "GPU": "gpu"}), "two columns are mapped to gpu"),
         (Columns({}, {"colour": "red"}), "'colour' is no field"),
+        (Columns({"Model": "gpu"}, {"price": "2"}), "no column says gpus: there is Model, GPU"),
+        (Columns(), "no column says gpu, gpus, price: "),
     ):
         with pytest.raises(ListError, match=why):
             mapped(lines, columns)
 
 
 def test_what_is_set_holds_for_every_row_and_wins() -> None:
-    lines, unused = mapped(lines_of("gpu,region\nL40S,mars\n", "csv"), Columns({}, {"region": "us-east", "gpus": "8"}))
-    assert lines[0].said == {"gpu": "L40S", "region": "us-east", "gpus": "8"}
+    same = {"region": "us-east", "gpus": "8", "price": "2"}
+    lines, unused = mapped(lines_of("gpu,region\nL40S,mars\n", "csv"), Columns({}, same))
+    assert lines[0].said == {"gpu": "L40S"} | same
     assert unused == []
 
 
@@ -297,6 +300,17 @@ def test_a_mapping_file(tmp_path: Path) -> None:
     path.write_text("colums: {}\n")
     with pytest.raises(ListError, match="colums"):
         sources.columns(path, {}, {})
+
+
+def test_the_mapping_of_a_list_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources.mapping_beside(str(tmp_path / "inventory.csv")) is None
+    beside = tmp_path / "inventory.mapping.yaml"
+    beside.write_text("columns: {GPU Model: gpu}\n")
+    assert sources.mapping_beside(str(tmp_path / "inventory.csv")) == beside
+    assert sources.mapping_beside(str(tmp_path / "other.csv")) is None
+    monkeypatch.chdir(tmp_path)
+    assert sources.mapping_beside("https://acme.example/lists/inventory.csv?day=1") == Path(beside.name)
+    assert sources.mapping_beside("https://acme.example/") is None
 
 
 # The difference
@@ -539,6 +553,10 @@ def test_a_report_says_the_same_to_people_and_programs() -> None:
     assert "leaves open" in rows["quarantine"][-1]
 
 
+ENOUGH = {"accelerator": "L40S", "gpus": "8", "instance_price": "2"}
+"""For a list to be read, whatever its columns are."""
+
+
 @settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from(["csv", "json", "yaml"]),
@@ -546,7 +564,7 @@ def test_a_report_says_the_same_to_people_and_programs() -> None:
 )
 def test_any_text_is_a_list_or_said_to_be_none(form: str, text: str) -> None:
     try:
-        lines, unused = mapped(lines_of(text, form), Columns())
+        lines, unused = mapped(lines_of(text, form), Columns({}, ENOUGH))
         inventory(lines, TICKS, Settled(), unused)
     except ListError:
         pass
