@@ -96,10 +96,12 @@ async def recovered(
     *,
     snapshot_after: int = SNAPSHOT_AFTER,
     on_passed_over: Callable[[str], None] = lambda why: None,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Engine:
     """The engine as it was after the command at position `until`, from the newest snapshot not beyond that on.
 
     Where it had to fold `snapshot_after` commands and there is a folder for snapshots, it leaves a new one.
+    `on_progress` is told now and then how many of those commands are done.
     """
     engine = Engine(partition)
     if snapshots is not None:
@@ -112,6 +114,8 @@ async def recovered(
     first, end = next_offset(engine.position), next_offset(until)
     async for record in records(log, COMMANDS, partition, first, end):
         engine.apply(record.offset, record.time, decode_command(record.value))
+        if (record.offset - first) % MAX_POLL == 0:
+            on_progress(record.offset - first, end - first)
     if snapshots is not None and end - first >= snapshot_after:
         await asyncio.to_thread(snapshot.write, snapshots, name, partition, engine.state())
     return engine

@@ -4,7 +4,7 @@ The full pass reads one snapshot and writes nothing. `auditor.py` goes by the sa
 changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -115,14 +115,22 @@ class Compared(NamedTuple):
     findings: list[Finding]
 
 
-async def audit(store: Store, log: Log) -> Audit:
+async def audit(
+    store: Store, log: Log, *, on_progress: Callable[[int, int | None], None] = lambda done, of: None
+) -> Audit:
     """Compares the ledger with itself, with orders, leases and usage, and leases with the log's fills.
 
-    May run beside settlement: it sees one moment. Raises StoreError, and LogError.
+    May run beside settlement: it sees one moment. `on_progress` is told how many of all rules are checked. Raises
+    StoreError, and LogError.
     """
     sql = Queries()
+    rules = *RULES, *WHOLE_RULES
+    findings: list[Finding] = []
     async with store.snapshot() as connection:
-        findings = [found for rule in (*RULES, *WHOLE_RULES) for found in await check(connection, sql, rule, None)]
+        for done, rule in enumerate(rules):
+            on_progress(done, len(rules) + 1)
+            findings += await check(connection, sql, rule, None)
+        on_progress(len(rules), len(rules) + 1)
         figures = await connection.fetchrow(sql.audit_figures)
         totals = await connection.fetchrow(sql.totals)
         fills = 0

@@ -1,6 +1,5 @@
 """`cx` for who trades: each command is one call of the public API, through the client and nothing else."""
 
-import csv
 import sys
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -13,9 +12,9 @@ from cyclopts.types import ExistingFile
 
 from gateways.cli import preview
 from gateways.cli.access import HERE, REFUSED, USAGE, Access, fail, run
-from gateways.cli.show import print_json, progress, say, show, show_one, timed
+from gateways.cli.show import print_json, print_row, progress, say, show, show_one, show_order, timed
 from gateways.client import Exchange, ExchangeError
-from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Lease, Order, Preview, UsageReport
+from gateways.client.types import Accepts, Ask, Bid, Class, Fill, Preview, UsageReport
 from schemas.units import HOUR_MS, MINUTE_MS, format_time, parse_duration, parse_time
 
 MAX_STARTS = 32
@@ -127,7 +126,7 @@ def buy(
         if not access.for_programs:
             previewed = exchange.preview_bid(class_, gpus, max_, **bid)
             await _say_before(previewed, access, yes=yes, may_be_there=id is not None)
-        _show_order(await exchange.bid(class_, gpus, max_, **bid), access)
+        show_order(await exchange.bid(class_, gpus, max_, **bid), access)
 
     run(call, access)
 
@@ -208,7 +207,7 @@ def sell(
 
     async def call(exchange: Exchange) -> None:
         order = await exchange.ask(class_, gpus, price, end=end or f"now+{for_}", **terms, **_named(id))
-        _show_order(order, access)
+        show_order(order, access)
 
     run(call, access)
 
@@ -290,7 +289,7 @@ def amend(
         fail("say what is to change: see cx amend --help", USAGE)
 
     async def call(exchange: Exchange) -> None:
-        _show_order(await exchange.amend(order_id, **stated), access)
+        show_order(await exchange.amend(order_id, **stated), access)
 
     run(call, access)
 
@@ -325,9 +324,9 @@ def cancel(
         if all:
             show_one(await exchange.cancel_all(class_), access)
         elif id is not None:
-            _show_order(await exchange.cancel_named(id), access)
+            show_order(await exchange.cancel_named(id), access)
         else:
-            _show_order(await exchange.cancel(order_id or ""), access)
+            show_order(await exchange.cancel(order_id or ""), access)
 
     run(call, access)
 
@@ -371,7 +370,7 @@ def order(order_id: str, /, *, access: Access = HERE) -> None:
     """Show an order: every term as understood, and its fills."""
 
     async def call(exchange: Exchange) -> None:
-        _show_order(await exchange.order(order_id), access)
+        show_order(await exchange.order(order_id), access)
 
     run(call, access)
 
@@ -502,7 +501,7 @@ def fills(
             async for fill in exchange.fills(class_id=class_, after=after or "start", follow=False):
                 newest.append(fill)
                 read += 1
-                on_read(read, total)
+                on_read(read, None if total is None else max(read, total))  # settlement counts a moment later
         for fill in newest:
             _line(fill, access)
 
@@ -529,72 +528,7 @@ def openapi(*, access: Access = HERE) -> None:
     run(call, access)
 
 
-# Leases and money
-
-
-@app.command
-def leases(
-    *,
-    as_: Annotated[str, Parameter(name="--as")] = "buyer",
-    state: str | None = None,
-    class_: ClassOption = None,
-    limit: int = 50,
-    access: Access = HERE,
-) -> None:
-    """List your leases, newest first.
-
-    Parameters
-    ----------
-    as_
-        buyer or supplier
-    state
-        pending_delivery, delivered, active, degraded, reclaiming, ended, closed; several with commas
-    """
-
-    async def call(exchange: Exchange) -> None:
-        found = await exchange.leases(role=as_, state=state, class_id=class_, limit=limit)
-        money = "charged $" if as_ == "buyer" else "earned $"
-        columns = ("lease", "class", "GPUs", "$/GPU-h", "from", "until", "state", money, "connection")
-        show(found, columns, (_lease_row(each) for each in found), access)
-
-    run(call, access)
-
-
-@app.command
-def deliver(
-    lease_id: str,
-    connection: str,
-    /,
-    *,
-    gpu: list[str] | None = None,
-    proof: ExistingFile | None = None,
-    access: Access = HERE,
-) -> None:
-    """As its supplier, hand a lease's machines over: how to reach them, for the buyer alone.
-
-    Parameters
-    ----------
-    gpu
-        the name of a GPU, like its UUID: say all of the lease's, or none; no GPU is in two leases at one time
-    proof
-        file of what shows that they can be reached, for both sides
-    """
-    shown = proof.read_text() if proof is not None else ""
-
-    async def call(exchange: Exchange) -> None:
-        show_one(await exchange.deliver(lease_id, connection, gpus=gpu or (), proof=shown), access)
-
-    run(call, access)
-
-
-@app.command
-def accept(lease_id: str, /, *, access: Access = HERE) -> None:
-    """As its buyer, accept a delivery: billing starts, though never before the lease does."""
-
-    async def call(exchange: Exchange) -> None:
-        show_one(await exchange.accept(lease_id), access)
-
-    run(call, access)
+# Use and money
 
 
 @app.command
@@ -892,25 +826,11 @@ def _named(client_order_id: str | None) -> dict[str, Any]:
     return {} if client_order_id is None else {"client_order_id": client_order_id}
 
 
-def _show_order(order: Order, access: Access) -> None:
-    if access.json:
-        print_json(order)
-        return
-    fields = msgspec.to_builtins(order)
-    del fields["fills"]
-    show_one(fields, access)
-    fills = order.fills or []
-    rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
-    if fills and not access.csv:
-        show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
-
-
 def _line(fill: Fill, access: Access) -> None:
     if access.json:
         print_json(fill)
     elif access.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(msgspec.to_builtins(fill).values())
-        sys.stdout.flush()
+        print_row(msgspec.to_builtins(fill).values())
     else:
         what = f"{fill.class_id:<20} #{fill.number:<6} {fill.quantity:>4} x {fill.price:>9}  {fill.start} to {fill.end}"
         print(timed(f"{fill.time}  {what}", access), flush=True)
@@ -938,19 +858,3 @@ def _class_state(found: Class) -> str:
     if found.retired:
         return "retired"
     return "" if found.halt == "none" else f"halted ({found.halt})"
-
-
-def _lease_row(lease: Lease) -> Sequence[str]:
-    state = f"{lease.state} ({lease.close_reason})" if lease.close_reason else lease.state
-    money = lease.charged if lease.charged is not None else lease.earned
-    window = lease.start, lease.ends_at or lease.end
-    return (
-        lease.lease_id,
-        lease.class_id,
-        str(lease.quantity),
-        lease.price,
-        *window,
-        state,
-        money or "",
-        lease.connection or "",
-    )

@@ -1,4 +1,4 @@
-"""`cx`: the commands of who trades are in `commands.py`, of what happens to leases after their sale in `leases.py`, of
+"""`cx`: the commands of who trades are in `commands.py`, of leases in `leases.py`, of
 money in and out in `payments.py`, of spend and caps in `spending.py`, of months in `invoices.py`, of metered use in
 `usage.py`, of one's own server in `webhooks.py`, of an exchange's admin in `admin.py`; those of who runs one in
 `operate.py`, which is loaded only when one of them is called, so that the others start at once."""
@@ -24,7 +24,18 @@ app.command("gateways.cli.supply:app", name="supply", help="Sell from a price li
 app.command(spending.app)
 app.command(spending.spend)
 app.command(spending.daily_credits)
-for command in (leases.lease, leases.end, leases.degrade, leases.restore, leases.reclaim, leases.extend, leases.renew):
+for command in (
+    leases.leases,
+    leases.lease,
+    leases.deliver,
+    leases.accept,
+    leases.end,
+    leases.degrade,
+    leases.restore,
+    leases.reclaim,
+    leases.extend,
+    leases.renew,
+):
     app.command(command)
 app.command(suppliers.suppliers)
 app.command(webhooks.app)

@@ -265,7 +265,8 @@ async def _audit_status(exchange: Exchange, access: Access) -> None:
 
 async def _audit(settings: Settings, as_json: bool) -> None:
     async with audited(settings) as (log, store):
-        found = await audit_books(store, log)
+        with progress("auditing", "rules") as on_progress:
+            found = await audit_books(store, log, on_progress=on_progress)
     print(msgspec.json.encode(found).decode() if as_json else found.text())
     if found.findings:
         raise SystemExit(1)
@@ -313,7 +314,9 @@ def snapshot(*, snapshots: Path, log: Log, partition: int = 0, partitions: Parti
 
 async def _snapshot(folder: Path, url: str, partition: int, partitions: int) -> None:
     async with connected(url, partitions, read_only=True) as log:
-        made = await recovered(log, partition, await last_answered(log, partition), folder, snapshot_after=1)
+        last = await last_answered(log, partition)
+        with progress(f"partition {partition}", "commands") as on_progress:
+            made = await recovered(log, partition, last, folder, snapshot_after=1, on_progress=on_progress)
     print(f"partition {partition} at position {made.position}: state {made.state_hash().hex()}")
 
 
@@ -360,7 +363,8 @@ async def _replay(settings: Settings, verify: bool, until: str | None, class_id:
                 differences += len(found.differences)
                 print(msgspec.json.encode(found).decode() if as_json else found.text())
             if place is not None:
-                past = await recovered(log, partition, place)
+                with progress(f"partition {partition}", "commands") as on_progress:
+                    past = await recovered(log, partition, place, on_progress=on_progress)
                 for book in past.state().books:
                     if class_id in (None, book.spec.class_id):
                         print(msgspec.json.encode(book).decode() if as_json else _shown(book))

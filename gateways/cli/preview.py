@@ -17,14 +17,16 @@ def lines(seen: Preview) -> list[str]:
         *(f"your own {order_id} would be cancelled: it stands on the other side" for order_id in seen.cancels),
         f"costs ${seen.most} at the most"
         + (f", ${seen.fee} of it fee on what fills now" if seen.fee != "0.00" else ""),
-        *([f"${seen.short} more has to be free: it needs ${seen.needed}"] if seen.short != "0.00" else []),
+        f"${seen.needed} is held as it comes; what it does not cost is free again",
+        *([f"${seen.short} more has to be free for that"] if seen.short != "0.00" else []),
     ]
 
 
 def _fills(fills: Sequence[PreviewFill]) -> list[str]:
-    shown = [
-        f"{fill.quantity} GPUs fill now at ${fill.price} in {fill.region}, {fill.start} to {fill.end}"
-        for fill in fills[:MAX_LINES]
-    ]
-    more = fills[MAX_LINES:]
-    return [*shown, *([f"and {sum(fill.quantity for fill in more)} GPUs in {len(more)} more fills"] if more else [])]
+    shown = [f"{_now(fill.quantity)} at ${fill.price} in {fill.region}, {fill.start} to {fill.end}" for fill in fills]
+    more = sum(fill.quantity for fill in fills[MAX_LINES:])
+    return shown[:MAX_LINES] + ([f"and {more} GPUs in {len(fills) - MAX_LINES} more fills"] if more else [])
+
+
+def _now(gpus: int) -> str:
+    return "1 GPU fills now" if gpus == 1 else f"{gpus} GPUs fill now"

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gateways.cli.access import Access
+from gateways.client.types import Order
 
 RIGHT = {"GPUs", "filled", "GB", "orders", "sequence", "GPU-ms in all", "GPU-ms", "forfeited", "lines", "GPU-hours"}
 """Columns of numbers; those of money have a $."""
@@ -42,7 +43,9 @@ def show(
         writer.writerow(columns)
         writer.writerows(rows)
     else:
-        table = Table(box=None, pad_edge=False, show_header=any(columns), title=title, title_justify="left")
+        if title is not None:
+            print(timed(title, access))
+        table = Table(box=None, pad_edge=False, show_header=any(columns))
         for column in columns:
             right = column in RIGHT or "$" in column
             table.add_column(column, justify="right" if right else "left", overflow="fold")
@@ -64,6 +67,20 @@ def show_one(found: Any, access: Access) -> None:
     show(found, ("", ""), [(name, text) for name, text in shown if text], access)
 
 
+def show_order(order: Order, access: Access) -> None:
+    """Every term as understood, and what it traded."""
+    if access.json:
+        print_json(order)
+        return
+    fields = msgspec.to_builtins(order)
+    del fields["fills"]
+    show_one(fields, access)
+    fills = order.fills or []
+    rows = ((f.lease_id, str(f.quantity), f.price, f.start, f.end) for f in fills)
+    if fills and not access.csv:
+        show(fills, ("lease", "GPUs", "$/GPU-h", "from", "until"), rows, access)
+
+
 def say(text: str, found: Any, access: Access) -> None:
     """A sentence for people; for programs what it says."""
     if access.for_programs:
@@ -75,6 +92,12 @@ def say(text: str, found: Any, access: Access) -> None:
 def print_json(found: object) -> None:
     """On a line."""
     print(msgspec.json.encode(found).decode(), flush=True)
+
+
+def print_row(values: Iterable[object]) -> None:
+    """A line of CSV, at once."""
+    csv.writer(sys.stdout, lineterminator="\n").writerow(_text(value) for value in values)
+    sys.stdout.flush()
 
 
 def timed(text: str, access: Access) -> str:

@@ -327,6 +327,26 @@ async def test_a_class_and_one_s_own_orders_are_watched(exchange: Venue) -> None
     assert (await cx("watch", env=env))[0] == USAGE
 
 
+async def test_what_becomes_of_one_s_leases_is_followed(exchange: Venue) -> None:
+    keys = [await exchange.key_of(name, "read", "trade", "supply", money="1000") for name in ("cloud", "developer")]
+    seller, buyer = ({"CX_URL": exchange.url, "CX_KEY": key} for key in keys)
+    async with Client(exchange.url, keys[0]) as cloud, Client(exchange.url, keys[1]) as developer:
+        await cloud.sell(CLASS, gpus=4, price="2.40", hours=48)
+        await developer.buy(CLASS, gpus=4, hours=2, max_price="2.60")
+        async with (
+            watched("leases", "--follow", "--as", "supplier", env=seller) as lines,
+            watched("leases", "--follow", "--state", "ended", "--csv", env=buyer) as rows,
+        ):
+            await told(lines, f"pending_delivery    4 x {CLASS} at 2.40 $/GPU-h")
+            await told(rows, "event,time,role,lease_id,")
+            (lease,) = await developer.leases()
+            await cloud.deliver(lease.lease_id, "ssh there")
+            await told(lines, f"{lease.lease_id}    delivered ")
+            await developer.end(lease.lease_id)
+            await told(lines, ", ended_early")
+            assert (await rows.readline()).startswith(b"ended,"), "what is in no wanted state is passed over"
+
+
 @contextlib.asynccontextmanager
 async def watched(*words: str, env: dict[str, str]) -> AsyncIterator[asyncio.StreamReader]:
     """The lines of `cx`, which goes on until Ctrl-C."""

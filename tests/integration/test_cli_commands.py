@@ -5,7 +5,11 @@ import contextlib
 import csv
 import io
 import json
+import os
+import pty
+import re
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +142,54 @@ async def test_one_thing_is_json_and_csv_too(exchange: Venue) -> None:
     assert "0.00 $" in shown
     names, values = csv.reader(io.StringIO(await asyncio.to_thread(called, *line, "--csv")))
     assert dict(zip(names, values, strict=True)) == json.loads(await asyncio.to_thread(called, *line, "--json"))
+
+
+async def test_long_work_says_how_far_it_is_on_a_terminal_alone(
+    exchange: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "300")
+    async with exchange.trader("developer") as developer:
+        await exchange.admin.sell(CLASS, gpus=2, price="2.50", hours=48)
+        for _ in range(2):
+            await developer.buy(CLASS, gpus=1, hours=2, max_price="2.50", now_only=True)
+    listing = tmp_path / "inventory.csv"
+    listing.write_text(f"gpu,gpus,price\n{CLASS},8,2.60\n{CLASS} SXM,8,2.70\n")
+    there = "--url", exchange.url, "--key", exchange.key
+    for words, wanted in (
+        (("fills", *there), "reading fills ━{40} 2/2 fills"),
+        (("supply", "sync", str(listing), "--apply", *there), f"{listing} ━{{40}} 2/2 steps"),
+        (("supply", "export", "--skypilot", *there), "reading what is for sale ━{40} 1/1 classes"),
+    ):
+        with terminal() as drawn:
+            assert await asyncio.to_thread(called, *words)
+        assert re.search(wanted, COLOURS.sub("", "".join(drawn))), words
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            await asyncio.to_thread(called, *words)
+        assert err.getvalue() == "", words
+
+
+COLOURS = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[list[str]]:
+    """What is written to stderr is shown on a terminal: all of it, afterwards."""
+    near, far = pty.openpty()
+    drawn: list[str] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # nobody holds its other end any more
+            while part := os.read(near, 4096):
+                drawn.append(part.decode(errors="replace"))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with open(far, "w") as err, contextlib.redirect_stderr(err):
+        yield drawn
+    watching.join()
+    os.close(near)
 
 
 async def test_times_are_shown_in_the_zone_of_who_looks(exchange: Venue) -> None:

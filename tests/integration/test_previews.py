@@ -156,10 +156,11 @@ async def test_cx_buy_says_what_comes_and_asks_nobody_who_is_not_there(exchange:
     async with exchange.trader("cloud") as cloud:
         await cloud.sell(CLASS, gpus=8, price="2.50", hours=48, region="us-east")
         code, out, err = await cx(*BUY, env=env)
-    first, last = err.splitlines()
+    first, cost, held = err.splitlines()
     assert code == 0
     assert first.startswith("8 GPUs fill now at $2.50 in us-east, ")
-    assert last == "costs $480.00 at the most"
+    assert cost == "costs $480.00 at the most"
+    assert held == "$499.20 is held as it comes; what it does not cost is free again"
     assert "filled" in out
 
 
