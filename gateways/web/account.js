@@ -8,7 +8,7 @@ import { orderRows } from "./orders.js";
 
 const SHOWN = 200;
 const SOON_MS = 150; // what comes at once is read once
-const ANEW_MS = 5_000; // deliveries and use are not told by the stream
+const ANEW_MS = 5_000; // use and money are not told by the stream
 
 export class AccountView {
   #balance = /** @type {any} */ (null);
@@ -16,7 +16,7 @@ export class AccountView {
   #bought = { items: /** @type {any[]} */ ([]), next: null };
   #sold = { items: /** @type {any[]} */ ([]), next: null };
   #spend = { items: /** @type {any[]} */ ([]), next: null };
-  /** @type {{end: () => void} | null} */ #reading = null;
+  /** @type {{end: () => void}[]} */ #reading = [];
   #timer = 0;
   classId = "";
 
@@ -74,20 +74,24 @@ export class AccountView {
     byId("sign-in").close();
     byId("sign-in-key").value = "";
     this.stream.key = key;
-    this.#reading?.end();
-    this.#reading = this.stream.read({ channel: "orders" }, () => this.refresh());
+    this.#leave();
+    this.#reading = ["orders", "leases"].map((channel) => this.stream.read({ channel }, () => this.refresh()));
     this.refresh();
     this.#show();
   }
 
   #signOut() {
-    this.#reading?.end();
-    this.#reading = null;
+    this.#leave();
     this.stream.key = "";
     session.signOut();
     [this.#balance, this.#orders, this.#bought, this.#sold, this.#spend] = [null, ...Array(4).fill({ items: [], next: null })];
     this.#show();
     this.#showAll();
+  }
+
+  #leave() {
+    this.#reading.forEach((each) => each.end());
+    this.#reading = [];
   }
 
   async #load() {

@@ -1,8 +1,9 @@
-// The list of classes: what each last traded at, what it can be had and sold for now, and how much of it traded.
+// The list of classes: what each last traded at, what it can be had and sold for now and how deep, and how much of it
+// traded.
 
 import { call } from "./api.js";
 import { byId, flash, framed, h, rows, say } from "./dom.js";
-import { price } from "./format.js";
+import { count, price } from "./format.js";
 import { change, cut, parseUsd } from "./money.js";
 
 const ANEW_MS = 30_000; // classes are opened seldom
@@ -96,8 +97,8 @@ export class Market {
     const [, , , bidCell, askCell] = /** @type {any} */ (row.children);
     const depth = this.stream.read({ channel: "depth", class: classId, window: "24h" }, () => best());
     const best = framed(() => {
-      say(bidCell, price(depth.model.bids[0]?.price));
-      say(askCell, price(depth.model.asks[0]?.price));
+      side(bidCell, depth.model.bids);
+      side(askCell, depth.model.asks);
     });
     best();
     const ticker = this.stream.read({ channel: "ticker", class: classId }, (told) => {
@@ -112,4 +113,11 @@ export class Market {
     this.#reading.get(classId)?.forEach((each) => each.end());
     this.#reading.delete(classId);
   }
+}
+
+/** The best price of a side, and how many GPUs there are in all. @param {HTMLElement} cell @param {import("./models.js").Level[]} levels */
+function side(cell, levels) {
+  if (!cell.children.length) cell.append(h("span"), h("small"));
+  say(cell.children[0], price(levels[0]?.price));
+  say(cell.children[1], levels.length ? ` × ${count(levels.reduce((sum, level) => sum + level.quantity, 0))}` : "");
 }

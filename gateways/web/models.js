@@ -68,7 +68,7 @@ export class Latest {
 }
 
 /** Which model a channel has. @type {Record<string, new () => {take(message: Message): boolean}>} */
-export const MODELS = { depth: Depth, fills: Fills, candles: Candles, ticker: Latest, orders: Latest, heartbeats: Latest };
+export const MODELS = { depth: Depth, fills: Fills, candles: Candles, ticker: Latest, orders: Latest, leases: Latest, heartbeats: Latest };
 
 /** @param {Map<string, Level>} levels @param {[string, number, number][]} changes a quantity of 0 takes a level away */
 function merged(levels, changes) {

@@ -10,6 +10,7 @@ const QUIET_MS = 6_000;
 /** The exchange takes 50 messages a second, and 200 at once: stay below. */
 const OPS_AT_ONCE = 150;
 const OP_MS = 25;
+const PRIVATE = new Set(["orders", "leases"]);
 
 /** @typedef {{state: "connecting" | "live" | "lost", lostMs: number, resumed: number, anew: number, retryMs: number}} Health */
 
@@ -52,7 +53,7 @@ export class Stream {
     this.#connect();
   }
 
-  /** Whose orders are told; "" is nobody's. @param {string} key */
+  /** Whose orders and leases are told; "" is nobody's. @param {string} key */
   set key(key) {
     this.#key = key;
     if (this.#said) this.#drop(); // a connection is one account's
@@ -175,7 +176,7 @@ export class Stream {
 
   /** @param {Channel} channel */
   #subscribe(channel) {
-    if (channel.fields.channel === "orders" && !this.#key) return;
+    if (PRIVATE.has(channel.fields.channel) && !this.#key) return;
     channel.waiting = true;
     this.#asked.set(++this.#id, channel);
     const after = channel.number < 0 ? {} : { after: channel.number, stream: channel.run };

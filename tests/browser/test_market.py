@@ -46,7 +46,8 @@ async def test_what_changes_in_the_market_shows_at_once(market: Market, screens:
         await dev.bid(market.class_id, 4, "1.25", duration="24h", min_fill=4, start="now+6h")
         await expect(page.locator("#book-bids tr")).to_have_text(["1.250044"])
         await expect(page.locator("#book-spread")).to_have_text("spread 1.1500")
-        await expect(listed).to_contain_text("1.2500")
+        await expect(listed.locator(".bid")).to_have_text("1.2500 × 4")
+        await expect(listed.locator(".ask")).to_have_text("2.4000 × 1,508")
         await expect(page.locator("#depth")).to_have_attribute("aria-label", "Depth: 1,508 GPUs on sale, 4 wanted")
 
         await page.locator("input[name=window][value='7d']").check()

@@ -9,6 +9,9 @@ from gateways.client.types import UsageReport
 from tests.browser.conftest import Market
 from tests.browser.screen import Screens, class_view, facts, keep, place, sign_in, write_order
 
+ANEW_MS = 5_000
+"""The page reads all anew so often, whether it is told something or not (`account.js`)."""
+
 
 async def own_row(page: Page, name: str, text: str) -> None:
     await expect(page.locator(f"#{name}-rows tr").first).to_contain_text(text)
@@ -206,3 +209,29 @@ async def test_a_supplier_sells_and_delivers_and_a_buyer_accepts_and_ends(market
         await own_row(buying, "leases", "ended early")
         await expect(buying.locator("header [data-balance=cash]")).to_have_text("$1,000.00")
         await keep(selling, "supply")
+
+
+NOW_AND_THEN_NEVER = f"""
+const set = window.setInterval.bind(window);
+window.setInterval = (work, ms) => (ms === {ANEW_MS} ? 0 : set(work, ms));
+"""
+
+
+async def test_what_becomes_of_a_lease_is_told_by_the_stream(market: Market, screens: Screens) -> None:
+    """On a page that asks for nothing from time to time."""
+    dev = await market.key_of("dev", "read", "trade", money="1000")
+    async with market.trader("cloud") as cloud, screens.open("#/account") as page:
+        await page.add_init_script(NOW_AND_THEN_NEVER)
+        await page.reload()
+        await sign_in(page, dev)
+        await cloud.sell(market.class_id, gpus=2, price="2.00", hours=48)
+        async with Exchange(market.url, dev) as client:
+            await client.buy(market.class_id, gpus=2, hours=24, max_price="2.00")
+            (lease,) = await client.leases()
+            await own_row(page, "leases", "pending delivery")
+            await cloud.deliver(lease.lease_id, "ssh ubuntu@node-17.example")
+            await own_row(page, "leases", "ssh ubuntu@node-17.example")
+            await client.accept(lease.lease_id)
+            await own_row(page, "leases", "active")
+            await cloud.degrade(lease.lease_id, 1, "a fan")
+            await own_row(page, "leases", "degraded")
