@@ -15,13 +15,29 @@ from schemas.events import Accepted, Amended, ClassChanged, Event, Execution, Fi
 from schemas.ids import LeaseId
 from schemas.instructions import Deposit, Instruction, UsageReport
 from schemas.log import Reader, Record
-from schemas.store import NOBODY, Account, Amendment, AuditStatus, Intent, Order, Outcome, Placed, PlacedAmend, Spender
+from schemas.store import (
+    NOBODY,
+    Account,
+    Amendment,
+    AuditStatus,
+    Intent,
+    Lease,
+    Order,
+    Outcome,
+    Placed,
+    PlacedAmend,
+    Spender,
+)
 from schemas.units import HOUR_MS
+from settlement.audit import audit
 from settlement.auditor import REPORTED, Auditor
 from settlement.metrics import AuditMetrics
 from settlement.service import SettlementService
 from settlement.store import Store
 
+FEE_BPS = 133
+MONEY = 1_000 * units.MICRO
+"""What the buyer of conftest.py begins with."""
 SPEC = ClassSpec("H100-SXM-80GB", "NVIDIA H100", 80, "SXM")
 NOON = 1_795_521_600_000
 SOON_S = 10.0
@@ -108,6 +124,18 @@ async def audited(log: ScriptedLog, store: Store) -> AuditStatus:
     return await store.audit_status(limit=100)
 
 
+@contextlib.asynccontextmanager
+async def trading(log: ScriptedLog, store: Store, spec: ClassSpec = SPEC) -> AsyncIterator["Market"]:
+    """A market of one class with settlement at work; at the end both audits find nothing."""
+    async with settling(log, store):
+        market = Market(log, store)
+        await market.open(spec)
+        yield market
+        found = await audit(store, log)
+        assert (found.findings, found.imbalance_microusd) == ([], 0)
+        assert (await audited(log, store)).findings == []
+
+
 class Market:
     """Writes what gateways and the engine would write, and waits until it is settled."""
 
@@ -115,6 +143,12 @@ class Market:
         self.log = log
         self.store = store
         self._prev = -1
+
+    async def lease(self, lease: LeaseId) -> Lease:
+        """As it stands."""
+        found = await self.store.lease(lease)
+        assert found is not None
+        return found
 
     async def account(self, name: str, *, fee_bps: int = 0, money: int = 0) -> Account:
         """With `money` µ$ deposited, if any."""

@@ -25,9 +25,10 @@ from gateways.market_data.tape import Tape
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
-from schemas.store import Network, Scope
+from schemas.store import Account, Network, Scope
 from settlement.service import SettlementService
 from settlement.store import Store
+from tests.settling import FEE_BPS, MONEY, Market, ScriptedLog, trading
 
 CLASS = "H100-SXM-80GB"
 
@@ -150,3 +151,27 @@ async def exchange(embedded_log: EmbeddedLog, store: Store) -> AsyncIterator[Ven
         async with Client(url, key) as admin:
             await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
             yield Venue(url=url, key=key, admin=admin, log=embedded_log, store=store)
+
+
+# With records written by hand, where the test says how time passes.
+
+
+@pytest.fixture
+async def log() -> ScriptedLog:
+    return ScriptedLog()
+
+
+@pytest.fixture
+async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
+    async with trading(log, store) as market:
+        yield market
+
+
+@pytest.fixture
+async def buyer(market: Market) -> Account:
+    return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
+
+
+@pytest.fixture
+async def seller(market: Market) -> Account:
+    return await market.account("seller", fee_bps=FEE_BPS)

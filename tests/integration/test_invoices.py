@@ -6,7 +6,6 @@ import csv
 import io
 import random
 import re
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -58,22 +57,8 @@ async def log() -> ScriptedLog:
 
 
 @pytest.fixture
-async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
-
-
-@pytest.fixture
 async def buyer(market: Market) -> Account:
     return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
 
 
 async def active(market: Market, buyer: Account, seller: Account, hours: int = HOURS) -> LeaseId:

@@ -16,7 +16,7 @@ from schemas import codec, units
 from schemas.attributes import Attributes, Tier
 from schemas.commands import Command, Return, Side, Unreadable, Withdraw
 from schemas.events import Event, Ticked, Withdrawn
-from schemas.ids import LeaseId, format_lease_id
+from schemas.ids import format_lease_id
 from schemas.instructions import Accept, Correct, Degrade, Deliver, End, Reclaim, Restore, UsageReport
 from schemas.log import LogError
 from schemas.refusals import Refusal
@@ -27,11 +27,11 @@ from schemas.units import HOUR_MS, MINUTE_MS, parse_time
 from settlement.audit import audit
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
-from tests.settling import SOON_S, SPEC, Market, ScriptedLog, ask_of, audited, bid_of, fill_of, settling
+from tests.settling import FEE_BPS, MONEY, SOON_S, SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, settling
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
-PRICE, FEE_BPS, MONEY = 2_499_997, 133, 100 * units.MICRO
+PRICE = 2_499_997
 QUANTITY, HOURS = 3, 2
 
 
@@ -158,42 +158,11 @@ async def test_a_degradation_is_seen_by_its_buyer_from_its_beginning_to_its_end(
 # With records written by hand.
 
 
-@pytest.fixture
-async def log() -> ScriptedLog:
-    return ScriptedLog()
-
-
-@pytest.fixture
-async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
-        assert (await audited(log, store)).findings == []
-
-
-@pytest.fixture
-async def buyer(market: Market) -> Account:
-    return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
-
-
-async def lease_of(market: Market, lease: LeaseId) -> StoredLease:
-    found = await market.store.lease(lease)
-    assert found is not None
-    return found
-
-
 async def active(market: Market, buyer: Account, seller: Account, attributes: Attributes | None = None) -> StoredLease:
     lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, attributes=attributes)
     assert (await market.instruct(Deliver(lease, seller.id, "ssh there"))).refusal is None
     assert (await market.instruct(Accept(lease, buyer.id))).refusal is None
-    return await lease_of(market, lease)
+    return await market.lease(lease)
 
 
 async def told(log: ScriptedLog, number: int) -> list[Command | Unreadable]:
@@ -206,10 +175,10 @@ async def told(log: ScriptedLog, number: int) -> list[Command | Unreadable]:
 async def test_what_is_not_delivered_in_time_is_withdrawn_from_sale(
     market: Market, log: ScriptedLog, buyer: Account, seller: Account
 ) -> None:
-    lease = await lease_of(market, await market.sell(buyer, seller, price=PRICE, limit=PRICE))
+    lease = await market.lease(await market.sell(buyer, seller, price=PRICE, limit=PRICE))
     log.time = lease.deliver_by + 1
     await market.execute(Ticked())
-    assert (await lease_of(market, lease.id)).close_reason is CloseReason.NOT_DELIVERED
+    assert (await market.lease(lease.id)).close_reason is CloseReason.NOT_DELIVERED
     assert await told(log, 1) == [Withdraw(lease.id, lease.ask_id, QUANTITY, lease.start, lease.end)]
 
 
@@ -218,7 +187,7 @@ async def test_what_its_account_cannot_pay_is_for_sale_again(market: Market, log
     ask = await market.accept(ask_of(seller, PRICE, QUANTITY, start))
     bid = await market.accept(bid_of(poor, PRICE, QUANTITY, HOURS, start))
     fill = fill_of(bid, ask, poor, seller, price=PRICE, quantity=QUANTITY, start=start, hours=HOURS)
-    lease = await lease_of(market, (await market.execute(fill), 0))
+    lease = await market.lease((await market.execute(fill), 0))
     assert lease.close_reason is CloseReason.UNFUNDED
     assert await told(log, 1) == [Return(lease.id, ask, QUANTITY, lease.start, lease.end)]
 
@@ -230,13 +199,13 @@ async def test_use_before_the_end_is_billed_though_its_report_comes_after_it(
     log.time = lease.start + HOUR_MS
     assert (await market.instruct(End(lease.id, buyer.id))).refusal is None
     assert await told(log, 1) == [Return(lease.id, lease.ask_id, QUANTITY, lease.start, lease.end)]
-    ended = await lease_of(market, lease.id)
+    ended = await market.lease(lease.id)
     half = units.escrow(PRICE, QUANTITY, HOUR_MS, FEE_BPS)
     assert (ended.state, ended.ends_at, ended.escrow) == (LeaseState.ENDED, log.time, half)
     log.time += 70 * HOUR_MS
     final = UsageReport(lease.id, seller.id, 1, QUANTITY * HOUR_MS, final=True)
     assert (await market.report(final)).refusal is None
-    closed = await lease_of(market, lease.id)
+    closed = await market.lease(lease.id)
     assert (closed.state, closed.close_reason) == (LeaseState.CLOSED, CloseReason.ENDED_EARLY)
     assert (closed.charged, closed.escrow) == (half, 0)
     assert (await market.store.balance(buyer.id)).cash == MONEY - half
@@ -252,7 +221,7 @@ async def test_what_is_not_reported_within_the_grace_time_is_not_billed(
     assert (await market.instruct(Reclaim(lease.id, seller.id))).refusal is None
     log.time = lease.start + 75 * MINUTE_MS + SPEC.grace_ms + 1
     await market.execute(Ticked())
-    closed = await lease_of(market, lease.id)
+    closed = await market.lease(lease.id)
     assert (closed.state, closed.close_reason, closed.charged) == (LeaseState.CLOSED, CloseReason.RECLAIMED, 0)
     assert (await market.store.balance(buyer.id)).cash == MONEY
     assert [isinstance(each, Withdraw) for each in await told(log, 1)] == [True]
@@ -269,7 +238,7 @@ async def test_degradations_are_there_after_a_restart(log: ScriptedLog, store: S
     async with settling(log, store):
         log.time += MINUTE_MS
         assert (await market.instruct(Restore(lease.id, seller.id))).refusal is None
-    found = (await lease_of(market, lease.id)).degradations
+    found = (await market.lease(lease.id)).degradations
     assert found == (Degradation(lease.start + MINUTE_MS, lease.start + 2 * MINUTE_MS, 2, 'two "gone"'),)
 
 

@@ -267,16 +267,6 @@ async def test_money_goes_out_by_hand(exchange: Venue) -> None:
 # With records written by hand.
 
 
-@pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
-
-
 def news(account: Account, reference: str, state: WithdrawalState) -> WithdrawalNews:
     return WithdrawalNews(account.id, reference, state, "po_1", "")
 

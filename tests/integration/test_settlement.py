@@ -1,7 +1,6 @@
 """From fill to closed lease, on a real Postgres: every figure exact, every refusal by rule, every restart the same."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import msgspec
@@ -68,26 +67,8 @@ WHOLE = QUANTITY * HOURS * HOUR_MS
 
 
 @pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        found = await audit(store, log)
-        assert found.findings == []
-        assert found.imbalance_microusd == 0
-        assert (await audited(log, store)).findings == []
-
-
-@pytest.fixture
 async def buyer(market: Market) -> Account:
     return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
 
 
 async def sold(market: Market, buyer: Account, seller: Account) -> Lease:

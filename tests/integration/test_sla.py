@@ -15,7 +15,6 @@ from schemas import units
 from schemas.attributes import Attributes, SlaStep, Tier
 from schemas.commands import Side
 from schemas.events import ClassChanged
-from schemas.ids import LeaseId
 from schemas.instructions import Accept, Deliver, End, Reclaim, Source, UsageReport, Withdrawal
 from schemas.invoices import LineKind
 from schemas.refusals import Refusal
@@ -25,9 +24,9 @@ from settlement.audit import audit
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
-from tests.settling import SPEC, Market, ScriptedLog, audited, settling
+from tests.settling import FEE_BPS, MONEY, SPEC, Market, ScriptedLog, audited, settling, trading
 
-PRICE, FEE_BPS, MONEY = 2_499_997, 133, 1_000 * units.MICRO
+PRICE = 2_499_997
 QUANTITY, HOURS = 3, 2
 WHOLE = QUANTITY * HOURS * HOUR_MS
 PROMISING = msgspec.structs.replace(
@@ -38,41 +37,16 @@ PROMISING = msgspec.structs.replace(
 
 
 @pytest.fixture
-async def log() -> ScriptedLog:
-    return ScriptedLog()
-
-
-@pytest.fixture
 async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open(PROMISING)
+    async with trading(log, store, PROMISING) as market:
         yield market
-        assert (await audit(store, log)).findings == []
-        assert (await audited(log, store)).findings == []
-
-
-@pytest.fixture
-async def buyer(market: Market) -> Account:
-    return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
-
-
-async def lease_of(market: Market, lease: LeaseId) -> Lease:
-    found = await market.store.lease(lease)
-    assert found is not None
-    return found
 
 
 async def running(market: Market, buyer: Account, seller: Account, attributes: Attributes | None = None) -> Lease:
     lease = await market.sell(buyer, seller, price=PRICE, limit=PRICE, attributes=attributes)
     assert (await market.instruct(Deliver(lease, seller.id, "ssh there"))).refusal is None
     assert (await market.instruct(Accept(lease, buyer.id))).refusal is None
-    found = await lease_of(market, lease)
+    found = await market.lease(lease)
     market.log.time = found.start
     return found
 
@@ -81,7 +55,7 @@ async def closed(market: Market, lease: Lease, gpu_ms: int) -> Lease:
     market.log.time = max(market.log.time, lease.ends_at or lease.end)
     report = UsageReport(lease.id, lease.seller, 9, gpu_ms, final=True)
     assert (await market.report(report)).refusal is None
-    return await lease_of(market, lease.id)
+    return await market.lease(lease.id)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +125,7 @@ async def test_a_supplier_that_takes_it_back_credits_a_share_of_the_rest_however
         assert (await market.instruct(Reclaim(lease.id, seller.id))).refusal is None
         if goes_early:
             assert (await market.instruct(End(lease.id, buyer.id))).refusal is None
-        reclaimed = await lease_of(market, lease.id)
+        reclaimed = await market.lease(lease.id)
         assert reclaimed.ends_at is not None
         lease = await closed(market, reclaimed, QUANTITY * (reclaimed.ends_at - lease.start))
         rest = units.cost(PRICE, QUANTITY, HOURS * HOUR_MS - 90 * MINUTE_MS)

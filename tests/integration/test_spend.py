@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -26,23 +25,8 @@ ANN = Spender(team="ml", user="ann")
 
 
 @pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
-
-
-@pytest.fixture
 async def buyer(market: Market) -> Account:
     return await market.account("buyer", fee_bps=FEE_BPS, money=MONEY)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
 
 
 async def caps_of(market: Market, account: Account, kind: SpenderKind, name: str) -> Caps:

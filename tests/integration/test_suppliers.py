@@ -1,7 +1,5 @@
 """What became of suppliers' leases, as anyone sees it."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateways.client import Exchange, ExchangeError
@@ -12,24 +10,12 @@ from schemas.ids import LeaseId
 from schemas.instructions import Accept, Degrade, Deliver, Reclaim, Restore, UsageReport
 from schemas.store import Account, Lease, Spread, SupplierRecord
 from schemas.units import HOUR_MS, MINUTE_MS, format_time
-from settlement.audit import audit
-from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
-from tests.settling import SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, settling
+from tests.settling import SPEC, Market, ask_of, bid_of, fill_of
 
 PRICE, MONEY, QUANTITY, HOURS = 2_500_000, 1_000 * units.MICRO, 4, 2
 WHOLE = QUANTITY * HOURS * HOUR_MS
-
-
-@pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
 
 
 async def sold(market: Market, buyer: Account, seller: Account, attributes: Attributes | None = None) -> LeaseId:

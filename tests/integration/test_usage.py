@@ -1,7 +1,5 @@
 """Metered use: each wrong report with its reason for who sent it."""
 
-from collections.abc import AsyncIterator
-
 import aiohttp
 import msgspec
 import pytest
@@ -16,7 +14,6 @@ from schemas.instructions import UsageReport as Logged
 from schemas.refusals import Refusal
 from schemas.store import Account
 from schemas.units import HOUR_MS, MICRO
-from settlement.audit import audit
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
@@ -24,16 +21,6 @@ from tests.settling import SOON_S, Market, ScriptedLog, settling
 
 PRICE, QUANTITY = 2_499_997, 3
 encode_json = msgspec.json.encode
-
-
-@pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open()
-        yield market
-        assert (await audit(store, log)).findings == []
 
 
 @pytest.fixture

@@ -15,35 +15,20 @@ from schemas.ids import LeaseId
 from schemas.instructions import Accept, Deliver, End
 from schemas.instructions import UsageReport as Logged
 from schemas.store import Account, Lease, LeaseState, Use
-from schemas.units import HOUR_MS, MAX_TIME_MS, MICRO, MINUTE_MS
-from settlement.audit import audit
+from schemas.units import HOUR_MS, MAX_TIME_MS, MINUTE_MS
 from settlement.metering import bill
 from settlement.store import Store
 from tests.integration.conftest import CLASS, Venue
-from tests.settling import SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, settling
+from tests.settling import FEE_BPS, SPEC, Market, ScriptedLog, ask_of, bid_of, fill_of, trading
 
-PRICE, FEE_BPS, REFUND_BPS = 2_499_997, 133, 7_777
+PRICE, REFUND_BPS = 2_499_997, 7_777
 NOTHING = Use(0, 0, 0, 0, 0)
 
 
 @pytest.fixture
-async def market(store: Store) -> AsyncIterator[Market]:
-    log = ScriptedLog()
-    async with settling(log, store):
-        market = Market(log, store)
-        await market.open(msgspec.structs.replace(SPEC, refund_bps=REFUND_BPS))
+async def market(log: ScriptedLog, store: Store) -> AsyncIterator[Market]:
+    async with trading(log, store, msgspec.structs.replace(SPEC, refund_bps=REFUND_BPS)) as market:
         yield market
-        assert (await audit(store, log)).findings == []
-
-
-@pytest.fixture
-async def buyer(market: Market) -> Account:
-    return await market.account("buyer", fee_bps=FEE_BPS, money=1000 * MICRO)
-
-
-@pytest.fixture
-async def seller(market: Market) -> Account:
-    return await market.account("seller", fee_bps=FEE_BPS)
 
 
 async def running(market: Market, buyer: Account, seller: Account, quantity: int, hours: int) -> LeaseId:
