@@ -33,9 +33,16 @@ def test_what_a_lease_leaves_early_can_be_bound_anew() -> None:
     assert machines.clash(SELLER, ["GPU-1"], 150, 180) is None
     assert machines.clash(SELLER, ["GPU-1"], 149, 180) is not None
     machines.bind((9, 0), SELLER, ["GPU-1"], 150, 180)
-    machines.free((9, 0), SELLER, 150)  # before it began
+    machines.free((9, 0), SELLER, 140)  # before it began
     assert machines.clash(SELLER, ["GPU-1"], 150, 180) is None
-    assert [row for row in machines.added.values() if row.since < row.until] == []
+    assert [(row.since, row.until) for row in machines.added.values()] == [(150, 150)]
+
+
+def test_what_was_left_is_not_had_for_longer_by_being_left_once_more() -> None:
+    machines = Machines()
+    machines.bind((8, 0), SELLER, ["GPU-1"], 100, 200)
+    machines.free((8, 0), SELLER, 250)
+    assert machines.clash(SELLER, ["GPU-1"], 200, 250) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20), st.integers(1, 8), st.booleans()), max_size=30))
