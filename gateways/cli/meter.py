@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,8 @@ def meter(
                 leases, exchange, kept, interval_ms=interval * 1000, tell=lambda line: print(line, flush=True)
             )
             if not once:
+                what = ", ".join(each.lease_id for each in leases)
+                print(f"cx: metering {what} every {interval} s; Ctrl-C ends it", file=sys.stderr, flush=True)
                 await meter.run()
                 return True
             reached = await meter.send()

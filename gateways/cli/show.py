@@ -63,7 +63,7 @@ def show_one(found: Any, access: Access) -> None:
     if access.csv:
         show(found, [*fields], [[_text(value) for value in fields.values()]], access)
         return
-    shown = ((name, _with_unit(name, _text(_short(value)))) for name, value in fields.items())
+    shown = ((name, _with_unit(name, _text(_short(value)).rstrip())) for name, value in fields.items())
     show(found, ("", ""), [(name, text) for name, text in shown if text], access)
 
 
