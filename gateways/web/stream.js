@@ -209,5 +209,5 @@ export class Stream {
 
 /** What tells a channel from all others. @param {Record<string, string>} fields */
 function nameOf({ channel, class: classId = "", window = "", interval = "" }) {
-  return JSON.stringify([channel, classId, window, interval]);
+  return PRIVATE.has(channel) ? channel : JSON.stringify([channel, classId, window, interval]); // a change of one's own has a class
 }
