@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +52,7 @@ from matching_engine.service import EngineService
 from matching_engine.state import BookState
 from schemas.ids import format_order_id, offset_of, parse_order_id, partition_of
 from schemas.log import LogError
-from schemas.store import StoreError
+from schemas.store import Network, StoreError
 from schemas.topics import COMMANDS
 from schemas.units import format_duration, format_time, format_usd
 from settlement.audit import audit as audit_books
@@ -68,57 +69,12 @@ FAILED = 70
 Log = Annotated[str, Parameter(help="embedded, or kafka://HOST:PORT[,HOST:PORT]")]
 Dsn = Annotated[str | None, Parameter(help="a Postgres to use, like postgresql://user@host/db; else the embedded one")]
 Partitions = Annotated[int, Parameter(help="of the log's topics", validator=validators.Number(gte=1, lte=1024))]
-Proxies = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--trusted-proxy",
-        help="address or network whose X-Forwarded-For is believed on where a request comes from; may be repeated",
-    ),
-]
 PrivateWebhooks = Annotated[
     bool,
     Parameter(
         name="--private-webhooks",
         negative=(),
         help="let webhooks have http and addresses that are not public",
-    ),
-]
-KeyRate = Annotated[
-    int, Parameter(help="requests a second of each API key", validator=validators.Number(gte=1, lte=1_000_000))
-]
-KeyBurst = Annotated[
-    int, Parameter(help="of each API key at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
-]
-AccountRate = Annotated[
-    int,
-    Parameter(
-        help="likewise of each account, all its keys together", validator=validators.Number(gte=1, lte=1_000_000)
-    ),
-]
-AccountBurst = Annotated[
-    int, Parameter(help="of each account at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
-]
-PreviewRate = Annotated[
-    int,
-    Parameter(
-        help="of them, what an order would do and why one waits", validator=validators.Number(gte=1, lte=1_000_000)
-    ),
-]
-PreviewBurst = Annotated[
-    int, Parameter(help="of those at once, after a rest", validator=validators.Number(gte=1, lte=1_000_000))
-]
-Streams = Annotated[
-    int | None,
-    Parameter(
-        help=f"WebSockets open at once; {USUAL_STREAMS.all}, or what the limit of open files allows",
-        validator=validators.Number(gte=1, lte=1_000_000),
-    ),
-]
-StreamsEach = Annotated[
-    int,
-    Parameter(
-        help="of them, of one account; or without a key, of one address",
-        validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
 Port = Annotated[int, Parameter(help="0 picks a free one", validator=validators.Number(gte=0, lte=65535))]
@@ -128,6 +84,70 @@ MetricsPort = Annotated[
         help="serve /metrics for Prometheus on this port of --host", validator=validators.Number(gte=1, lte=65535)
     ),
 ]
+Bounded = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Doors:
+    """Where the API listens, whom it believes, and how much it takes.
+
+    Parameters
+    ----------
+    host
+        address that it listens on
+    trusted_proxies
+        address or network whose X-Forwarded-For is believed on where a request comes from; may be repeated
+    key_rate
+        requests a second of each API key
+    key_burst
+        of each API key at once, after a rest
+    account_rate
+        likewise of each account, all its keys together
+    account_burst
+        of each account at once, after a rest
+    preview_rate
+        of them, what an order would do and why one waits
+    preview_burst
+        of those at once, after a rest
+    streams
+        WebSockets open at once; 6000, or what the limit of open files allows
+    streams_each
+        of them, of one account; or without a key, of one address
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    trusted_proxies: Annotated[tuple[str, ...], Parameter(name="--trusted-proxy")] = ()
+    key_rate: Bounded = USUAL.key.per_s
+    key_burst: Bounded = USUAL.key.burst
+    account_rate: Bounded = USUAL.account.per_s
+    account_burst: Bounded = USUAL.account.burst
+    preview_rate: Bounded = USUAL.preview.per_s
+    preview_burst: Bounded = USUAL.preview.burst
+    streams: Bounded | None = None
+    streams_each: Bounded = USUAL_STREAMS.each
+    private_webhooks: PrivateWebhooks = False
+
+    @property
+    def trusted(self) -> tuple[Network, ...]:
+        """Raises ValueError where one is no network."""
+        return tuple(map(network, self.trusted_proxies))
+
+    @property
+    def rates(self) -> Rates:
+        key, account = Rate(self.key_rate, self.key_burst), Rate(self.account_rate, self.account_burst)
+        return Rates(key, account, Rate(self.preview_rate, self.preview_burst))
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """None is the usual, as far as there may be open files."""
+        if self.streams is None and self.streams_each == USUAL_STREAMS.each:
+            return None
+        return Bounds(USUAL_STREAMS.all if self.streams is None else self.streams, self.streams_each)
+
+
+USUAL_DOORS = Doors()
 
 
 def up(
@@ -135,19 +155,8 @@ def up(
     data: Path = DATA / "exchange",
     log: Log = "embedded",
     dsn: Dsn = None,
-    host: str = "127.0.0.1",
-    port: Port = 8080,
     partitions: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
-    trusted_proxies: Proxies = None,
-    key_rate: KeyRate = USUAL.key.per_s,
-    key_burst: KeyBurst = USUAL.key.burst,
-    account_rate: AccountRate = USUAL.account.per_s,
-    account_burst: AccountBurst = USUAL.account.burst,
-    preview_rate: PreviewRate = USUAL.preview.per_s,
-    preview_burst: PreviewBurst = USUAL.preview.burst,
-    streams: Streams = None,
-    streams_each: StreamsEach = USUAL_STREAMS.each,
-    private_webhooks: PrivateWebhooks = False,
+    doors: Doors = USUAL_DOORS,
 ) -> None:
     """Run a whole exchange in one process: persistent, and empty at first.
 
@@ -158,22 +167,23 @@ def up(
     partitions
         of a log that is created now; the classes are spread over them
     """
+    _supervise(_up(data, log, dsn, partitions, doors))
+
+
+async def _up(data: Path, log: str, dsn: str | None, partitions: int, doors: Doors) -> None:
     settings = Settings(
-        data=data, log=log, dsn=dsn, host=host, port=port, partitions=partitions, private_webhooks=private_webhooks
+        data=data,
+        log=log,
+        dsn=dsn,
+        host=doors.host,
+        port=doors.port,
+        partitions=partitions,
+        trusted_proxies=doors.trusted,
+        rates=doors.rates,
+        streams=doors.bounds,
+        private_webhooks=doors.private_webhooks,
     )
-    rates = Rates(Rate(key_rate, key_burst), Rate(account_rate, account_burst), Rate(preview_rate, preview_burst))
-    settings = msgspec.structs.replace(settings, rates=rates, streams=_bounds(streams, streams_each))
-    _supervise(_up(settings, trusted_proxies or []))
-
-
-def _bounds(streams: int | None, each: int) -> Bounds | None:
-    if streams is None and each == USUAL_STREAMS.each:
-        return None
-    return Bounds(USUAL_STREAMS.all if streams is None else streams, each)
-
-
-async def _up(settings: Settings, proxies: list[str]) -> None:
-    async with exchange(msgspec.structs.replace(settings, trusted_proxies=tuple(map(network, proxies)))) as running:
+    async with exchange(settings) as running:
         print(f"The exchange is open at {running.url}, its engine's core is {CORE}. For cx in another terminal:\n")
         print(f"  export CX_CONFIG={running.config.resolve()}\n")
         print("Ctrl-C closes it; the same command opens it again.", flush=True)
@@ -420,19 +430,8 @@ def gateway(
     log: Log,
     dsn: str,
     secrets: Path,
-    host: str = "127.0.0.1",
-    port: Port = 8080,
     partitions: Partitions = 1,
-    trusted_proxies: Proxies = None,
-    key_rate: KeyRate = USUAL.key.per_s,
-    key_burst: KeyBurst = USUAL.key.burst,
-    account_rate: AccountRate = USUAL.account.per_s,
-    account_burst: AccountBurst = USUAL.account.burst,
-    preview_rate: PreviewRate = USUAL.preview.per_s,
-    preview_burst: PreviewBurst = USUAL.preview.burst,
-    streams: Streams = None,
-    streams_each: StreamsEach = USUAL_STREAMS.each,
-    private_webhooks: PrivateWebhooks = False,
+    doors: Doors = USUAL_DOORS,
 ) -> None:
     """Serve the HTTP API, with a replica of the books beside it. Any number of them can run.
 
@@ -442,35 +441,11 @@ def gateway(
         file of what seals how buyers reach their machines, the same for all gateways; made by cx new-secret > FILE. To
         change it, put a new one on a line in front, and keep those behind
     """
-    _supervise(
-        _gateway(
-            log,
-            dsn,
-            secrets,
-            host,
-            port,
-            partitions,
-            trusted_proxies or [],
-            private_webhooks,
-            Rates(Rate(key_rate, key_burst), Rate(account_rate, account_burst), Rate(preview_rate, preview_burst)),
-            _bounds(streams, streams_each),
-        )
-    )
+    _supervise(_gateway(log, dsn, secrets, partitions, doors))
 
 
-async def _gateway(
-    url: str,
-    dsn: str,
-    secrets: Path,
-    host: str,
-    port: int,
-    partitions: int,
-    proxies: list[str],
-    private_webhooks: bool,
-    rates: Rates,
-    streams: Bounds | None,
-) -> None:
-    vault, trusted = Vault.of_file(secrets), tuple(map(network, proxies))
+async def _gateway(url: str, dsn: str, secrets: Path, partitions: int, doors: Doors) -> None:
+    vault = Vault.of_file(secrets)
     async with (
         connected(url, partitions) as log,
         connected_store(dsn) as store,
@@ -478,13 +453,13 @@ async def _gateway(
             log,
             store,
             vault,
-            host,
-            port,
+            doors.host,
+            doors.port,
             CollectorRegistry(),
-            trusted_proxies=trusted,
-            rates=rates,
-            streams=streams,
-            private_webhooks=private_webhooks,
+            trusted_proxies=doors.trusted,
+            rates=doors.rates,
+            streams=doors.bounds,
+            private_webhooks=doors.private_webhooks,
         ) as address,
     ):
         print(f"The API is open at {address}", flush=True)

@@ -16,8 +16,14 @@ from pathlib import Path
 import cyclopts
 import pytest
 
+from gateways.api.addresses import network
+from gateways.api.limits import USUAL as USUAL_RATES
+from gateways.api.limits import Rate, Rates
+from gateways.api.socket import USUAL as USUAL_BOUNDS
+from gateways.api.socket import Bounds
 from gateways.cli.commands import starts_of
 from gateways.cli.main import app
+from gateways.cli.operate import Doors
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_cli import cx, cx_json
 
@@ -110,6 +116,17 @@ def test_help_never_touches_the_network(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_shell_can_complete_every_command(shell: str) -> None:
     script = called("completion", shell)
     assert all(part in script for words in commands(app) for part in words)
+
+
+def test_up_and_gateway_take_the_same_options_of_their_doors() -> None:
+    said = "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--key-rate", "5", "--streams", "7", "--port", "0"
+    for words in (("up",), ("gateway", "--log", "embedded", "--dsn", "postgresql://", "--secrets", "file")):
+        _, bound, _ = app.parse_args([*words, *said], exit_on_error=False)
+        doors = bound.arguments["doors"]
+        assert (doors.trusted, doors.bounds) == ((network("10.0.0.0/8"), network("::1")), Bounds(7, USUAL_BOUNDS.each))
+        assert doors.rates == Rates(key=Rate(5, USUAL_RATES.key.burst))
+    assert Doors().bounds is None
+    assert Doors().rates == USUAL_RATES
 
 
 async def test_every_list_is_a_table_json_and_csv(exchange: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
