@@ -73,6 +73,9 @@ async def test_the_client_works_alone_and_the_command_says_what_it_lacks(exchang
     }
     assert all(name == "gateways" or name.startswith("gateways.client") for name in ours), ours
 
+    typed = "from importlib.resources import files; print(files('gateways').joinpath('py.typed').is_file())"
+    assert (await succeeds(python, "-I", "-c", typed)).strip() == "True", "checkers of types use ours (PEP 561)"
+
     process = await asyncio.create_subprocess_exec(python.parent / "cx", "--help", stderr=asyncio.subprocess.PIPE)
     _, err = await process.communicate()
     assert process.returncode == 2
