@@ -578,17 +578,21 @@ def deposit(account_id: str, amount: str, /, *, reference: str, access: Access =
 
 
 @accounts.command(name="create")
-def create_account(name: str, /, *, scopes: str = "read,trade", access: Access = HERE) -> None:
+def create_account(
+    name: str, /, *, scopes: str = "read,trade", owner: str | None = None, access: Access = HERE
+) -> None:
     """Open an account and print its first key, which is shown this once.
 
     Parameters
     ----------
     scopes
         of the key, with commas: read, trade, supply, meter, withdraw, audit, admin
+    owner
+        whose sub-account it is, like acc_3: its orders and its owner's do not trade with each other
     """
 
     async def call(exchange: Exchange) -> None:
-        show_one(await exchange.create_account(name, scopes=scopes.split(",")), access)
+        show_one(await exchange.create_account(name, scopes=scopes.split(","), owner=owner), access)
 
     run(call, access)
 

@@ -116,6 +116,8 @@ async def test_from_selling_to_renting_by_hand(exchange: Venue, tmp_path: Path) 
 async def test_the_exchange_s_own_people_halt_limit_and_close(exchange: Venue) -> None:
     admin = {"CX_URL": exchange.url, "CX_KEY": exchange.key}
     account = (await cx_json("accounts", "create", "developer", env=admin))["account_id"]
+    branch = await cx_json("accounts", "create", "branch", "--owner", account, env=admin)
+    assert (branch["owner"], branch["account_id"] != account) == (account, True)
     assert await cx_json("admin", "halt", CLASS, "--cancels", env=admin) == [{"class": CLASS, "mode": "no_new"}]
     _, out, _ = await cx("classes", env=admin)
     assert "halted (no_new)" in out
