@@ -48,8 +48,8 @@ MIN_PACE_S = 0.01
 WATCH_S = 1.0
 """Between two looks at how far behind it is: on Kafka each is a round trip for every partition."""
 MAX_CALM = 250
-"""Records in one transaction while no more than a poll waits. It locks the cash of all whose orders it has until it is on
-disk: with one account's two thousand others waited 30 ms for it."""
+"""Records in one transaction while no more than a poll waits. It locks the cash of all whose orders it has until it is
+on disk: with one account's two thousand others waited 30 ms for it."""
 MAX_SENT = 500
 """Commands for the engine in one append."""
 

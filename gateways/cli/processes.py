@@ -280,9 +280,9 @@ async def supervised(services: Sequence[Service]) -> AsyncIterator[None]:
 
 
 def spare_garbage_collection() -> None:
-    """Leaves what lives for good out of every collection, and makes what is left short: each stops all that this process
-    does, for as long as the objects take that came since the last, 2 ms at 5,000. Cycles are few: messages are Structs
-    and tuples."""
+    """Leaves what lives for good out of every collection, and makes what is left short: each stops all that this
+    process does, for as long as the objects take that came since the last, 2 ms at 5,000. Cycles are few: messages are
+    Structs and tuples."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 4, 1_000)
