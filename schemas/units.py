@@ -72,7 +72,8 @@ def starts_from(starts: tuple[int, ...], now: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(start or soon for start in starts))
 
 
-_USD = re.compile(r"(-?)(\d{1,13})(?:\.(\d{1,6}))?", re.ASCII)
+_USD = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
+"""In µ$ all of them have 63 bits."""
 
 
 @lru_cache(1024)

@@ -56,10 +56,10 @@ def _held(pattern: str, description: str, example: str) -> Meta:
 
 Usd = Annotated[
     str,
-    _told({"pattern": r"^-?\d{1,13}(\.\d{1,6})?$"}, "dollars as a decimal string, at most 6 decimals", "2.60"),
+    _told({"pattern": r"^-?[0-9]{1,12}([.][0-9]{1,6})?$"}, "dollars as a decimal string, at most 6 decimals", "2.60"),
 ]
 Price = Annotated[
-    str, _told({"pattern": r"^-?\d{1,13}(\.\d{1,6})?$"}, "dollars per GPU-hour as a decimal string", "2.60")
+    str, _told({"pattern": r"^-?[0-9]{1,12}([.][0-9]{1,6})?$"}, "dollars per GPU-hour as a decimal string", "2.60")
 ]
 Time = Annotated[str, _told({"pattern": TIME}, "RFC 3339, UTC", "2026-11-24T03:00:00Z")]
 Moment = Annotated[

@@ -65,21 +65,21 @@ def spending_routes(log: Log, store: Store, keys: Keys, clerk: Clerk, replies: l
         """Likewise a pool of machine users."""
         return await shown(request, SpenderKind.POOL, pool)
 
-    @put("/v1/teams/{team:str}/caps", **keys.door(Scope.TRADE, 409))
+    @put("/v1/teams/{team:str}/caps", **keys.door(Scope.TRADE, 409, 422))
     async def set_team_caps(
         request: ApiRequest, team: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:
         """Cap a team's spend, for orders to come; with a key that is bound to nobody. What stands goes on."""
         return await set_caps(request, SpenderKind.TEAM, team, data)
 
-    @put("/v1/users/{user_name:str}/caps", **keys.door(Scope.TRADE, 409))
+    @put("/v1/users/{user_name:str}/caps", **keys.door(Scope.TRADE, 409, 422))
     async def set_user_caps(
         request: ApiRequest, user_name: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:
         """Likewise a user's, over all teams."""
         return await set_caps(request, SpenderKind.USER, user_name, data)
 
-    @put("/v1/pools/{pool:str}/caps", **keys.door(Scope.TRADE, 409))
+    @put("/v1/pools/{pool:str}/caps", **keys.door(Scope.TRADE, 409, 422))
     async def set_pool_caps(
         request: ApiRequest, pool: FromPath[str], data: JSONBody[resources.NewCaps]
     ) -> resources.Caps:
@@ -150,7 +150,8 @@ def _cap(name: str, text: str | None) -> int | None:
         return None
     cap = terms.parsed(name, parse_usd, text)
     if not 0 <= cap <= MAX_CAP:
-        raise invalid(name, f"a cap is 0 to {format_usd(MAX_CAP)}: {name} is {text}")
+        message = f"a cap is 0 to {format_usd(MAX_CAP)}: {name} is {text}"
+        raise ApiError(422, "amount_out_of_range", message, name)
     return cap
 
 
