@@ -16,7 +16,7 @@ help:
 	@echo 'make test-long                        the slow legs: kill -9, long simulations'
 	@echo 'make check                            linter, types, import arrows'
 	@echo 'make bench [ARGS="NAME ..."]          benchmarks beside their baselines'
-	@echo 'make fuzz                             the API against its own description, five minutes; by hand'
+	@echo 'make fuzz                             the API against its own description, with another seed each time'
 	@echo 'make core                             compile the engine: the same answers, faster'
 	@echo 'make mutants [ARGS="matching_engine.calendar.*"]  which changes of the engine no test notices'
 	@echo 'make lock                             pin and hash the requirements anew'
@@ -38,7 +38,8 @@ check: .venv/.dev
 	@$(BIN)/lint-imports
 
 fuzz: .venv/.dev
-	@$(BIN)/python -m pytest -m fuzz --timeout=900 $(ARGS)
+	@FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-120} FUZZ_SECONDS=$${FUZZ_SECONDS:-900} \
+		$(BIN)/python -m pytest -m long --timeout=1200 tests/integration/test_api_fuzz.py $(ARGS)
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
