@@ -5,6 +5,7 @@ better wording never changes a byte of history.
 """
 
 import string
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -240,7 +241,7 @@ class _Formatter(string.Formatter):
     """Adds the formats usd, time and duration; falls back to the plain number where one is out of their range."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        formats = {"usd": format_usd, "time": format_time, "duration": format_duration}
+        formats: dict[str, Callable[[int], str]] = {"usd": format_usd, "time": format_time, "duration": format_duration}
         if format_spec in formats:
             try:
                 return formats[format_spec](value)

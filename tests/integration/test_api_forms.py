@@ -385,9 +385,11 @@ async def test_parameters_are_held_to_what_is_said_of_them(embedded_log: Embedde
             if (form := json.dumps(shape)) in held:
                 continue
             held.add(form)
-            for text in texts_for(shape):
-                if judge(shape, meant(shape, text)) != taken(checked[name], text):
-                    differ.append((path, name, text[:80]))
+            differ += [
+                (path, name, text[:80])
+                for text in texts_for(shape)
+                if judge(shape, meant(shape, text)) != taken(checked[name], text)
+            ]
     assert not differ
     assert len(held) > 30
 
