@@ -16,11 +16,17 @@ import asyncpg
 import msgspec
 
 from schemas.store import StoreError
+from settlement import ledger
 from settlement.books import OrderRow
 from settlement.database import ACQUIRE_S, COLLISIONS, Connection, Pool, Queries, as_store_error
 
 MAX_WRITERS = 4
 """Writes under way at once."""
+SHARE = 64
+"""So many wait for each write that is under way before a further one begins: a write costs as much as twenty orders in
+another's."""
+STUCK_S = 0.01
+"""Or else, for so long none began, as those under way wait for a lock."""
 MAX_BATCH = 500
 MAX_WAITING = 20_000
 MAX_ATTEMPTS = 5
@@ -36,8 +42,9 @@ class Waiting(NamedTuple):
     """An intent, and who waits for its answer."""
 
     account: int
-    is_plain: bool
-    """A bid for which no cap has to be looked at."""
+    client_order_id: str
+    plain: int
+    """What it holds, of a bid for which no cap has to be looked at; else 0."""
     row: tuple[Any, ...]
     told: Told
 
@@ -50,6 +57,9 @@ class Intents:
         self._sql = sql
         self._waiting: deque[Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
+        self._began_at = 0.0
+        """When the newest write began, of the event loop."""
+        self._look: asyncio.TimerHandle | None = None
 
     async def place_all(self, rows: Sequence[OrderRow]) -> list[Answer]:
         """In order. Raises StoreError: some may be written all the same."""
@@ -66,10 +76,24 @@ class Intents:
         if len(self._waiting) + len(taken) > MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} orders wait for the database already: send fewer")
         self._waiting += taken
-        if taken and len(self._writers) < MAX_WRITERS:
+        if len(self._waiting) >= SHARE * len(self._writers):
+            self._add_writer()
+        elif self._look is None:
+            self._look = asyncio.get_running_loop().call_later(STUCK_S, self._looked)
+
+    def _add_writer(self) -> None:
+        if self._waiting and len(self._writers) < MAX_WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
+
+    def _looked(self) -> None:
+        self._look = None
+        loop = asyncio.get_running_loop()
+        if self._waiting:
+            if loop.time() - self._began_at >= STUCK_S:
+                self._add_writer()
+            self._look = loop.call_later(STUCK_S, self._looked)
 
     async def close(self) -> None:
         """Returns once all that was taken is written, or could not be."""
@@ -79,6 +103,7 @@ class Intents:
     async def _write(self) -> None:
         """Writes until nobody waits."""
         while self._waiting:
+            self._began_at = asyncio.get_running_loop().time()
             taken = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             await self._place(sorted(taken, key=itemgetter(0)))  # in the order of accounts, as everybody locks them
 
@@ -99,29 +124,50 @@ class Intents:
                 one.told(error)
 
     async def _written(self, connection: Connection, batch: Sequence[Waiting]) -> list[Answer]:
-        if len(batch) == 1 and batch[0].is_plain and await self._went_in(connection, batch[0].row):
-            return [WENT_IN]
-        rows = [one.row for one in batch]
+        went_in = await self._went_in(connection, batch)
+        rows = [one.row for one in batch if one.account not in went_in]
+        if not rows:
+            return [WENT_IN] * len(batch)
         for attempt in itertools.count(1):
             try:
-                answers: list[Answer] = await connection.fetch(self._sql.place, rows)
+                answers = iter(await connection.fetch(self._sql.place, rows))
                 break
             except asyncpg.TransactionRollbackError:  # somebody was in the way, and nothing was written
                 if attempt == MAX_ATTEMPTS:
                     raise
-        return answers
+        return [WENT_IN if one.account in went_in else next(answers) for one in batch]
 
-    async def _went_in(self, connection: Connection, row: tuple[Any, ...]) -> bool:
-        """Whether the bid is new and has its funds; else, or where another was in the way, nothing was written."""
+    async def _went_in(self, connection: Connection, batch: Sequence[Waiting]) -> set[int]:
+        """The accounts of which all is written, as it is nothing but new bids for which they have the funds. Of the
+        others, or where another was in the way, nothing was written."""
+        held: dict[int, int] = {}
+        for one in batch:
+            held[one.account] = held.get(one.account, 0) + one.plain
+        for one in batch:
+            if not one.plain:
+                held.pop(one.account, None)
+        bids = [one for one in batch if one.account in held]
         try:
-            return bool(await connection.fetchval(self._sql.place_one, row))
+            if len(bids) == len(batch) == 1:
+                return {bids[0].account} if await connection.fetchval(self._sql.place_one, bids[0].row) else set()
+            if not bids:
+                return set()
+            found = await connection.fetch(
+                self._sql.place_plain,
+                [one.row for one in bids],
+                [ledger.cash(account) for account in held],
+                list(held.values()),
+                [one.account for one in bids],
+                [one.client_order_id for one in bids],
+            )
         except COLLISIONS:
-            return False
+            return set()
+        return {account for (account,) in found}
 
 
 def _waiting(row: OrderRow, told: Told) -> Waiting:
-    is_plain = row.held > 0 and not (row.team or row.user or row.pool)
-    return Waiting(row.account, is_plain, msgspec.structs.astuple(row), told)
+    plain = 0 if row.team or row.user or row.pool else row.held
+    return Waiting(row.account, row.client_order_id, plain, msgspec.structs.astuple(row), told)
 
 
 def _tell(waiter: "asyncio.Future[Answer]", answer: Answer | Exception) -> None:

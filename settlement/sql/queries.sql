@@ -227,6 +227,27 @@ WITH reserved AS (
 )
 INSERT INTO orders SELECT ($1::orders).* FROM reserved RETURNING true;
 
+-- Bids of many accounts, $1, of which $2 are the cash rows, in the order of ids, with what each is to reserve, $3, and $4 and
+-- $5 the bids' names. All of an account go in if it has the funds and knows none of them; the accounts of which they did.
+-- name: place_plain
+WITH locked AS MATERIALIZED (  -- as everybody locks them
+    SELECT id, balance - reserved AS free FROM ledger_accounts WHERE id = ANY ($2::bigint[])
+    ORDER BY id FOR NO KEY UPDATE
+), known AS MATERIALIZED (
+    SELECT 8 * orders.account + 1 AS id FROM unnest($4::bigint[], $5::text[]) AS asked (account, client_order_id)
+    JOIN orders ON (orders.account, orders.client_order_id) = (asked.account, asked.client_order_id)
+), fit AS MATERIALIZED (
+    SELECT asked.id, asked.held FROM unnest($2::bigint[], $3::bigint[]) AS asked (id, held)
+    JOIN locked ON locked.id = asked.id
+    WHERE locked.free >= asked.held AND asked.id NOT IN (SELECT id FROM known)
+), moved AS (
+    UPDATE ledger_accounts AS account SET reserved = account.reserved + fit.held FROM fit WHERE account.id = fit.id
+), taken AS (
+    INSERT INTO orders SELECT wanted.* FROM unnest($1::orders[]) AS wanted
+    WHERE 8 * wanted.account + 1 IN (SELECT id FROM fit)
+)
+SELECT (id - 1) / 8 AS account FROM fit;
+
 -- name: place
 SELECT answer, cash, known, reached FROM place_intents($1::orders[]);
 

@@ -41,6 +41,7 @@ from schemas.store import (
     OrderStatus,
     Placed,
     PlaceStatus,
+    Spender,
 )
 from schemas.units import HOUR_MS, MINUTE_MS
 from settlement import database, service
@@ -599,6 +600,54 @@ async def test_gateways_at_once_reserve_for_many_accounts_exactly_what_each_has(
     for number, account in enumerate(accounts):
         balance = await market.store.balance(account.id)
         assert (balance.cash, balance.held) == (number, 10 * each)
+
+
+async def test_intents_that_share_a_write_have_each_its_own_answer(market: Market) -> None:
+    each = units.hold(LIMIT, 1, HOUR_MS, 0)
+    names = ("rich", "poor", "again", "mixed", "seller")
+    rich, poor, again, mixed, seller = [await market.account(name, money=3 * each) for name in names]
+
+    def bid(account: Account, name: str) -> PlaceBid:
+        return bid_of(account, LIMIT, 1, 1, market.log.time, name)
+
+    assert (await market.intend(bid(again, "0"))).status is PlaceStatus.NEW
+    answers = await asyncio.gather(
+        *(market.intend(bid(rich, str(number))) for number in range(3)),
+        *(market.intend(bid(poor, str(number))) for number in range(4)),
+        market.intend(bid(again, "0")),
+        market.intend(bid(again, "0"), digest=b"other"),
+        market.intend(bid(again, "1")),
+        market.intend(bid(mixed, "0")),
+        market.intend(bid(mixed, "1"), spender=Spender(team="ml")),
+        market.intend(ask_of(mixed, LIMIT, 1, market.log.time)),
+        market.intend(ask_of(seller, LIMIT, 1, market.log.time)),
+    )
+    new, known, other, unfunded = (
+        PlaceStatus.NEW,
+        PlaceStatus.REPLAY,
+        PlaceStatus.CONFLICT,
+        PlaceStatus.NO_FUNDS,
+    )
+    assert [answer.status for answer in answers] == [*[new] * 6, unfunded, known, other, *[new] * 5]
+    assert [(await market.store.balance(account.id)).held for account in (rich, poor, again, mixed, seller)] == [
+        number * each for number in (3, 3, 2, 2, 0)
+    ]
+
+
+async def test_a_write_that_waits_for_a_lock_holds_up_no_other(market: Market, dsn: str) -> None:
+    held, free = [await market.account(name, money=MONEY) for name in ("held", "free")]
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM ledger_accounts WHERE id = $1 FOR UPDATE", 8 * held.id + 1)
+            waiting = asyncio.create_task(market.intend(bid_of(held, LIMIT, 1, 1, market.log.time)))
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(SOON_S):
+                assert (await market.intend(bid_of(free, LIMIT, 1, 1, market.log.time))).status is PlaceStatus.NEW
+            assert not waiting.done()
+        assert (await waiting).status is PlaceStatus.NEW
+    finally:
+        await connection.close()
 
 
 async def test_a_repeat_is_answered_while_settlement_is_writing_the_order(
