@@ -28,7 +28,7 @@ def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
             map(or_, _of(prices, [price << PLACE_BITS for price in prices.values], count), places),
             _each(stored.accounts, count),
             _each(stored.owners, count),
-            _names(stored.names),
+            stored.names.split(BETWEEN),
             repeat(book),
             _of(prices, [known.prices[price] for price in prices.values], count),
             quantities,
@@ -66,7 +66,7 @@ def restored_bids(book: Book, known: Known, stored: BidColumns) -> list[Bid]:
             map(add, _of(prices, [-price << PLACE_BITS for price in prices.values], count), places),
             _each(stored.accounts, count),
             _each(stored.owners, count),
-            _names(stored.names),
+            stored.names.split(BETWEEN),
             repeat(book),
             _of(prices, [known.prices[price] for price in prices.values], count),
             _each(stored.quantities, count),
@@ -88,7 +88,7 @@ def restored_bids(book: Book, known: Known, stored: BidColumns) -> list[Bid]:
 def restored_repeats(stored: RepeatColumns) -> tuple[list[Key], list[Answered]]:
     """Each repeat's key, and what is known of it."""
     count = stored.count
-    keys = list(zip(_each(stored.accounts, count), _names(stored.names), strict=True))
+    keys = list(zip(_each(stored.accounts, count), stored.names.split(BETWEEN), strict=True))
     return keys, list(zip(unpacked(stored.positions, count), unpacked(stored.not_after, count), strict=True))
 
 
@@ -97,10 +97,6 @@ def _ids_and_places(stored: AskColumns | BidColumns) -> tuple[list[int], list[in
     if not stored.moved:
         return ids, ids  # one object for both, as where none of them was amended
     return ids, list(map(add, ids, unpacked(stored.moved, stored.count)))
-
-
-def _names(stored: str) -> list[str]:
-    return stored.split(BETWEEN) if stored else []
 
 
 def _each(column: Column[Value], count: int) -> list[Value]:

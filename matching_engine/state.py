@@ -113,4 +113,4 @@ def _sold(ask: Ask, now: int) -> tuple[list[int], list[int]] | None:
     if ask.calendar is None and ask.free == ask.quantity:  # the usual one at a look
         return None
     times, sold = sold_from(ask, now)
-    return (times, sold) if len(times) > 1 or sold[0] else None
+    return (times, sold) if len(times) > 1 else None

@@ -11,10 +11,11 @@ from matching_engine.columns import decoded, encoded, in_columns, packed, unpack
 from matching_engine.engine import Engine
 from matching_engine.memory import NEVER
 from matching_engine.orders import Ask, Bid
-from schemas.commands import Amend, Cancel, CreateClass
+from schemas.commands import Amend, Cancel, CreateClass, Return
+from schemas.events import Returned
 from schemas.units import HOUR_MS
 from tests.simulation.streams import PROFILES, stream
-from tests.unit.test_engine import CLASS, SPEC, T0, Market, ask, bid
+from tests.unit.test_engine import CLASS, SPEC, START, T0, Market, ask, bid
 
 
 def restored(engine: Engine) -> Engine:
@@ -70,6 +71,27 @@ def test_an_amended_order_has_its_id_and_its_new_place(monkeypatch: pytest.Monke
     assert unpacked(stored.moved, 3) == [0, 0, 3]
     again = restored(market.engine)
     assert [(order.id, order.place) for order in again.books[CLASS].bids()] == [(2, 2), (3, 3), (1, 4)]
+
+
+def test_more_values_in_a_run_than_a_byte_can_number() -> None:
+    market = Market()
+    for number in range(300):
+        market.send(ask(f"a{number}", price=2_500_000 + 100 * number))
+    (stored,) = in_columns(market.engine.state()).books[0].asks
+    assert len(stored.prices.numbers) == 600
+    prices = [order.price for order in restored(market.engine).books[CLASS].asks()]
+    assert prices == [2_500_000 + 100 * number for number in range(300)]
+
+
+def test_an_ask_of_which_all_came_back_is_as_one_of_which_nothing_was_sold() -> None:
+    market = Market()
+    market.send(ask("a", end=START + 2 * HOUR_MS))
+    market.send(bid("b"))
+    assert market.engine.state().books[0].asks[0].sold == ([0, START, START + HOUR_MS], [0, 1, 0])
+    (returned,) = market.send(Return((2, 0), 1, 1, START, START + HOUR_MS))
+    assert isinstance(returned, Returned)
+    assert market.engine.state().books[0].asks[0].sold is None
+    assert restored(market.engine).books[CLASS].asks()[0].calendar is None
 
 
 def terms(order: Ask | Bid) -> dict[str, Any]:
