@@ -13,6 +13,7 @@ import pytest
 from gateways.api import channels
 from gateways.api import socket as socket_module
 from gateways.api import stream as stream_module
+from gateways.api.server import MAX_MESSAGE_BYTES
 from gateways.api.socket import Bounds
 from gateways.client import Exchange, ExchangeError
 from gateways.client.stream import Message
@@ -390,6 +391,16 @@ async def test_what_is_not_understood_is_said_and_the_connection_goes_on(
         await client.say(op="subscribe", id=1, channel="heartbeats")
         assert await client.hear() == {"type": "subscribed", "id": 1}
         assert (await client.hear())["channel"] == "heartbeats"
+
+
+async def test_a_message_has_a_megabyte_at_most(exchange: Venue) -> None:
+    longest = json.dumps({"op": "unsubscribe", "id": 1, "channel": "ticker", "class": "A" * MAX_MESSAGE_BYTES})
+    longest = longest.replace("A" * (len(longest) - MAX_MESSAGE_BYTES), "", 1)
+    async with wire(exchange.url) as client:
+        await client.socket.send_str(longest)
+        assert (await client.hear())["type"] == "error", "it is read: there is no such class"
+        await client.socket.send_str(longest + " ")
+        assert await client.end() == 1009
 
 
 async def test_a_channel_is_read_once_and_left_once(exchange: Venue) -> None:
