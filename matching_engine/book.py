@@ -27,7 +27,6 @@ GROUP = 64
 """Chunks of asks at which their group is split."""
 WORTH_A_LOOK = 8
 """Chunks from which on a walk asks for their group's bounds first."""
-PLACE_BITS = 63
 NOBODY = 1 << 62
 """More than any quantity, duration or time."""
 MAX_KNOWN = 4096
@@ -39,15 +38,28 @@ Made = TypeVar("Made")
 
 
 class Chunk(ABC, Generic[AnyOrder]):
-    """Neighbours in the order of their keys."""
+    """Neighbours in the order in which they trade, and some that have left: their `chunk` is another.
 
-    __slots__ = ("first_key", "gone", "keys", "orders", "stale")
+    Who leaves is let go of later, with others: so nobody is looked for, and a walk goes through orders that stay where
+    they are. `orders` changes in place only where an order comes or the chunk is split.
+    """
 
-    def __init__(self, keys: list[int], orders: list[AnyOrder]) -> None:
-        self.keys = keys
+    __slots__ = ("first", "first_rank", "front", "gone", "live", "lost", "orders", "ranks", "stale")
+
+    def __init__(self, ranks: list[int], orders: list[AnyOrder]) -> None:
+        self.ranks = ranks
+        """Of `orders`: the price of an ask, the negative price of a bid."""
         self.orders: list[AnyOrder] = orders
-        self.first_key = keys[0]
-        """At or before its first order, and behind the chunk before it."""
+        self.first = 0
+        """Before this place all have left."""
+        self.front: Any = orders[0]
+        """Who stands there, and has not left."""
+        self.live = len(orders)
+        """How many have not left."""
+        self.lost = 0
+        """How many of `orders` have. Who leaves a deep book need not read the lists, which no cache holds."""
+        self.first_rank = ranks[0]
+        """At or before the rank of its first order, and not before that of the last order in the chunk before."""
         self.gone = 0
         """How many have left since the bounds were measured."""
         self.stale = 0
@@ -60,13 +72,36 @@ class Chunk(ABC, Generic[AnyOrder]):
     @property
     def loose(self) -> bool:
         """Whether its bounds may be much wider than its orders need."""
-        return 2 * self.stale + self.gone > len(self.orders)
+        return 2 * self.stale + self.gone > self.live
+
+    def lose(self, order: Ask | Bid) -> None:
+        """The order leaves; it is let go of once half have left."""
+        order.chunk = None
+        self.gone += 1
+        self.lost += 1
+        self.live -= 1
+        if self.lost > self.live:
+            self.sift()
+        elif order is self.front:
+            orders: list[Any] = self.orders
+            first = self.first + 1
+            ahead = orders[first]
+            while ahead.chunk is not self:
+                first += 1
+                ahead = orders[first]
+            self.first, self.front = first, ahead
 
     def sift(self) -> None:
         """Lets go of orders that are not of it any more."""
-        there = [order for order in self.orders if order.chunk is self]
-        self.gone += len(self.orders) - len(there)
-        self.orders, self.keys = there, [order.key for order in there]
+        there: list[AnyOrder] = []
+        ranks: list[int] = []
+        for place, order in enumerate(self.orders):
+            if order.chunk is self:
+                there.append(order)
+                ranks.append(self.ranks[place])
+        self.gone += self.live - len(there)
+        self.first, self.live, self.lost, self.orders, self.ranks = 0, len(there), 0, there, ranks
+        self.front = there[0] if there else None
 
     @abstractmethod
     def measure(self) -> None:
@@ -182,9 +217,9 @@ class AskChunk(Chunk[Ask]):
 
     __slots__ = ("bounds", "cut", "group", "rings")
 
-    def __init__(self, keys: list[int], orders: list[Ask]) -> None:
+    def __init__(self, ranks: list[int], orders: list[Ask]) -> None:
         self.group: AskGroup | None = None
-        super().__init__(keys, orders)
+        super().__init__(ranks, orders)
         AskGroup([self])
 
     def measure(self) -> None:
@@ -197,16 +232,18 @@ class AskChunk(Chunk[Ask]):
         if self.group is not None:
             self.group.measured += 1
         for ask in self.orders:
-            if (calendar := ask.calendar) is not None and calendar.stale:
-                measure(ask)
-            self.widen(ask)
+            if ask.chunk is self:
+                if (calendar := ask.calendar) is not None and calendar.stale:
+                    measure(ask)
+                self.widen(ask)
 
     def widen(self, order: Ask) -> None:
         ask = order
         if ask.calendar is not None:
             self.cut = True
-        for double in self.rings:
-            self.rings[double] |= whole_ring(ask.start, ask.end, double)
+        if self.rings:
+            for double in self.rings:
+                self.rings[double] |= whole_ring(ask.start, ask.end, double)
         wider = self.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
         if wider and self.group is not None:
             self.group.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
@@ -215,7 +252,8 @@ class AskChunk(Chunk[Ask]):
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
         made = 0
         for ask in self.orders:
-            made |= ring_of(ask, double)
+            if ask.chunk is self:
+                made |= ring_of(ask, double)
         self.rings[double] = made
         return made
 
@@ -240,7 +278,8 @@ class BidChunk(Chunk[Bid]):
         self.need = self.shortest = self.first_end = NOBODY
         self.seen_starts: tuple[int, ...] = ()
         for bid in self.orders:
-            self.widen(bid)
+            if bid.chunk is self:
+                self.widen(bid)
 
     def widen(self, order: Bid) -> None:
         bid = order
@@ -268,12 +307,14 @@ AnyChunk = TypeVar("AnyChunk", bound="AskChunk | BidChunk")
 class Queue(Generic[AnyChunk, AnyOrder]):
     """One side's orders in the order in which they trade."""
 
-    __slots__ = ("_kind", "chunks", "first_keys")
+    __slots__ = ("_kind", "_sign", "chunks", "first_ranks")
 
-    def __init__(self, kind: type[AnyChunk]) -> None:
+    def __init__(self, kind: type[AnyChunk], sign: int) -> None:
+        """An order's rank is its price times `sign`."""
         self._kind: Any = kind
+        self._sign = sign
         self.chunks: list[AnyChunk] = []
-        self.first_keys: list[int] = []
+        self.first_ranks: list[int] = []
 
     def __iter__(self) -> Iterator[AnyOrder]:
         """Best first."""
@@ -283,48 +324,86 @@ class Queue(Generic[AnyChunk, AnyOrder]):
                 if order.chunk is chunk:
                     yield order
 
-    def before(self, key: int) -> list[AnyChunk]:
-        """The chunks, best first, that may hold orders with keys below `key`."""
-        first_keys = self.first_keys
-        if not first_keys or first_keys[0] >= key:
-            return []
-        return self.chunks[: bisect_left(first_keys, key)]
+    def within(self, price: int) -> list[AnyChunk]:
+        """The chunks, best first, that may hold orders of that price or a better one."""
+        return self.chunks[: bisect_right(self.first_ranks, self._sign * price)]
+
+    def has_within(self, price: int) -> bool:
+        """Whether the best order has that price or a better one."""
+        if not self.chunks:
+            return False
+        chunk: Any = self.chunks[0]
+        return bool(chunk.ranks[chunk.first] <= self._sign * price)
 
     def add(self, order: AnyOrder) -> None:
-        """Puts the order where its key says."""
-        key = order.key
+        """Puts the order at its place: behind all of its price, unless it comes back and they are newer."""
+        rank = self._sign * order.price
         if not self.chunks:
-            self.chunks.append(self._kind([key], [order]))
-            self.first_keys.append(key)
+            self.chunks.append(self._kind([rank], [order]))
+            self.first_ranks.append(rank)
             return
-        at = bisect_right(self.first_keys, key) - 1
+        at = bisect_right(self.first_ranks, rank) - 1
         if at < 0:
             at = 0
-            self.first_keys[0] = self.chunks[0].first_key = key
+            self.first_ranks[0] = self.chunks[0].first_rank = rank
         chunk: Any = self.chunks[at]
-        keys = chunk.keys
-        place = bisect_left(keys, key)
-        keys.insert(place, key)
-        chunk.orders.insert(place, order)
+        ranks, orders = chunk.ranks, chunk.orders
+        place = bisect_right(ranks, rank)
+        before = orders[place - 1] if place else self.chunks[at - 1].orders[-1] if at else None
+        if before is not None and before.price == order.price:
+            if before.place >= order.place:
+                self._bring_back(order, rank, at)
+                return
+            order.price = before.price  # one object for all orders of a price
+        if place and ranks[place - 1] == rank:
+            ranks.insert(place, ranks[place - 1])  # likewise
+        else:
+            ranks.insert(place, rank)
+        orders.insert(place, order)
+        self._have(order, place, at)
+
+    def _bring_back(self, order: AnyOrder, rank: int, at: int) -> None:
+        """The order came before others of its price, of which the last are in the chunk at `at`."""
+        chunk: Any = self.chunks[at]
+        while at and chunk.first_rank == rank and (chunk.ranks[0], chunk.orders[0].place) > (rank, order.place):
+            at -= 1
+            chunk = self.chunks[at]
+        ranks, orders = chunk.ranks, chunk.orders
+        place = bisect_left(ranks, rank)
+        while place < len(orders) and ranks[place] == rank and orders[place].place < order.place:
+            place += 1
+        if place == len(orders) or orders[place] is not order:
+            ranks.insert(place, rank)
+            orders.insert(place, order)
+        else:  # it was not let go of
+            chunk.lost -= 1
+        self._have(order, place, at)
+
+    def _have(self, order: AnyOrder, place: int, at: int) -> None:
+        """The order stands at its place in the chunk at `at`."""
+        chunk: Any = self.chunks[at]
         order.chunk = chunk
+        chunk.live += 1
+        if place <= chunk.first:
+            chunk.first, chunk.front = place, order
         chunk.widen(order)
-        if len(keys) > CHUNK:
+        if len(chunk.orders) > CHUNK:
             self._split(at)
 
     def fill(self, orders: list[AnyOrder]) -> None:
         """Puts orders, best first, behind those that are there."""
         for first in range(0, len(orders), CHUNK // 2):
             there = orders[first : first + CHUNK // 2]
-            chunk = self._kind([order.key for order in there], there)
+            chunk = self._kind([self._sign * order.price for order in there], there)
             if self.chunks:
                 chunk.follow(self.chunks[-1])
             self.chunks.append(chunk)
-            self.first_keys.append(chunk.first_key)
+            self.first_ranks.append(chunk.first_rank)
 
     def drop(self, chunk: AnyChunk) -> None:
         """The chunk has become empty."""
-        at = bisect_right(self.first_keys, chunk.first_key) - 1
-        del self.first_keys[at], self.chunks[at]
+        at = self.chunks.index(chunk, bisect_left(self.first_ranks, chunk.first_rank))
+        del self.first_ranks[at], self.chunks[at]
         chunk.leave()
 
     def drop_empty(self) -> None:
@@ -333,17 +412,21 @@ class Queue(Generic[AnyChunk, AnyOrder]):
             if not chunk.orders:
                 chunk.leave()
         self.chunks = [chunk for chunk in self.chunks if chunk.orders]
-        self.first_keys = [chunk.first_key for chunk in self.chunks]
+        self.first_ranks = [chunk.first_rank for chunk in self.chunks]
 
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
-        half = len(chunk.keys) // 2
-        after = self._kind(chunk.keys[half:], chunk.orders[half:])
-        del chunk.keys[half:], chunk.orders[half:]
+        chunk.sift()
+        if 4 * chunk.live < 3 * CHUNK:
+            return
+        half = chunk.live // 2
+        after = self._kind(chunk.ranks[half:], chunk.orders[half:])
+        del chunk.ranks[half:], chunk.orders[half:]
+        chunk.live = half
         chunk.measure()
         after.follow(chunk)
         self.chunks.insert(at + 1, after)
-        self.first_keys.insert(at + 1, after.first_key)
+        self.first_ranks.insert(at + 1, after.first_rank)
 
 
 class Book:
@@ -359,8 +442,8 @@ class Book:
         self.retired = False
         self.closed = False
         """Halted or retired: it takes no order."""
-        self.ask_queue: Queue[AskChunk, Ask] = Queue(AskChunk)
-        self.bid_queue: Queue[BidChunk, Bid] = Queue(BidChunk)
+        self.ask_queue: Queue[AskChunk, Ask] = Queue(AskChunk, 1)
+        self.bid_queue: Queue[BidChunk, Bid] = Queue(BidChunk, -1)
         self.spent: dict[int, Ask] = {}
         """Live asks that can serve nobody, by id: out of the way of every walk."""
 
@@ -372,7 +455,7 @@ class Book:
     def asks(self) -> list[Ask]:
         """All live asks, best first, the sold-out included."""
         asks = list(self.ask_queue)
-        return sorted([*asks, *self.spent.values()], key=attrgetter("key")) if self.spent else asks
+        return sorted([*asks, *self.spent.values()], key=attrgetter("price", "place")) if self.spent else asks
 
     def bids(self) -> list[Bid]:
         """All live bids, best first."""
@@ -413,12 +496,8 @@ class Book:
         if chunk is None:
             del self.spent[order.id]
             return
-        order.chunk = None
-        keys = chunk.keys
-        place = bisect_left(keys, order.key)
-        del keys[place], chunk.orders[place]
-        chunk.gone += 1
-        if not keys:
+        chunk.lose(order)
+        if not chunk.live:
             if isinstance(chunk, BidChunk):
                 self.bid_queue.drop(chunk)
             else:
@@ -448,20 +527,25 @@ class Book:
         queues: tuple[Queue[Any, Any], ...] = (self.ask_queue, self.bid_queue)
         for queue in queues:
             orders: list[Any] = list(queue)
-            assert [order.key for order in orders] == sorted({order.key for order in orders}), "out of order"
-            assert queue.first_keys == [chunk.first_key for chunk in queue.chunks] == sorted(queue.first_keys)
-            for chunk, following in zip_longest(queue.chunks, queue.first_keys[1:]):
-                assert chunk.orders, "an empty chunk"
-                assert all(order.chunk is chunk for order in chunk.orders)
-                assert chunk.keys == [order.key for order in chunk.orders]
-                assert chunk.first_key <= chunk.keys[0]
-                assert following is None or chunk.keys[-1] < following
+            sign = 1 if queue is self.ask_queue else -1
+            keys = [(sign * order.price, order.place) for order in orders]
+            assert keys == sorted(set(keys)), "out of order"
+            assert queue.first_ranks == [chunk.first_rank for chunk in queue.chunks] == sorted(queue.first_ranks)
+            for chunk, following in zip_longest(queue.chunks, queue.first_ranks[1:]):
+                there = [place for place, order in enumerate(chunk.orders) if order.chunk is chunk]
+                assert there, "an empty chunk"
+                assert (chunk.first, chunk.live, chunk.lost) == (there[0], len(there), len(chunk.orders) - len(there))
+                assert chunk.front is chunk.orders[chunk.first]
+                assert chunk.live * 2 >= len(chunk.orders) <= CHUNK, "who has left is kept"
+                assert chunk.ranks == [sign * order.price for order in chunk.orders]
+                assert chunk.first_rank <= chunk.ranks[0]
+                assert following is None or chunk.ranks[-1] <= following
         groups = dict.fromkeys(chunk.group for chunk in self.ask_queue.chunks)
         grouped = [chunk for group in groups if group is not None for chunk in group.chunks]
         assert grouped == self.ask_queue.chunks, "a chunk is not where its group is"
         for asks in self.ask_queue.chunks:
             assert asks.group is not None
-            for ask in asks.orders:
+            for ask in (ask for ask in asks.orders if ask.chunk is asks):
                 bound = ask.free, ask.longest
                 measure(ask)
                 assert bound >= (ask.free, ask.longest), "an ask can do more than its bounds say"
@@ -474,7 +558,7 @@ class Book:
                     assert (bounds.starts, bounds.ends) == (sorted(set(bounds.starts)), sorted(set(bounds.ends)))
                 assert all(not ring_of(ask, double) & ~ring for double, ring in asks.rings.items())
         for bids in self.bid_queue.chunks:
-            for bid in bids.orders:
+            for bid in (bid for bid in bids.orders if bid.chunk is bids):
                 assert bids.refuses & bid.refuses == bids.refuses
                 assert bids.need <= needed(bid)
                 assert bids.shortest <= bid.duration
@@ -571,8 +655,6 @@ class Known:
             _wanted, itemgetter(-1)
         )
         """A bid's (starts, duration), with the first ms after its last start, and its windows in hours."""
-        self.prices: Memo[int, int] = Memo(int, bool)
-        """One object for each."""
 
 
 def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:

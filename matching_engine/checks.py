@@ -48,6 +48,11 @@ def shown(text: str) -> str:
     return ascii(text[:MAX_TEXT])[1:-1]
 
 
+def is_account(number: int) -> bool:
+    """Whether there can be such an account."""
+    return 1 <= number <= MAX_ACCOUNT
+
+
 def is_name(text: str) -> bool:
     """Whether it is 1 to 64 printable ASCII characters: what every database, topic and terminal can carry."""
     return 0 < len(text) <= MAX_TEXT and text.isascii() and text.isprintable()

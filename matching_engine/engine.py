@@ -3,14 +3,14 @@
 import gc
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter, itemgetter
-from typing import Any, Self, cast
+from operator import attrgetter, itemgetter, ne
+from typing import Any, Self
 
 import msgspec
 from msgspec.structs import replace
 
 from matching_engine.asks import cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
-from matching_engine.book import PLACE_BITS, Book, Known
+from matching_engine.book import Book, Known
 from matching_engine.calendar import Hours
 from matching_engine.checks import (
     MAX_ACCOUNT,
@@ -22,14 +22,15 @@ from matching_engine.checks import (
     check_fill,
     check_lease,
     check_limits,
+    is_account,
     is_name,
     shown,
 )
 from matching_engine.columns import AskColumns, BidColumns, StateColumns, encoded, unpacked
-from matching_engine.live import LiveOrders, Order, Party
-from matching_engine.matching import MAX_WALK, Walk, fit
-from matching_engine.memory import Memory
-from matching_engine.orders import Ask, Bid
+from matching_engine.live import LiveOrders, Order
+from matching_engine.matching import MAX_WALK, Walk, fit, taken
+from matching_engine.memory import Memory, Party
+from matching_engine.orders import Answer, Ask, Bid
 from matching_engine.preview import DryWalk, Preview
 from matching_engine.restoring import restored_asks, restored_bids, restored_repeats
 from matching_engine.snapshot import digest
@@ -88,8 +89,9 @@ from schemas.events import (
 )
 from schemas.ids import format_fill_id, format_order_id, position
 from schemas.refusals import Refusal
-from schemas.units import GRID_MS, MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost, starts_from
+from schemas.units import MAX_FEE_BPS, MAX_TIME_MS, ceil_grid, cost, starts_from
 
+REQUESTED = CancelReason.REQUESTED
 GTC, GTD, IOC, FOK = TimeInForce
 BID, ASK = Side
 TRADES, NO_NEW, FULL = HaltMode
@@ -116,18 +118,27 @@ class Engine:
     def __init__(self, partition: int) -> None:
         self.position = -1
         """Of the last command that had an answer."""
+        self._stamp = 0
+        """`now`, as the log said it: one object, however many answers have it."""
         self.now = 0
         """ms: the largest log time so far. Time moves with commands alone."""
         self.books: dict[str, Book] = {}
         self.rules = 1
         self._base = position(partition, 0)
-        self._live = LiveOrders()
-        self._orders = self._live.orders
-        self._bound = self._live.bound
         self._memory = Memory()
+        self._live = LiveOrders(self._memory)
+        self._parties = self._memory.parties
+        self._orders = self._live.orders
         self._untold: deque[Cancelled | Expired] = deque()
         """What has left, and no answer has told yet."""
-        self._known = Known()
+        self._events: list[Event] = []
+        """Of the command that is being applied."""
+        self._walk: Walk | None = None
+        """Serves one command after the other: to make one takes as long as two fills."""
+        self._known = known = Known()
+        # What the last orders stated, as the next ones mostly do: to compare costs less than a look-up.
+        self._offered, self._stated = known.offered[0, 0, 0], known.stated[Attributes()]
+        self._wanted, self._accepted = known.wanted[(), 0], known.accepted[Accepts()]
         self._does: dict[type, Callable[[int, Any, list[Event]], None]] = {
             CancelNamed: self._cancel_named,
             CancelAll: self._cancel_all,
@@ -154,18 +165,20 @@ class Engine:
         Never raises on what a command says: whatever it is, the answer has at least one event. The one exception is
         UnknownRulesError.
         """
-        events: list[Event] = []
-        if time > self.now:
-            self.now = time
-            if time >= self._live.due:
+        events, now = self._events, time
+        if now > self.now:
+            self.now, self._stamp = now, time
+            if now >= self._live.due:
                 self._leave_by_time()
-            if time >= self._memory.due:
-                self._memory.forget_before(time)
+            if now >= self._memory.due:
+                self._memory.forget_before(now)
         if self._untold:
             self._tell(events)
-        this, prev = self._base | offset, self.position
+        this = self._base | offset if self._base else offset  # in partition 0 it is the very object
+        prev = self.position
         assert this > prev, "commands come in the order of the log"
-        kind, told = command.__class__, cast(Any, command)
+        kind = type(command)
+        told: Any = command
         if kind is PlaceBid:  # the usual ones without a look-up
             self._place_bid(this, told, events)
         elif kind is PlaceAsk:
@@ -175,7 +188,7 @@ class Engine:
         else:
             self._does[kind](this, command, events)
         self.position = this
-        return Execution(this, prev, self.now, tuple(events))
+        return Execution(this, prev, self._stamp, taken(events))
 
     def preview(self, command: Place) -> Preview:
         """What the order would be answered if it came next, at this very time. Nothing changes; its client_order_id and
@@ -188,7 +201,7 @@ class Engine:
             return Preview(tuple(events))
         order: Order
         if isinstance(command, PlaceAsk):
-            start = command.start or ceil_grid(now)
+            start = self._start(command)
             refused = self._check_ask(book, command, start, None)
             times = self._known.offered[start, command.end, command.min_duration]
             order = self._new_ask(this, this, book, command, times, self._known.stated[command.attributes])
@@ -226,7 +239,7 @@ class Engine:
 
     def party(self, account: int) -> Party | None:
         """What is known of the account; None where nothing is."""
-        return self._live.parties.get(account)
+        return self._parties.get(account)
 
     def state(self) -> State:
         """All that later answers depend on, in a canonical form; nothing that can be rebuilt from it."""
@@ -238,7 +251,7 @@ class Engine:
             books=[book_state(book, now) for _, book in sorted(self.books.items())],
             parties=[
                 PartyState(account, party.killed, party.limits, party.dead_man)
-                for account, party in sorted(self._live.parties.items())
+                for account, party in sorted(self._parties.items())
                 if party.killed or party.limits or party.dead_man
             ],
             repeats=self._memory.repeats(now),
@@ -268,11 +281,11 @@ class Engine:
         return engine
 
     def _restore(self, state: StateColumns) -> None:
-        self.rules, self.now, self.position = state.rules, state.now, state.position
+        self.rules, self.now, self.position, self._stamp = state.rules, state.now, state.position, state.now
         for known in state.parties:
-            party = self._live.party(known.account)
+            party = self._memory.party(known.account)
             party.killed, party.limits = known.killed, known.limits
-            self._live.mark_bound(known.account, party)
+            party.bound = party.killed or party.limits is not None
             if known.dead_man:
                 self._live.set_dead_man(known.account, known.dead_man)
         self._untold.extend(state.untold)
@@ -303,39 +316,39 @@ class Engine:
 
     def _place_ask(self, this: int, command: PlaceAsk, events: list[Event]) -> None:
         account = command.account
-        if not self._first_time(this, command, account, command.client_order_id, command.not_after, events):
+        party = self._first_time(this, command, account, command.client_order_id, command.not_after, events)
+        if party is None:
             return
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        now, spec, price, quantity = self.now, book.spec, command.price, command.quantity
-        start = command.start or ceil_grid(now)
-        times = self._known.offered[start, command.end, command.min_duration]
-        stated = self._known.stated[command.attributes]
-        _, _, _, length, leaves, sound = times
+        spec, times, stated = book.spec, self._offered, self._stated
+        if not (0 < command.start == times[0] and command.end == times[1] and command.min_duration == times[2]):
+            times = self._offered = self._known.offered[self._start(command), command.end, command.min_duration]
+        if ne(stated[0], command.attributes):
+            stated = self._stated = self._known.stated[command.attributes]
         if not (  # the usual ask is taken at one look; of any other the checks say what is wrong, in their order
-            sound
-            and leaves > now
-            and 1 <= price <= spec.max_price
-            and not price % spec.tick
-            and command.lot == 1 <= quantity <= spec.max_quantity
-            and 1 <= command.owner <= MAX_ACCOUNT
+            times[5]
+            and times[4] > self.now
+            and 1 <= command.price <= spec.max_price
+            and not command.price % spec.tick
+            and command.lot == 1 <= command.quantity <= spec.max_quantity
+            and is_account(command.owner)
             and 0 <= command.fee_bps <= MAX_FEE_BPS
             and command.time_in_force is GTC
             and not command.expire_at
             and not command.display
             and stated[2]
             and not spec.band_bps
-            and account not in self._bound
+            and not party.bound
         ):
-            refused = self._check_ask(book, command, start, None)
+            refused = self._check_ask(book, command, self._start(command), None)
             if refused is not None:
                 _reject(command, refused, events)
                 return
         ask = self._new_ask(this, this, book, command, times, stated)
-        bid_keys = book.bid_queue.first_keys
-        crossed = bid_keys and bid_keys[0] < (1 - price) << PLACE_BITS  # else no bid's price is within the ask's
+        crossed = book.bid_queue.has_within(command.price)
         if crossed and command.post_only and (refused := self._would_trade(ask)) is not None:
             _reject(command, refused, events)
             return
@@ -345,61 +358,65 @@ class Engine:
                 ask.client_order_id,
                 command.class_id,
                 ASK,
-                quantity,
-                price,
+                ask.quantity,
+                ask.price,
                 ask.fee_bps,
                 ask.start,
-                length,
+                times[3],
             )
         )
         if crossed:
-            self._walk(ask, events)
+            self._meet_bids(ask, events)
             if not ask.live:
                 return
         if command.time_in_force is IOC:
-            events.append(Cancelled(this, account, CancelReason.IOC_REST, quantity))
+            events.append(Cancelled(this, account, CancelReason.IOC_REST, ask.quantity))
             return
-        if ask.free >= ask.lot and ask.calendar is None:
+        if ask.free < ask.lot:  # all is sold
+            book.spent[this] = ask
+        elif ask.calendar is None:
             book.ask_queue.add(ask)
         else:
             book.add(ask)
-        self._live.keep(ask)
+        self._live.keep(ask, party)
 
     def _place_bid(self, this: int, command: PlaceBid, events: list[Event]) -> None:
         account = command.account
-        if not self._first_time(this, command, account, command.client_order_id, command.not_after, events):
+        party = self._first_time(this, command, account, command.client_order_id, command.not_after, events)
+        if party is None:
             return
         book = self.books.get(command.class_id)
         if book is None or book.closed:
             _reject(command, self._closed(command, book), events)
             return
-        now, spec, price, quantity = self.now, book.spec, command.price, command.quantity
         starts = command.starts if 0 not in command.starts else self._starts(command)
-        times, accepted = self._known.wanted[starts, command.duration], self._known.accepted[command.accepts]
-        _, _, leaves, _, sound = times
+        spec, times, accepted = book.spec, self._wanted, self._accepted
+        if not (command.duration == times[1] and starts == times[0]):
+            times = self._wanted = self._known.wanted[starts, command.duration]
+        if ne(accepted[0], command.accepts):
+            accepted = self._accepted = self._known.accepted[command.accepts]
         if not (  # as for an ask
-            sound
-            and leaves > now
+            times[4]
+            and times[2] > self.now
             and starts is command.starts  # so that the checks of those given are the checks of these
             and accepted[2]
-            and 1 <= price <= spec.max_price
-            and not price % spec.tick
-            and 1 <= command.min_fill <= quantity <= spec.max_quantity
-            and 1 <= command.owner <= MAX_ACCOUNT
+            and 1 <= command.price <= spec.max_price
+            and not command.price % spec.tick
+            and 1 <= command.min_fill <= command.quantity <= spec.max_quantity
+            and is_account(command.owner)
             and 0 <= command.fee_bps <= MAX_FEE_BPS
             and command.time_in_force is GTC
             and not command.expire_at
             and not command.market
             and not spec.band_bps
-            and account not in self._bound
+            and not party.bound
         ):
             refused = self._check_bid(book, command, starts, None)
             if refused is not None:
                 _reject(command, refused, events)
                 return
         bid = self._new_bid(this, this, book, command, times, accepted)
-        ask_keys = book.ask_queue.first_keys
-        crossed = ask_keys and ask_keys[0] < (price + 1) << PLACE_BITS
+        crossed = book.ask_queue.has_within(command.price)
         if crossed and command.post_only and (refused := self._would_trade(bid)) is not None:
             _reject(command, refused, events)
             return
@@ -409,8 +426,8 @@ class Engine:
                 bid.client_order_id,
                 command.class_id,
                 BID,
-                quantity,
-                price,
+                bid.quantity,
+                bid.price,
                 bid.fee_bps,
                 bid.starts[0],
                 bid.duration,
@@ -418,7 +435,7 @@ class Engine:
         )
         time_in_force = command.time_in_force
         if crossed:
-            self._walk(bid, events, fok=time_in_force is FOK)
+            self._meet_asks(bid, events, fok=time_in_force is FOK)
             if not bid.left:
                 events.append(Filled(this, account))
             if not bid.live:
@@ -428,13 +445,14 @@ class Engine:
             events.append(Cancelled(this, account, reason, bid.left))
         else:
             book.bid_queue.add(bid)
-            self._live.keep(bid)
+            self._live.keep(bid, party)
 
     def _amend(self, this: int, command: Amend, events: list[Event]) -> None:
         terms = command.terms
-        if not self._first_time(this, terms, terms.account, terms.client_order_id, terms.not_after, events):
+        party = self._first_time(this, terms, terms.account, terms.client_order_id, terms.not_after, events)
+        if party is None:
             return
-        if terms.account in self._bound and self._live.parties[terms.account].killed:
+        if party.killed:
             _reject(terms, (Refusal.KILLED, (terms.account,)), events)
             return
         order = self._orders.get(command.order_id)
@@ -468,7 +486,7 @@ class Engine:
 
     def _amend_ask(self, this: int, ask: Ask, terms: PlaceAsk, events: list[Event]) -> Refused | None:
         book = ask.book
-        start = terms.start or ceil_grid(self.now)
+        start = self._start(terms)
         if _reduces_ask(ask, terms, start):
             if terms.quantity < ask.lot:
                 return Refusal.LOT_OUT_OF_RANGE, (ask.lot, terms.quantity)
@@ -494,7 +512,7 @@ class Engine:
             return refused
         self._remove(ask)
         events.append(_amended(amended))
-        self._walk(amended, events)
+        self._meet_bids(amended, events)
         if amended.live:
             book.add(amended)
             self._live.keep_amended(amended)
@@ -511,7 +529,7 @@ class Engine:
             bid.chunk.widen(bid)
             events.append(_amended(bid))
             if book.halt is TRADES:
-                self._walk(bid, events)
+                self._meet_asks(bid, events)
                 if not bid.left:
                     events.append(Filled(bid.id, bid.account))
             return None
@@ -525,7 +543,7 @@ class Engine:
             return refused
         self._remove(bid)
         events.append(_amended(amended))
-        self._walk(amended, events)
+        self._meet_asks(amended, events)
         if not amended.left:
             events.append(Filled(amended.id, amended.account))
         elif amended.live:
@@ -544,10 +562,11 @@ class Engine:
         return None
 
     def _extend(self, this: int, command: Extend, events: list[Event]) -> None:
-        if not self._first_time(this, command, command.account, command.client_order_id, command.not_after, events):
+        party = self._first_time(this, command, command.account, command.client_order_id, command.not_after, events)
+        if party is None:
             return
         ask = self._orders.get(command.ask_id)
-        refused = self._check_extend(command, ask)
+        refused = self._check_extend(command, ask, party)
         if refused is not None or not isinstance(ask, Ask):
             _reject(command, refused, events)
             return
@@ -590,8 +609,8 @@ class Engine:
         Walk(book, self.now, events).fill(ask, bid, start, quantity)
         events += [Extension(0, command.fill), Filled(this, account)]
 
-    def _check_extend(self, command: Extend, ask: Order | None) -> Refused | None:
-        if command.account in self._bound and self._live.parties[command.account].killed:
+    def _check_extend(self, command: Extend, ask: Order | None, party: Party) -> Refused | None:
+        if party.killed:
             return Refusal.KILLED, (command.account,)
         if (wrong := check_fill(command.fill)) is not None:
             return wrong
@@ -621,11 +640,16 @@ class Engine:
             self._cancel_order(order, events)
 
     def _cancel_order(self, order: Order, events: list[Event]) -> None:
-        if order.book.halt is FULL:
-            _refuse(order.account, (Refusal.HALTED, (order.book.spec.class_id,)), events)
+        book = order.book
+        if book.halt is FULL:
+            _refuse(order.account, (Refusal.HALTED, (book.spec.class_id,)), events)
             return
         self._remove(order)
-        events.append(Cancelled(order.id, order.account, CancelReason.REQUESTED, order.left))
+        left = order.quantity
+        if type(order) is Bid:  # `isinstance` looks twice where it is not
+            bid = order
+            left = bid.left
+        events.append(Cancelled(order.id, order.account, REQUESTED, left))
 
     def _cancel_all(self, this: int, command: CancelAll, events: list[Event]) -> None:
         account, class_id = command.account, command.class_id
@@ -663,7 +687,7 @@ class Engine:
             del book.spent[ask.id]
             book.add(ask)
         if book.halt is TRADES:
-            self._walk(ask, events)
+            self._meet_bids(ask, events)
 
     def _withdraw(self, this: int, command: Withdraw, events: list[Event]) -> None:
         found = self._lease_of(command)
@@ -694,8 +718,7 @@ class Engine:
 
     def _forget_lease(self, command: Return | Withdraw) -> None:
         """A second command for the same lease changes nothing, for as long as its window runs."""
-        self._memory.returned[command.fill] = command.end
-        self._memory.remember(command.fill, command.end - 1)
+        self._memory.return_lease(command.fill, command.end)
 
     # Classes.
 
@@ -786,7 +809,7 @@ class Engine:
     def _kill(self, this: int, command: Kill, events: list[Event]) -> None:
         if (party := self._named_party(command.account, events)) is not None:
             party.killed = command.on
-            self._live.mark_bound(command.account, party)
+            party.bound = party.killed or party.limits is not None
             events.append(KillChanged(command.account, command.on))
             if command.on:
                 self._cancel_many(self._live.of(command.account), CancelReason.KILLED, events)
@@ -812,12 +835,12 @@ class Engine:
             _refuse(command.account, refused, events)
             return
         party.limits = command if command.open_orders or command.notional or command.quantity else None
-        self._live.mark_bound(command.account, party)
+        party.bound = party.killed or party.limits is not None
         events.append(LimitsChanged(command.account, command.open_orders, command.notional, command.quantity))
 
     def _named_party(self, account: int, events: list[Event]) -> Party | None:
         if 1 <= account <= MAX_ACCOUNT:
-            return self._live.party(account)
+            return self._memory.party(account)
         _refuse(0, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
         return None
 
@@ -848,34 +871,36 @@ class Engine:
         client_order_id: str,
         not_after: int,
         events: list[Event],
-    ) -> bool:
-        """Whether this is neither late nor a repeat. From here on its client_order_id is answered, even by a refusal:
-        another copy of the same bytes must not do later what the first did not.
+    ) -> Party | None:
+        """Whose it is, where this is neither late nor a repeat. From here on its client_order_id is answered, even by a
+        refusal: another copy of the same bytes must not do later what the first did not.
         """
-        now = self.now
-        if not 1 <= account <= MAX_ACCOUNT:
-            _reject(command, (Refusal.UNKNOWN_ACCOUNT, (account,)), events)
-        elif not is_name(client_order_id):
-            _reject(command, (Refusal.CLIENT_ORDER_ID_INVALID, ()), events)
+        answer = Answer(this, not_after)
+        party = self._parties.get(account)
+        known = party is not None or is_account(account)
+        if not (known and is_name(client_order_id) and self.now <= answer.not_after <= MAX_TIME_MS):
+            self._refuse_unnamed(command, events)
+            return None
+        if party is None:
+            party = self._memory.party(account)
+        first = self._memory.first(answer, party, client_order_id, self.now)
+        if first is this:
+            return party
+        events.append(Duplicate(account, client_order_id, first))
+        return None
+
+    def _refuse_unnamed(self, command: Place | Extend, events: list[Event]) -> None:
+        """Whose it is, its name or its not_after is wrong: so that it will not be known as a repeat."""
+        now, not_after = self.now, command.not_after
+        if not is_account(command.account):
+            refused: Refused = Refusal.UNKNOWN_ACCOUNT, (command.account,)
+        elif not is_name(command.client_order_id):
+            refused = Refusal.CLIENT_ORDER_ID_INVALID, ()
         elif not_after > MAX_TIME_MS:
-            _reject(command, (Refusal.TIME_OUT_OF_RANGE, ("not_after", not_after)), events)
-        elif now > not_after:
-            _reject(command, (Refusal.STALE, (now, not_after)), events)
+            refused = Refusal.TIME_OUT_OF_RANGE, ("not_after", not_after)
         else:
-            key, answer = (account, client_order_id), (this, not_after)
-            memory = self._memory
-            first = memory.answered.setdefault(key, answer)
-            if first[0] != this:
-                if now <= first[1]:
-                    events.append(Duplicate(account, client_order_id, first[0]))
-                    return False
-                memory.answered[key] = answer
-            if (keys := memory.forget.get(not_after // GRID_MS)) is not None:  # as `remember` does, without the call
-                keys.append(key)
-            else:
-                memory.remember(key, not_after)
-            return True
-        return False
+            refused = Refusal.STALE, (now, not_after)
+        _reject(command, refused, events)
 
     def _closed(self, command: Place, book: Book | None) -> Refused:
         """Why no book takes the order."""
@@ -886,7 +911,7 @@ class Engine:
     def _check_ask(self, book: Book, command: PlaceAsk, start: int, amended: Ask | None) -> Refused | None:
         spec = book.spec
         refused = check_ask(command, start, spec, self.now)
-        if refused is None and (spec.band_bps or command.account in self._bound):
+        if refused is None:
             return self._check_standing(book, command, command.quantity, command.end - start, amended)
         return refused
 
@@ -895,7 +920,7 @@ class Engine:
         refused = check_bid(command, starts, spec, self.now)
         if refused is None and command.market and not book.reference:
             return Refusal.NO_REFERENCE, (spec.class_id,)
-        if refused is None and (spec.band_bps or command.account in self._bound):
+        if refused is None:
             left = command.quantity if amended is None else command.quantity - amended.quantity + amended.left
             return self._check_standing(book, command, left, command.duration, amended)
         return refused
@@ -908,9 +933,9 @@ class Engine:
             low, high = book.band()
             if not low <= command.price <= high:
                 return Refusal.PRICE_OUTSIDE_BAND, (command.price, low, high, book.spec.class_id)
-        if command.account not in self._bound:
+        party = self._parties.get(command.account)
+        if party is None:
             return None
-        party = self._live.parties[command.account]
         if party.killed:
             return Refusal.KILLED, (command.account,)
         limits = party.limits
@@ -926,6 +951,10 @@ class Engine:
             if total > limits.notional:
                 return Refusal.TOO_MUCH_NOTIONAL, (min(total, MAX_SHOWN), limits.notional)
         return None
+
+    def _start(self, command: PlaceAsk) -> int:
+        """An ask's start, "now" resolved."""
+        return command.start or ceil_grid(self.now)
 
     def _starts(self, command: PlaceBid) -> tuple[int, ...]:
         """A bid's starts, "now" resolved."""
@@ -948,20 +977,21 @@ class Engine:
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
         attributes, signature, _ = stated
-        price, quantity = self._known.prices[command.price], command.quantity
+        quantity = command.quantity
         return Ask(
             order_id,
             place,
-            price << PLACE_BITS | place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            price,
+            command.price,
             quantity,
             command.self_trade,
             command.fee_bps,
             leaves,
+            None,
+            True,
             start,
             end,
             attributes,
@@ -987,20 +1017,21 @@ class Engine:
         if command.time_in_force is GTD and command.expire_at < leaves:
             leaves = command.expire_at
         accepts, refuses, _ = accepted
-        price, quantity = self._known.prices[command.price], command.quantity
+        quantity = command.quantity
         return Bid(
             order_id,
             place,
-            (-price << PLACE_BITS) + place,
             command.account,
             command.owner,
             command.client_order_id,
             book,
-            price,
+            command.price,
             quantity,
             command.self_trade,
             command.fee_bps,
             leaves,
+            None,
+            True,
             quantity,
             duration,
             starts,
@@ -1016,22 +1047,37 @@ class Engine:
         other = Walk(order.book, self.now, []).taken_by(order)
         return None if other is None else (Refusal.WOULD_TRADE, (format_order_id(other),))
 
-    def _walk(self, order: Order, events: list[Event], *, fok: bool = False) -> None:
-        """The order trades with what it can."""
-        walk = Walk(order.book, self.now, events)
-        if isinstance(order, Ask):
-            walk.meet_bids(order)
-        elif fok:
-            walk.fill_or_kill(order)
-        else:
-            walk.meet_asks(order)
+    def _meet_bids(self, ask: Ask, events: list[Event]) -> None:
+        """The ask trades with what it can."""
+        walk = self._begun(ask.book, events)
+        walk.meet_bids(ask)
         if walk.done:
             self._live.drop(walk.done)
 
+    def _meet_asks(self, bid: Bid, events: list[Event], *, fok: bool = False) -> None:
+        """The bid likewise."""
+        walk = self._begun(bid.book, events)
+        if fok:
+            walk.fill_or_kill(bid)
+        else:
+            walk.meet_asks(bid)
+        if walk.done:
+            self._live.drop(walk.done)
+
+    def _begun(self, book: Book, events: list[Event]) -> Walk:
+        walk = self._walk
+        if walk is None:
+            walk = self._walk = Walk(book, self.now, events)
+        else:
+            walk.begin(book, self.now, events)
+        return walk
+
     def _remove(self, order: Order) -> None:
-        order.book.remove(order)
+        book = order.book
+        book.remove(order)
         del self._orders[order.id]
-        self._live.parties[order.account].live -= 1
+        party = self._parties[order.account]
+        party.live -= 1
 
     def _remove_all(self, orders: list[Order]) -> None:
         of_books = defaultdict[Book, list[Order]](list)

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from matching_engine.asks import is_spent, measure, needed, take
-from matching_engine.book import PLACE_BITS, WORTH_A_LOOK, Book, some_suit, suits_supplier
+from matching_engine.book import WORTH_A_LOOK, Book, some_suit, suits_supplier
 from matching_engine.calendar import hours_of, looks_of, shows
 from matching_engine.orders import Ask, Bid
 from schemas.commands import Prefer, SelfTrade, Side
@@ -22,6 +22,13 @@ MAX_WALK = 3000
 
 
 NOTHING = (0, 0)
+
+
+def taken(events: list[Event]) -> tuple[Event, ...]:
+    """What is in the list, which is empty from now on: the room that it has serves the next command."""
+    made = tuple(events)
+    events.clear()
+    return made
 
 
 def fit(ask: Ask, starts: Sequence[int], duration: int, wanted: int, need: int) -> tuple[int, int]:
@@ -77,7 +84,7 @@ class Walk:
     It appends what happens to `events`, takes resting orders that are done out of the book, and lists them in `done`.
     """
 
-    __slots__ = ("_first_number", "_most", "_repairs", "_resuming", "book", "done", "events", "full", "now")
+    __slots__ = ("_first_number", "_most", "_plainly", "_repairs", "_resuming", "book", "done", "events", "full", "now")
 
     def __init__(
         self,
@@ -92,16 +99,27 @@ class Walk:
         """Its fills count from `first_index`; it is over, `full`, when there are `most` events, and then the order
         that moves is cancelled, unless all that rests is tried for `resuming`.
         """
+        self.done: list[Ask | Bid] = []
+        """Resting orders that left."""
+        self.begin(book, now, events)
+        self._resuming = resuming
+        self._plainly = True
+        """Whether the usual orders in front of the book may be met as they stand there."""
+        self._first_number -= first_index
+        if most is not None:
+            self._most = most
+
+    def begin(self, book: Book, now: int, events: list[Event]) -> None:
+        """The walk of another command."""
         self.book = book
         self.now = now
         self.events = events
-        self.done: list[Ask | Bid] = []
-        """Resting orders that left."""
+        if self.done:
+            self.done = []
         self.full = False
-        self._resuming = resuming
         self._repairs = MAX_REPAIRS
-        self._first_number = book.fills + 1 - first_index
-        self._most = len(events) + MAX_WALK if most is None else most
+        self._first_number = book.fills + 1
+        self._most = len(events) + MAX_WALK
 
     def meet_asks(self, bid: Bid) -> None:
         """The bid trades with the best ask that it can trade with, again and again, until there is none."""
@@ -119,6 +137,8 @@ class Walk:
 
         A bid whose rest falls below its min_fill by this may suit other asks than before: it meets them afterwards.
         """
+        if self._plainly and self._meet_usual_bids(ask):
+            return
         short: list[Bid] = []
         cuts = 0
         events, most, owner, start, end = self.events, self._most, ask.owner, ask.start, ask.end
@@ -192,10 +212,12 @@ class Walk:
         end = start + bid.duration
         if ask.calendar is None and start == ask.start and end == ask.end:  # as `take` does, without the call
             ask.free -= quantity
+            begins, ends = ask.start, ask.end  # the very objects: no other numbers are made
         else:
             take(ask, start, end, quantity)
             if ask.calendar is not None:
                 ask.calendar.trim(self.now)
+            begins, ends = start, end
         left = bid.left = bid.left - quantity
         number = book.fills = book.fills + 1
         spec = book.spec
@@ -212,8 +234,8 @@ class Walk:
                 ask.account,
                 ask.price if bid_takes else bid.price,
                 quantity,
-                start,
-                end,
+                begins,
+                ends,
                 BID if bid_takes else ASK,
                 left,
                 bid.fee_bps,
@@ -244,7 +266,7 @@ class Walk:
         double, _, at, later = looks
         rings_made = 0
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
-        chunks = self.book.ask_queue.before((price + 1) << PLACE_BITS)
+        chunks = self.book.ask_queue.within(price)
         group, place = None, 0
         while place < len(chunks):
             chunk = chunks[place]
@@ -278,7 +300,7 @@ class Walk:
                     ring = chunk.ring(double)
                 if ring is not None and not (ring & at and ring & later and shows(ring, looks)):
                     continue
-            for ask in chunk.orders[:]:  # as some may leave meanwhile
+            for ask in chunk.orders[chunk.first :]:
                 if (
                     ask.signature & refuses
                     or ask.longest < duration
@@ -310,7 +332,7 @@ class Walk:
         price, start, end, signature, account = ask.price, ask.start, ask.end, ask.signature, ask.account
         min_duration = ask.min_duration
         longest, runs, last = ask.longest, None, 0
-        chunks = self.book.bid_queue.before((1 - price) << PLACE_BITS)
+        chunks = self.book.bid_queue.within(price)
         for chunk in chunks:
             calendar = ask.calendar
             if calendar is not None and calendar.runs is not runs:  # else it is as it was
@@ -324,7 +346,7 @@ class Walk:
                 or chunk.first_end > end
             ):
                 continue
-            for bid in chunk.orders[:]:
+            for bid in chunk.orders[chunk.first :]:
                 duration = bid.duration
                 if (
                     duration > longest
@@ -348,8 +370,10 @@ class Walk:
     def _pass(self, bid: Bid, starts: Sequence[int]) -> bool:
         """Once through the asks; True: the bid's rest fell below its min_fill and is still wanted."""
         events, most, owner, min_fill = self.events, self._most, bid.owner, bid.min_fill
-        left = bid.left
         start = starts[0] if len(starts) == 1 else None
+        if self._plainly and start is not None and (known := self._pass_usual(bid, start)) is not None:
+            return known
+        left = bid.left
         for ask in self._asks_for(bid, starts, needed(bid)):  # which is the same until the pass ends
             before = left
             if (
@@ -373,6 +397,92 @@ class Walk:
             if left < min_fill <= before:
                 return True
         return False
+
+    def _pass_usual(self, bid: Bid, start: int) -> bool | None:
+        """`_pass` without all that unusual asks need, chunk after chunk that is sold out.
+
+        None where it does not suffice. Nobody passed over or traded with here can serve the bid then, so that a pass
+        may begin anew.
+        """
+        accepts = bid.accepts
+        if accepts.only_suppliers or accepts.not_suppliers:
+            return None
+        queue, events, most, owner = self.book.ask_queue, self.events, self._most, bid.owner
+        price, refuses, min_fill, left, duration = bid.price, bid.refuses, bid.min_fill, bid.left, bid.duration
+        need, end = min_fill if min_fill < left else left, start + duration
+        while queue.chunks:
+            chunk = queue.chunks[0]
+            orders, at = chunk.orders, chunk.first
+            while at < len(orders):
+                ask = orders[at]
+                at += 1
+                if ask.price > price:
+                    return False
+                free = ask.free
+                if (
+                    ask.chunk is not chunk
+                    or free < need
+                    or ask.start > start
+                    or ask.end < end
+                    or ask.signature & refuses
+                    or ask.min_duration > duration
+                ):
+                    continue
+                if ask.calendar is not None or ask.lot != 1 or ask.owner == owner or len(events) >= most:
+                    return None
+                self.fill(ask, bid, start, free if free < left else left)
+                if free >= left:
+                    return False
+                if left - free < min_fill <= left:
+                    return True
+                left -= free
+            if chunk.live:
+                return None
+        return False
+
+    def _meet_usual_bids(self, ask: Ask) -> bool:
+        """`meet_bids` likewise, where each bid wants all of the ask's availability; whether nothing is left to do."""
+        if ask.calendar is not None or ask.lot != 1:
+            return False
+        queue, events, most, owner = self.book.bid_queue, self.events, self._most, ask.owner
+        price, start, end, signature, free = ask.price, ask.start, ask.end, ask.signature, ask.free
+        duration = end - start
+        while queue.chunks:
+            chunk = queue.chunks[0]
+            orders, at = chunk.orders, chunk.first
+            while at < len(orders):
+                bid = orders[at]
+                at += 1
+                if bid.price < price:
+                    return True
+                left, min_fill = bid.left, bid.min_fill
+                if (
+                    bid.chunk is not chunk
+                    or bid.duration > duration
+                    or bid.refuses & signature
+                    or min_fill > free < left
+                ):
+                    continue
+                starts, accepts = bid.starts, bid.accepts
+                if (
+                    bid.duration != duration
+                    or len(starts) != 1
+                    or starts[0] != start
+                    or accepts.only_suppliers
+                    or accepts.not_suppliers
+                    or bid.owner == owner
+                    or len(events) >= most
+                    or 0 < left - free < min_fill <= left
+                ):
+                    return False
+                quantity = free if free < left else left
+                self.fill(ask, bid, start, quantity)
+                free -= quantity
+                if not free:
+                    return True
+            if chunk.live:
+                return False
+        return True
 
     def _pass_each(self, bid: Bid, starts: Sequence[int]) -> bool:
         """Likewise, with one start after the other."""

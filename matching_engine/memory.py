@@ -1,64 +1,118 @@
-"""What the engine remembers until a time that a command says, and forgets after the minute of that."""
+"""What the engine knows of accounts, and what it remembers until a time that a command says."""
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from matching_engine.orders import Ask, Bid
+from matching_engine.orders import Answer, Ask, Bid
+from schemas.commands import SetLimits
 from schemas.ids import FillId
 from schemas.units import GRID_MS
 
 NEVER = 1 << 62
 
-Key = tuple[int, str]
-"""(account, client_order_id)."""
 Answered = tuple[int, int]
 """(position of the first command, its not_after)."""
+Key = tuple[int, str]
+"""(account, client_order_id)."""
 Repeat = tuple[Key, Answered]
 
 
-class Memory:
-    """Repeats, and leases that came back (rulebook: Repeats, Return)."""
+class Party:
+    """An account, as far as the engine knows it."""
 
-    __slots__ = ("_minutes", "answered", "due", "forget", "returned")
+    __slots__ = ("account", "answered", "bound", "dead_man", "killed", "limits", "live", "most", "orders")
+
+    def __init__(self, account: int) -> None:
+        self.account = account
+        self.answered: dict[Any, Answer] = {None: Answer(0, 0)}
+        """Repeats, by client_order_id."""
+        del self.answered[None]  # a dict of texts alone keeps no hashes: a look-up would read the texts of others
+        self.orders: list[int] = []
+        """Ids of its live orders in order, and of some that have left."""
+        self.most = 64
+        """At more ids those that have left are looked for."""
+        self.live = 0
+        """How many orders live."""
+        self.killed = False
+        self.limits: SetLimits | None = None
+        self.bound = False
+        """Whether it is killed, or has limits."""
+        self.dead_man = 0
+        """ms; 0: none is set."""
+
+
+class Memory:
+    """Accounts with their repeats, and leases that came back (rulebook: Repeats, Return)."""
+
+    __slots__ = ("_keys", "_minute", "_minutes", "due", "forget", "parties", "returned")
 
     def __init__(self) -> None:
-        self.answered: dict[Key, Answered] = {}
-        """Repeats."""
+        self.parties: dict[int, Party] = {}
+        """By account, as long as there is something to know."""
         self.returned: dict[FillId, int] = {}
         """Leases returned or withdrawn, until their windows end."""
         self.forget: dict[int, list[Any]] = {}
-        """By minute, what of the two above to forget after it."""
+        """By minute, what to forget after it: a party and a client_order_id in turn, or None and a lease."""
+        self._minute = -1
+        self._keys: list[Any] = []
+        """What to forget after that minute, the last one asked for: most orders of a moment name one or two."""
         self._minutes: list[int] = []
         """A heap of the minutes in `forget`."""
         self.due = NEVER
         """The first ms of `now` at which something can be forgotten."""
 
-    def remember(self, key: Key | FillId, last_ms: int) -> None:
-        """It can be forgotten after the minute of `last_ms`."""
-        minute = last_ms // GRID_MS
-        keys = self.forget.get(minute)
-        if keys is None:
-            self.forget[minute] = [key]
-            heappush(self._minutes, minute)
-            self.due = min(self.due, (minute + 1) * GRID_MS)
-        else:
-            keys.append(key)
+    def party(self, account: int) -> Party:
+        """The account's, made where there is none."""
+        party = self.parties.get(account)
+        if party is None:
+            party = self.parties[account] = Party(account)
+        return party
+
+    def first(self, answer: Answer, party: Party, client_order_id: str, now: int) -> int:
+        """The position of the command that said this first. Unless it is a repeat, `answer` is known from now on."""
+        known = party.answered.setdefault(client_order_id, answer)
+        if known is not answer:
+            if now <= known.not_after:
+                return known.position
+            party.answered[client_order_id] = answer
+        minute = answer.not_after // GRID_MS
+        keys = self._keys if minute == self._minute else self._after(minute)
+        keys.append(party)
+        keys.append(client_order_id)
+        return answer.position
+
+    def return_lease(self, fill: FillId, end: int) -> None:
+        """The lease came back; its window ends then."""
+        self.returned[fill] = end
+        self._after((end - 1) // GRID_MS).extend((None, fill))
 
     def forget_before(self, now: int) -> None:
         """What need not be remembered at `now` any more is forgotten."""
-        minutes, returned, answered = self._minutes, self.returned, self.answered
+        minutes = self._minutes
         while minutes and (minutes[0] + 1) * GRID_MS <= now:
-            for key in self.forget.pop(heappop(minutes)):
-                if returned and key in returned:
-                    del returned[key]
-                elif (first := answered.pop(key, None)) is not None and first[1] >= now:
-                    answered[key] = first  # the id was used anew, and is known for longer
+            keys = self.forget.pop(heappop(minutes))
+            for place in range(0, len(keys), 2):
+                party, key = keys[place], keys[place + 1]
+                if party is None:
+                    del self.returned[key]
+                    continue
+                known = party.answered.get(key)
+                if known is not None and known.not_after < now:  # else it was used anew
+                    del party.answered[key]
+                    if not party.answered and not (party.live or party.bound or party.dead_man):
+                        del self.parties[party.account]
+        self._minute = -1
         self.due = (minutes[0] + 1) * GRID_MS if minutes else NEVER
 
     def repeats(self, now: int) -> list[Repeat]:
         """Those that count, in order."""
-        return sorted([repeat for repeat in self.answered.items() if repeat[1][1] >= now])
+        return sorted(
+            ((account, client_order_id), (answer.position, answer.not_after))
+            for account, party in self.parties.items()
+            for client_order_id, answer in party.answered.items()
+            if answer.not_after >= now
+        )
 
     def returns(self, now: int) -> list[tuple[int, int, int]]:
         """(fill_id, until when), likewise."""
@@ -66,21 +120,27 @@ class Memory:
 
     def fill(self, keys: list[Key], answers: list[Answered]) -> None:
         """Takes in repeats of a state."""
-        self.answered.update(zip(keys, answers, strict=True))
-        for key, (_, not_after) in zip(keys, answers, strict=True):
-            self.remember(key, not_after)
+        for (account, client_order_id), (position, not_after) in zip(keys, answers, strict=True):
+            self.first(Answer(position, not_after), self.party(account), client_order_id, NEVER)
 
     def fill_placed(self, orders: Sequence[Ask | Bid], known_until: list[int]) -> None:
         """Likewise, of the commands that placed these orders; 0 is of none."""
-        answered = self.answered
         for order, not_after in zip(orders, known_until, strict=True):
             if not_after:
-                key = order.account, order.client_order_id
-                answered[key] = order.id, not_after
-                self.remember(key, not_after)
+                answer = Answer(order.id, not_after)
+                self.first(answer, self.party(order.account), order.client_order_id, NEVER)
 
     def fill_returned(self, returns: Iterable[tuple[int, int, int]]) -> None:
         """Likewise, leases that came back."""
         for first, index, end in returns:
-            self.returned[first, index] = end
-            self.remember((first, index), end - 1)
+            self.return_lease((first, index), end)
+
+    def _after(self, minute: int) -> list[Any]:
+        """What is forgotten after that minute."""
+        keys = self.forget.get(minute)
+        if keys is None:
+            keys = self.forget[minute] = []
+            heappush(self._minutes, minute)
+            self.due = min(self.due, (minute + 1) * GRID_MS)
+        self._minute, self._keys = minute, keys
+        return keys

@@ -52,8 +52,8 @@ def live_orders(engine: Engine) -> int:
     """How many orders live in its books."""
     return sum(
         len(book.spent)
-        + sum(len(chunk.orders) for chunk in book.ask_queue.chunks)
-        + sum(len(chunk.orders) for chunk in book.bid_queue.chunks)
+        + sum(chunk.live for chunk in book.ask_queue.chunks)
+        + sum(chunk.live for chunk in book.bid_queue.chunks)
         for book in engine.books.values()
     )
 

@@ -1,6 +1,6 @@
-"""A live order: what it says, and where it stands in its book."""
+"""A live order: what it says, and where it stands in its book; and what is known of a command for its repeats."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -8,7 +8,7 @@ from schemas.attributes import Accepts, Attributes
 from schemas.commands import Prefer, SelfTrade
 
 if TYPE_CHECKING:
-    from matching_engine.book import AskChunk, BidChunk, Book
+    from matching_engine.book import Book
     from matching_engine.calendar import Calendar, Hours
 
 
@@ -17,8 +17,6 @@ class Resting(Struct, eq=False, gc=False):
 
     id: int
     place: int
-    key: int
-    """In the order of keys they trade: the best price, then the oldest place."""
     account: int
     owner: int
     client_order_id: str
@@ -29,6 +27,9 @@ class Resting(Struct, eq=False, gc=False):
     fee_bps: int
     leaves: int
     """The first ms of `now` at which it is no longer in the book."""
+    chunk: Any
+    """Where it stands in the book, an AskChunk or a BidChunk; None where it can serve nobody, or is not in the book."""
+    live: bool
 
 
 class Ask(Resting, eq=False, gc=False):
@@ -47,9 +48,6 @@ class Ask(Resting, eq=False, gc=False):
     """A bound: no stretch in which a lot is unsold is longer. ms."""
     calendar: "Calendar | None" = None
     """What is sold when, from the first fill of a part of the availability on: most asks never need it."""
-    chunk: "AskChunk | None" = None
-    """Where it stands in the book; None where it can serve nobody, or is not in the book."""
-    live: bool = True
 
     @property
     def left(self) -> int:
@@ -70,5 +68,10 @@ class Bid(Resting, eq=False, gc=False):
     """The bits of an ask's signature that do not suit it."""
     hours: "Hours | None"
     """Its windows, past ones as well."""
-    chunk: "BidChunk | None" = None
-    live: bool = True
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """Of the first command with a client_order_id. No collector looks at it, as at tuples of so many commands."""
+
+    position: int
+    not_after: int

@@ -36,6 +36,7 @@ class DryWalk(Walk):
         seen.fills, seen.ask_queue, seen.bid_queue = book.fills, book.ask_queue, book.bid_queue
         super().__init__(seen, now, events)
         self._repairs = 0  # of bounds, which are the book's
+        self._plainly = False
         self._copies: dict[int, Ask | Bid] = {}
 
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:

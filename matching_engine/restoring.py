@@ -1,11 +1,11 @@
 """What lives, made of a state's columns: orders field by field, a run of them at a time."""
 
 from itertools import repeat
-from operator import add, or_
+from operator import add
 from typing import TypeVar
 
 from matching_engine.asks import measure, recall
-from matching_engine.book import PLACE_BITS, Book, Known
+from matching_engine.book import Book, Known
 from matching_engine.columns import BETWEEN, AskColumns, BidColumns, Column, RepeatColumns, Value, unpacked
 from matching_engine.memory import Answered, Key
 from matching_engine.orders import Ask, Bid
@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
     """Best first. They are not in the book yet."""
-    count, prices = stored.count, stored.prices
+    count = stored.count
     ids, places = _ids_and_places(stored)
     times = [known.offered[each] for each in stored.times.values]
     stated = [known.stated[each] for each in stored.attributes.values]
@@ -25,16 +25,17 @@ def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
             Ask,
             ids,
             places,
-            map(or_, _of(prices, [price << PLACE_BITS for price in prices.values], count), places),
             _each(stored.accounts, count),
             _each(stored.owners, count),
             stored.names.split(BETWEEN),
             repeat(book),
-            _of(prices, [known.prices[price] for price in prices.values], count),
+            _each(stored.prices, count),
             quantities,
             _each(stored.self_trades, count),
             _each(stored.fees_bps, count),
             _each(stored.leaves, count),
+            repeat(None),
+            repeat(True),
             _of(stored.times, [start for start, _, _, _, _, _ in times], count),
             _of(stored.times, [end for _, end, _, _, _, _ in times], count),
             _of(stored.attributes, [attributes for attributes, _, _ in stated], count),
@@ -54,7 +55,7 @@ def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
 
 def restored_bids(book: Book, known: Known, stored: BidColumns) -> list[Bid]:
     """Likewise."""
-    count, prices = stored.count, stored.prices
+    count = stored.count
     ids, places = _ids_and_places(stored)
     times = [known.wanted[each] for each in stored.times.values]
     accepted = [known.accepted[each] for each in stored.accepts.values]
@@ -63,16 +64,17 @@ def restored_bids(book: Book, known: Known, stored: BidColumns) -> list[Bid]:
             Bid,
             ids,
             places,
-            map(add, _of(prices, [-price << PLACE_BITS for price in prices.values], count), places),
             _each(stored.accounts, count),
             _each(stored.owners, count),
             stored.names.split(BETWEEN),
             repeat(book),
-            _of(prices, [known.prices[price] for price in prices.values], count),
+            _each(stored.prices, count),
             _each(stored.quantities, count),
             _each(stored.self_trades, count),
             _each(stored.fees_bps, count),
             _each(stored.leaves, count),
+            repeat(None),
+            repeat(True),
             _each(stored.left, count),
             _of(stored.times, [duration for _, duration, _, _, _ in times], count),
             _of(stored.times, [starts for starts, _, _, _, _ in times], count),

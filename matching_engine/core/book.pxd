@@ -5,10 +5,14 @@ from matching_engine.search cimport bisect_left, bisect_right, cx_value
 from matching_engine.structs cimport Ask as CAsk, Attributes as CAttributes, Bid as CBid, Resting as CResting
 
 cdef class Chunk:
-    cdef public list keys, orders
-    cdef public object first_key
-    cdef public Py_ssize_t gone, stale
+    cdef public list ranks, orders
+    cdef public long long first_rank
+    cdef public Py_ssize_t first, live, lost, gone, stale
+    cdef public object front
 
+    @cython.locals(orders=list, first=Py_ssize_t, ahead=CResting)
+    cpdef object lose(self, CResting order)
+    @cython.locals(order=CResting, place=Py_ssize_t, there=list, ranks=list)
     cpdef object sift(self)
     cpdef object measure(self)
     cpdef object widen(self, order)
@@ -59,15 +63,23 @@ cdef class BidChunk(Chunk):
 
 cdef class Queue:
     cdef public object _kind
-    cdef public list chunks, first_keys
+    cdef public long long _sign
+    cdef public list chunks, first_ranks
 
-    cpdef list before(self, object key)
-    @cython.locals(chunk=Chunk, at=Py_ssize_t, keys=list, order=CResting)
-    cpdef object add(self, order)
+    cpdef list within(self, long long price)
+    @cython.locals(chunk=Chunk)
+    cpdef bint has_within(self, long long price)
+    @cython.locals(chunk=Chunk, at=Py_ssize_t, place=Py_ssize_t, ranks=list, orders=list, rank=cython.longlong, before=CResting)
+    cpdef object add(self, CResting order)
+    @cython.locals(chunk=Chunk, place=Py_ssize_t, ranks=list, orders=list)
+    cdef object _bring_back(self, CResting order, long long rank, Py_ssize_t at)
+    @cython.locals(chunk=Chunk)
+    cdef object _have(self, CResting order, Py_ssize_t place, Py_ssize_t at)
     @cython.locals(order=CResting)
     cpdef object fill(self, list orders)
     cpdef object drop(self, Chunk chunk)
     cpdef object drop_empty(self)
+    @cython.locals(chunk=Chunk, half=Py_ssize_t)
     cdef object _split(self, Py_ssize_t at)
 
 cdef class Book:
@@ -84,7 +96,7 @@ cdef class Book:
     cpdef object add(self, order)
     @cython.locals(ask=CAsk)
     cpdef object fill_asks(self, list asks)
-    @cython.locals(chunk=Chunk, keys=list)
+    @cython.locals(chunk=Chunk)
     cpdef object remove(self, CResting order)
     cpdef object remove_all(self, object orders)
     cpdef object set_aside(self, CAsk ask)
@@ -98,3 +110,7 @@ cpdef bint suits_supplier(object accepts, object supplier)
 # ints AskBounds.take_in: ends[step - 1] starts[step - 1] ends[higher]
 # ints AskBounds.spans: self.ends[step - 1] starts[at] self.ends[step]
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
+# ints Queue.has_within: chunk.ranks[chunk.first]
+# ints Queue.add: order.price before.price before.place order.place
+# ints Queue._bring_back: ranks[place]
+# locals Chunk.__init__: order=CResting, orders=list

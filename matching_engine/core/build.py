@@ -6,7 +6,9 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
 - A class's type parameters and abstract methods, which only type checkers read, and `__slots__` are left out.
 - What the .pxd cimports is not imported.
 - `# locals NAME: …` in the .pxd gives the C types of a generator's variables.
-- `# ints NAME: …` lists expressions which that function reads as C ints: they must be ints of at most 63 bits.
+- `# ints NAME: …` lists expressions which that function reads as C ints, but where one is assigned as it is: of ints
+  beyond 63 bits the nearest that has no more.
+- `# made: …` lists Structs that are made where they are called, field by field: all that have no default are given.
 
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
 `structs.pxd` is made here and says where that is.
@@ -19,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -64,18 +66,47 @@ def structs() -> str:
     ]
     layouts: list[str] = []
     classes: list[str] = []
+    makers: list[str] = []
     for kind in kinds:
         base = kind.__mro__[1]
-        head, parent = (
-            (f"Cx{base.__name__} __pyx_base;", f"({base.__name__})") if base in kinds else ("PyObject_HEAD", "")
-        )
+        inherits = base in kinds
+        head, parent = (f"Cx{base.__name__} __pyx_base;", f"({base.__name__})") if inherits else ("PyObject_HEAD", "")
         fields = _fields_by_offset(kind)
         members = " ".join(f"PyObject *f_{name};" for name in fields)
         layouts.append(f"    typedef struct {{ {head} {members} }} Cx{kind.__name__};")
         name = f"{kind.__module__}.{kind.__name__}"
         classes.append(f"    ctypedef class {name}{parent} [object Cx{kind.__name__}, check_size error]:")
         classes += [f'        cdef object {name} "f_{name}"' for name in fields] or ["        pass"]
-    return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, ""])
+        if not kind.__struct_config__.gc and all(value is None or value is True for value in kind.__struct_defaults__):
+            given = kind.__struct_fields__[: len(kind.__struct_fields__) - len(kind.__struct_defaults__)]
+            layouts.append(_maker(kind, given, [name for name in kind.__struct_fields__ if name not in fields]))
+            makers.append(f"    {kind.__name__} cx_new_{kind.__name__}({_listed('object ', given)})")
+    return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, *makers, ""])
+
+
+def _listed(before: str, names: Iterable[str]) -> str:
+    return ", ".join(f"{before}{name}" for name in ("kind", *names))
+
+
+def _maker(kind: type[Struct], given: Sequence[str], inherited: Sequence[str]) -> str:
+    """The C function that makes one, all fields set, as msgspec makes those which no collector tracks."""
+    values = dict.fromkeys(kind.__struct_fields__, "Py_None") | {name: name for name in given}
+    values |= {
+        name: "Py_True"
+        for name, value in zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False)
+        if value is True
+    }
+    lines = [
+        f"    static CYTHON_INLINE PyObject *cx_new_{kind.__name__}({_listed('PyObject *', given)}) {{",
+        f"Cx{kind.__name__} *made = (Cx{kind.__name__} *)_PyObject_New((PyTypeObject *)kind);",
+        "if (made) {",
+        *(
+            f"made->{'__pyx_base.' if name in inherited else ''}f_{name} = Py_NewRef({value});"
+            for name, value in values.items()
+        ),
+        "} return (PyObject *)made; }",
+    ]
+    return " ".join(lines)
 
 
 def _fields_by_offset(kind: type[Struct]) -> list[str]:
@@ -109,6 +140,8 @@ def changed(source: str, types: str) -> str:
         assert not lines[at - 1], "a blank line stands before each function"
         lines[at - 1] = f"{lines[at][: -len(lines[at].lstrip())]}@cython.locals({variables})"
     text = "\n".join(lines)
+    for names in re.findall(r"^# made: (.*)$", types, re.MULTILINE):
+        text = re.sub(rf"(?<![\w.])({names.replace(' ', '|')})\((?!\))", r"cx_new_\1(\1, ", text)
     return re.sub(r"^    (@abstractmethod|__slots__ = .*)$", "", text, flags=re.MULTILINE)
 
 
@@ -127,12 +160,14 @@ def _cimported(types: str) -> set[str]:
 
 def _read_as_int(lines: list[str], function: ast.FunctionDef, expression: str) -> None:
     read = re.compile(rf"(?<![\w.]){re.escape(expression)}(?![\w\[(.])(?!\s*[-+|&]?=[^=])")
+    assigned = re.compile(rf"^[^=]* = {re.escape(expression)}(  #.*)?$")
     assert function.end_lineno is not None
-    there = range(function.lineno - 1, function.end_lineno)
+    there = range(function.body[0].lineno - 1, function.end_lineno)
     if not any(read.search(lines[at]) for at in there):
         raise ValueError(f"{function.name} does not read {expression}: correct its .pxd")
     for at in there:
-        lines[at] = read.sub(f"cx_value({expression})", lines[at])
+        if not assigned.match(lines[at]):
+            lines[at] = read.sub(f"cx_value({expression})", lines[at])
 
 
 def _import_only(lines: list[str], node: ast.ImportFrom, names: list[ast.alias]) -> None:
@@ -177,7 +212,7 @@ def _compile(draft: Path, name: str) -> None:
     )
     made = draft / "matching_engine" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     link = sysconfig.get_config_var("LDSHARED").split()
-    options = ["-O2", "-fPIC", "-fno-strict-aliasing", "-w", f"-I{sysconfig.get_paths()['include']}"]
+    options = ["-O3", "-fPIC", "-fno-strict-aliasing", "-w", f"-I{sysconfig.get_paths()['include']}"]
     subprocess.run([*link, *options, f"matching_engine/{name}.c", "-o", made], cwd=draft, check=True)
 
 

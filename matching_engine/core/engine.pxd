@@ -1,40 +1,53 @@
 cimport cython
 from matching_engine.asks cimport cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book cimport Book, Known, Queue
-from matching_engine.checks cimport is_name
-from matching_engine.live cimport LiveOrders, Party
+from matching_engine.live cimport LiveOrders
 from matching_engine.matching cimport Walk, fit
-from matching_engine.memory cimport Memory
+from matching_engine.memory cimport Memory, Party
+from matching_engine.search cimport cx_value, is_account, is_name, ne, taken
 from matching_engine.structs cimport (
-    Ask as CAsk, Bid as CBid, Cancel as CCancel, PlaceAsk as CPlaceAsk, PlaceBid as CPlaceBid, Resting as CResting,
-    ClassSpec as CClassSpec
+    Answer as CAnswer, Ask as CAsk, Bid as CBid, Cancel as CCancel, PlaceAsk as CPlaceAsk, PlaceBid as CPlaceBid, Resting as CResting,
+    ClassSpec as CClassSpec, cx_new_Accepted, cx_new_Answer, cx_new_Ask, cx_new_Bid, cx_new_Cancelled, cx_new_Execution, cx_new_Filled
 )
 
 cdef class Engine:
-    cdef public object position, now, rules, _base
+    cdef public object position, rules, _base
+    cdef public long long now
     cdef public dict books
-    cdef public LiveOrders _live
-    cdef public dict _orders
-    cdef public set _bound
     cdef public Memory _memory
+    cdef public LiveOrders _live
+    cdef public dict _parties, _orders
     cdef public object _untold
     cdef public Known _known
+    cdef list _events
+    cdef object _stamp
+    cdef Walk _walk
+    cdef public tuple _offered, _stated, _wanted, _accepted
     cdef public dict _does
 
-    @cython.locals(events=list)
+    @cython.locals(events=list, now=cython.longlong)
     cpdef object apply(self, object offset, object time, object command)
-    @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, bid_keys=list)
+    @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
     cpdef object _place_ask(self, object this, CPlaceAsk command, list events)
-    @cython.locals(book=Book, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, ask_keys=list, starts=tuple)
+    @cython.locals(book=Book, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, party=Party, crossed=cython.bint, starts=tuple)
     cpdef object _place_bid(self, object this, CPlaceBid command, list events)
     @cython.locals(order=CResting)
     cpdef object _cancel(self, object this, CCancel command, list events)
+    @cython.locals(book=Book, bid=CBid)
     cdef object _cancel_order(self, CResting order, list events)
-    @cython.locals(memory=Memory, keys=list, first=tuple)
-    cdef bint _first_time(self, object this, object command, object account, object client_order_id, object not_after, list events) except -1
+    cdef object _refuse_unnamed(self, object command, list events)
+    @cython.locals(answer=CAnswer, party=Party, known=cython.bint)
+    cdef Party _first_time(self, object this, object command, object account, object client_order_id, object not_after, list events)
     cdef CAsk _new_ask(self, object order_id, object place, Book book, CPlaceAsk command, tuple times, tuple stated)
     cdef CBid _new_bid(self, object order_id, object place, Book book, CPlaceBid command, tuple times, tuple accepted)
     @cython.locals(walk=Walk)
-    cdef object _walk(self, object order, list events, bint fok=*)
-    @cython.locals(party=Party)
+    cdef object _meet_bids(self, CAsk ask, list events)
+    @cython.locals(walk=Walk)
+    cdef object _meet_asks(self, CBid bid, list events, bint fok=*)
+    cdef Walk _begun(self, Book book, list events)
+    @cython.locals(book=Book, party=Party)
     cdef object _remove(self, CResting order)
+# made: Accepted Answer Ask Bid Cancelled Execution Filled
+# ints Engine._first_time: answer.not_after MAX_TIME_MS
+# ints Engine._place_ask: command.start times[0] command.end times[1] command.min_duration times[2] times[4] command.price spec.max_price spec.tick command.lot command.quantity spec.max_quantity command.fee_bps MAX_FEE_BPS command.expire_at command.display spec.band_bps ask.free ask.lot
+# ints Engine._place_bid: command.duration times[1] times[2] command.price spec.max_price spec.tick command.min_fill command.quantity spec.max_quantity command.fee_bps MAX_FEE_BPS command.expire_at spec.band_bps bid.left

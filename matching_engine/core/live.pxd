@@ -1,23 +1,18 @@
 cimport cython
-from matching_engine.search cimport bisect_left
+from matching_engine.memory cimport Memory, Party
+from matching_engine.search cimport bisect_left, cx_value
 from matching_engine.structs cimport Resting as CResting
 
-cdef class Party:
-    cdef public list orders
-    cdef public Py_ssize_t most, live
-    cdef public bint killed
-    cdef public object limits
-    cdef public object dead_man
-
 cdef class LiveOrders:
-    cdef public dict orders, parties, _leaving
-    cdef public set bound
-    cdef public long long due
-    cdef public list _times, _dead_men
+    cdef public Memory memory
+    cdef public dict orders, _leaving
+    cdef public long long due, _leaves
+    cdef public list _leavers, _times, _dead_men
     cdef public Py_ssize_t _left
 
-    @cython.locals(party=Party, leavers=list)
-    cpdef object keep(self, CResting order)
+    @cython.locals(leaves=cython.longlong, leavers=list)
+    cpdef object keep(self, CResting order, Party party)
+    cdef list _leaving_at(self, object leaves)
     cpdef object keep_amended(self, CResting order)
     @cython.locals(order=CResting, orders=dict, parties=dict, party=Party)
     cpdef object drop(self, object done)
@@ -25,12 +20,11 @@ cdef class LiveOrders:
     cpdef object fill(self, list orders, list by_id)
     @cython.locals(party=Party)
     cpdef object filled(self)
-    cpdef Party party(self, object account)
     cpdef list of(self, object account)
-    cpdef object mark_bound(self, object account, Party party)
     cpdef object set_dead_man(self, object account, object until)
     cpdef list dead_men_before(self, object now)
     cpdef list leavers_before(self, object now)
     cdef object _tidy(self, Party party)
     cdef object _sort_by_leaving(self)
     cdef object _next_due(self)
+# ints LiveOrders.keep: order.leaves

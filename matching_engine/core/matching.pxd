@@ -1,35 +1,40 @@
 cimport cython
 from matching_engine.asks cimport is_spent, measure, needed, take
-from matching_engine.book cimport AskBounds, AskChunk, AskGroup, BidChunk, Book, some_suit, suits_supplier
+from matching_engine.book cimport AskBounds, AskChunk, AskGroup, BidChunk, Book, Queue, some_suit, suits_supplier
 from matching_engine.calendar cimport Calendar, hours_of, looks_of, shows
 from matching_engine.search cimport bisect_left, bisect_right, cx_value
-from matching_engine.structs cimport Accepts as CAccepts, Ask as CAsk, Bid as CBid, ClassSpec as CClassSpec
+from matching_engine.structs cimport Resting as CResting, Accepts as CAccepts, Ask as CAsk, Bid as CBid, ClassSpec as CClassSpec, cx_new_Cancelled, cx_new_Fill
 
 cdef class Walk:
     cdef public Book book
-    cdef public object now
+    cdef public long long now
     cdef public list events, done
-    cdef public bint full
+    cdef public bint full, _plainly
     cdef public bint _resuming
     cdef public Py_ssize_t _repairs, _most
     cdef public long long _first_number
 
+    cdef object begin(self, Book book, long long now, list events)
     cpdef object meet_asks(self, CBid bid)
     @cython.locals(short=list, cuts=Py_ssize_t, bid=CBid, before=cython.longlong, most=Py_ssize_t, free=cython.longlong, events=list, calendar=Calendar, owner=cython.longlong, start=cython.longlong, end=cython.longlong)
     cpdef object meet_bids(self, CAsk ask)
     @cython.locals(bid=CBid)
     cpdef object meet_all_bids(self)
     cpdef object fill_or_kill(self, CBid bid)
-    @cython.locals(book=Book, spec=CClassSpec, end=cython.longlong, bid_takes=cython.bint, left=cython.longlong, number=cython.longlong, chunk=BidChunk)
+    @cython.locals(book=Book, spec=CClassSpec, begins=object, ends=object, end=cython.longlong, bid_takes=cython.bint, left=cython.longlong, number=cython.longlong, chunk=BidChunk)
     cpdef object fill(self, CAsk ask, CBid bid, long long start, long long quantity)
     cdef object _to_come(self, CBid bid)
     @cython.locals(events=list, most=Py_ssize_t, min_fill=cython.longlong, left=cython.longlong, before=cython.longlong, ask=CAsk, free=cython.longlong, owner=cython.longlong)
     cdef bint _pass(self, CBid bid, object starts) except -1
+    @cython.locals(accepts=CAccepts, queue=Queue, events=list, most=Py_ssize_t, owner=cython.longlong, price=cython.longlong, refuses=cython.longlong, min_fill=cython.longlong, left=cython.longlong, duration=cython.longlong, need=cython.longlong, end=cython.longlong, chunk=AskChunk, orders=list, at=Py_ssize_t, ask=CAsk, free=cython.longlong)
+    cdef object _pass_usual(self, CBid bid, long long start)
+    @cython.locals(accepts=CAccepts, queue=Queue, events=list, most=Py_ssize_t, owner=cython.longlong, price=cython.longlong, start=cython.longlong, end=cython.longlong, signature=cython.longlong, free=cython.longlong, duration=cython.longlong, chunk=BidChunk, orders=list, at=Py_ssize_t, bid=CBid, left=cython.longlong, min_fill=cython.longlong, starts=tuple, quantity=cython.longlong)
+    cdef bint _meet_usual_bids(self, CAsk ask) except -1
     @cython.locals(quantity=cython.longlong)
     cdef bint _trade_once(self, CAsk ask, CBid bid, object starts, object walker) except -1
     cdef object _self_trade(self, CAsk ask, CBid bid)
     cdef object _cancel(self, object order, object reason)
-    cdef object _end(self, object order)
+    cdef object _end(self, CResting order)
     cdef object _plan(self, CBid bid, object start)
 
 @cython.locals(lot=cython.longlong, first=cython.longlong, last=cython.longlong, most=cython.longlong, calendar=Calendar, times=list, pieces=list, piece=Py_ssize_t, after=Py_ssize_t, sold=cython.longlong, start=cython.longlong)
@@ -44,3 +49,7 @@ cdef long long _cut(long long unsold, long long wanted, long long lot) except -1
 # ints Walk.fill: bid.duration ask.start ask.end bid.left bid.place ask.place ask.free ask.lot
 # ints fit: ask.lot ask.start ask.end ask.free ask.quantity pieces[piece]
 # ints Walk._trade_once: bid.duration bid.left ask.owner bid.owner
+# made: Cancelled Fill
+# ints Walk._pass_usual: bid.owner bid.price bid.refuses bid.min_fill bid.left bid.duration ask.price ask.free ask.start ask.end ask.signature ask.min_duration ask.lot ask.owner
+# ints Walk._meet_usual_bids: ask.lot ask.owner ask.price ask.start ask.end ask.signature ask.free bid.price bid.left bid.min_fill bid.duration bid.refuses starts[0] bid.owner
+# locals Walk.__init__: book=Book, events=list

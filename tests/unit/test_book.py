@@ -10,7 +10,6 @@ from matching_engine import book as book_module
 from matching_engine.asks import for_sale, take
 from matching_engine.book import (
     MAX_KNOWN,
-    PLACE_BITS,
     WORTH_A_LOOK,
     Book,
     Known,
@@ -31,9 +30,8 @@ BOOK = Book(SPEC)
 
 
 def bid(place: int, price: int, **terms: Any) -> Bid:
-    key = (-price << PLACE_BITS) + place
     made = Bid(
-        place, place, key, 1, 1, "b", BOOK, price, 1, SelfTrade.CANCEL_NEWEST, 0, 1,
+        place, place, 1, 1, "b", BOOK, price, 1, SelfTrade.CANCEL_NEWEST, 0, 1, None, True,
         1, 60_000, (0,), Accepts(), 1, Prefer.PRICE, refused(Accepts()), (0, 1, 0, 0),
     )  # fmt: skip
     changed = msgspec.structs.replace(made, **terms)
@@ -42,9 +40,8 @@ def bid(place: int, price: int, **terms: Any) -> Bid:
 
 
 def ask(place: int, price: int, **terms: Any) -> Ask:
-    key = price << PLACE_BITS | place
     made = Ask(
-        place, place, key, 1, 1, "a", BOOK, price, 4, SelfTrade.CANCEL_NEWEST, 0, 991,
+        place, place, 1, 1, "a", BOOK, price, 4, SelfTrade.CANCEL_NEWEST, 0, 991, None, True,
         0, 1000, Attributes(), 10, 1, 0, signature(Attributes()), 4, 1000,
     )  # fmt: skip
     return msgspec.structs.replace(made, **terms)
@@ -75,7 +72,7 @@ def test_who_leaves_during_a_walk_is_not_met_any_more(book: Book, monkeypatch: p
         if order.id == 2:
             book.remove(orders[8])
     assert met == [2, 5, 1, 4, 7, 0, 3, 6]
-    assert (book.bid_queue.chunks, book.bid_queue.first_keys) == ([], [])
+    assert (book.bid_queue.chunks, book.bid_queue.first_ranks) == ([], [])
 
 
 def test_an_order_that_comes_back_stands_at_its_place_once(book: Book) -> None:
@@ -90,13 +87,32 @@ def test_an_order_that_comes_back_stands_at_its_place_once(book: Book) -> None:
     assert [order.id for order in book.ask_queue] == [0, 1, 2, 3, 4]
 
 
-def test_who_has_left_is_nowhere_in_the_book(book: Book) -> None:
+@pytest.mark.parametrize("chunk", [4, 128])
+def test_whoever_comes_back_stands_where_it_stood(book: Book, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "CHUNK", chunk)
+    orders = sorted((ask(place, 10 + place % 3) for place in range(24)), key=lambda order: (order.price, order.place))
+    for order in orders:
+        book.add(order)
+    rng = random.Random(3)
+    for _ in range(400):
+        away = rng.sample(orders, rng.randint(1, 20))
+        for order in away:
+            book.set_aside(order)
+        for order in rng.sample(away, len(away)):
+            del book.spent[order.id]
+            book.add(order)
+        book.check()
+        assert list(book.ask_queue) == orders
+
+
+def test_of_who_has_left_the_book_keeps_no_more_than_live(book: Book) -> None:
     orders = [bid(place, 10) for place in range(1000)]
     for order in orders:
         book.add(order)
     for order in orders[500:] + orders[:450]:
         book.remove(order)
-        assert all(met.chunk is chunk for chunk in book.bid_queue.chunks for met in chunk.orders)
+        kept = [(met.chunk is chunk) for chunk in book.bid_queue.chunks for met in chunk.orders]
+        assert 2 * sum(kept) >= len(kept)
         book.check()
     assert [order.id for order in book.bids()] == list(range(450, 500))
 
@@ -124,8 +140,10 @@ def test_the_book_is_as_if_built_anew_whatever_comes_and_goes(monkeypatch: pytes
                 if order.free < order.lot:
                     book.set_aside(order)
             book.check()
-        asks = sorted((order for order in live if isinstance(order, Ask)), key=lambda order: order.key)
-        bids = sorted((order for order in live if isinstance(order, Bid)), key=lambda order: order.key)
+        asks = sorted((order for order in live if isinstance(order, Ask)), key=lambda order: (order.price, order.place))
+        bids = sorted(
+            (order for order in live if isinstance(order, Bid)), key=lambda order: (-order.price, order.place)
+        )
         assert (book.asks(), book.bids()) == (asks, bids)
 
 
@@ -258,7 +276,7 @@ def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
     left = sorted(set(range(1_000)) - {order.place for order in leaving})
     assert sorted([*(order.place for order in book.asks()), *(order.place for order in book.bids())]) == left
     book.remove_all([order for order in orders if order.place in left])
-    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_keys) == ([], [], [], [])
+    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_ranks) == ([], [], [], [])
 
 
 def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() -> None:
@@ -268,9 +286,17 @@ def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() 
     assert not known.wanted[tuple(range(0, 60_000 * 1000, 60_000)), 60_000][-1]
     assert not known.accepted[Accepts(only_suppliers=(0,) * 1000)][-1]
     assert (len(known.wanted), len(known.accepted)) == (1, 0)
-    for price in range(1, 2 * MAX_KNOWN):
-        assert known.prices[price] == price
-        assert len(known.prices) <= MAX_KNOWN
+    for minutes in range(1, 2 * MAX_KNOWN):
+        assert known.wanted[(60_000 * minutes,), 60_000][2] == 60_000 * minutes + 1
+        assert len(known.wanted) <= MAX_KNOWN
+
+
+def test_orders_of_one_price_have_one_object_for_it(book: Book) -> None:
+    for place in range(8):
+        book.add(bid(place, int("1000000") + place % 2))
+        book.add(ask(place, int("1000000") + place % 2))
+    for orders in (book.asks(), book.bids()):
+        assert len({id(order.price) for order in orders}) == 2
 
 
 def test_of_what_a_lot_does_not_divide_the_rest_is_not_sold() -> None:

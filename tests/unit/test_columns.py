@@ -121,18 +121,17 @@ def test_a_restored_engine_has_all_that_the_one_before_had(profile: str, monkeyp
         assert list(twin.spent) == [order.id for order in twin.asks() if is_spent(order)]
         twin.check()
     assert again._orders.keys() == engine._orders.keys()
-    for account, party in again._live.parties.items():
+    for account, party in again._memory.parties.items():
         assert party.orders == [order.id for order in engine._live.of(account)]
-        assert party.live == len(party.orders) == engine._live.parties[account].live
-    answered = {key: answer for key, answer in engine._memory.answered.items() if answer[1] >= now}
-    assert again._memory.answered == answered
+        assert party.live == len(party.orders) == engine._memory.parties[account].live
+    assert again._memory.repeats(0) == engine._memory.repeats(now)
     first = again._live.due
     assert again._live.leavers_before(first - 1) == []
     assert first == min([order.leaves for order in engine._orders.values()], default=first)
     leavers = again._live.leavers_before(NEVER)
     assert sorted(order.id for order in leavers) == sorted(engine._orders)
     again._memory.forget_before(NEVER)
-    assert (again._memory.answered, again._memory.returned) == ({}, {})
+    assert (again._memory.repeats(0), again._memory.returned) == ([], {})
 
 
 def known(engine: Engine) -> list[tuple[int, str, int]]:

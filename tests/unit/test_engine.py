@@ -245,7 +245,7 @@ def test_what_is_remembered_of_repeats_goes_when_their_time_is_over() -> None:
         assert isinstance(market.send(bid("b", not_after=now + MINUTE_MS), now)[0], Duplicate)
         for number in range(3):
             market.send(bid(f"{minute} {number}", not_after=now + number), now)
-    assert len(market.engine._memory.answered) <= 8
+    assert sum(len(party.answered) for party in market.engine._memory.parties.values()) <= 8
     assert len(market.engine._memory.forget) == len(market.engine._memory._minutes) <= 2
 
 

@@ -217,7 +217,7 @@ def test_a_restored_engine_remembers_returns_and_repeats_as_long_as_the_one_befo
         assert (len(seen.repeats), len(seen.returned)) == (repeats, returns), time - T0
         assert len(whole.repeats) == 2
         engine.apply(101, ends + 2 * MINUTE_MS, Tick())
-        assert (engine._memory.answered, engine._memory.returned, engine._memory.forget) == ({}, {}, {})
+        assert (engine._memory.parties, engine._memory.returned, engine._memory.forget) == ({}, {}, {})
 
 
 def test_a_state_names_each_account_of_which_it_keeps_something() -> None:
