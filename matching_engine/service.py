@@ -94,7 +94,7 @@ class EngineService:
         """Applies the commands; their answers."""
         apply = self.engine.apply
         began = time.perf_counter()
-        executions = [apply(offset, stamp, decode_command(value)) for offset, stamp, value in records]
+        executions = [apply(record.offset, record.time, decode_command(record.value)) for record in records]
         took = time.perf_counter() - began
         for listener in self.listeners:
             for execution in executions:

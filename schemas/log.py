@@ -1,10 +1,12 @@
 """The log: the one truth, and how it is written and read. Implementations: `gateways/log`."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 
-class Record(NamedTuple):
+class Record(Struct, frozen=True, gc=False):
     """One message as the log holds it."""
 
     offset: int

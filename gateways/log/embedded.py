@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from itertools import chain
+from itertools import chain, starmap
 from os import getpid
 from pathlib import Path
 from threading import Thread
 from typing import IO, NamedTuple, Self
+
+from msgspec.structs import astuple
 
 from schemas import topics
 from schemas.ids import MAX_PARTITION
@@ -309,7 +311,8 @@ class _File:
         for name, records in statements:
             # Many rows in one statement: after each statement the thread queues for the interpreter's lock.
             places = ",".join(["(?,?,?)"] * len(records))
-            self._writing.execute(f'INSERT INTO "{name}" VALUES {places}', list(chain.from_iterable(records)))
+            values = list(chain.from_iterable(map(astuple, records)))
+            self._writing.execute(f'INSERT INTO "{name}" VALUES {places}', values)
         if len(statements) > 1:
             self._writing.execute("COMMIT")
         return written
@@ -321,7 +324,7 @@ class _File:
         size = 0
         try:
             with closing(self._reading.execute(query, (offset, count))) as found:
-                for record in map(Record._make, found):
+                for record in starmap(Record, found):
                     records.append(record)
                     size += len(record.value)
                     if size >= POLL_BYTES:

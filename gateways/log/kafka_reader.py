@@ -8,7 +8,6 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -25,6 +24,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
+from msgspec.structs import replace
 
 from schemas.log import LogError, Record
 
@@ -34,6 +34,11 @@ FETCH_RECORDS = 5000
 KEPT_RECORDS = 20_000
 """The most that a stream keeps beside what was fetched at once, however small they are."""
 FETCH_MS = 1000
+BUSY_FETCH_BYTES = 16 << 10
+"""Where a fetch brings so much, records come fast, and the next one waits until there is more to bring."""
+BUSY_BYTES = 256 << 10
+BUSY_MS = 10
+"""How much, and for how long at most. A fetch costs broker and reader as much as 100 records do."""
 RETRY_S = 0.1
 LOG_APPEND_TIME = 1
 """Of a batch: all its records have the time that the broker stamped it with."""
@@ -41,12 +46,14 @@ REST_S = 0.05
 """After an append of its own, a process waits so long before it fetches what others appended there."""
 CLOSE_TIMEOUT_S = 5.0
 
+DELETED = "Records were deleted, and the log is to be kept whole: restore it from a backup"
+"""What an offset that is not there means, and what to do."""
+
 Run = tuple[int, int, Sequence[bytes]]
 """Records one after the other: the first offset, the time of all in ms, the values."""
 
 _offset = attrgetter("offset")
-_record = partial(tuple.__new__, Record)
-"""Of a tuple. Half of what a call of the class costs."""
+_value = attrgetter("value")
 
 
 def consumer_of(bootstrap: str) -> AIOKafkaConsumer:
@@ -65,11 +72,15 @@ async def stop(worker: AIOKafkaConsumer | AIOKafkaProducer, client: AIOKafkaClie
         await client.close()
 
 
+def _name(place: TopicPartition) -> str:
+    return f"{place.topic}/{place.partition}"
+
+
 class Partition:
     """The open streams and readers of one partition."""
 
     def __init__(self, bootstrap: str, place: TopicPartition) -> None:
-        self.name = f"{place.topic}/{place.partition}"
+        self.name = _name(place)
         self._bootstrap = bootstrap
         self._place = place
         self._streams: list[Stream] = []
@@ -156,7 +167,7 @@ class Stream:
         return self._records[start : start + max_records]
 
     async def grow(self, timeout_s: float) -> None:
-        """Waits until it has grown, or so long. Raises the KafkaError that the fetch met."""
+        """Waits until it has grown, or so long. Raises the KafkaError or LogError that the fetch met."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
             self._fetching.add_done_callback(self._fetched)
@@ -209,14 +220,14 @@ class Stream:
             if values:
                 self._newest = max(self._newest, time_ms)  # a new leader's clock may be behind
                 self.end = first + len(values)
-                self._records += map(_record, zip(range(first, self.end), repeat(self._newest), values))
+                self._records += map(Record, range(first, self.end), repeat(self._newest), values)
                 self._bytes += sum(map(len, values))
         if len(self._records) == held:
             return
         if self._bytes > FETCH_BYTES or len(self._records) > KEPT_RECORDS:
             # Never of what came just now: who waited for it has not read it yet.
             del self._records[: min(held, len(self._records) // 2)]
-            self._bytes = sum(len(record.value) for record in self._records)
+            self._bytes = sum(map(len, map(_value, self._records)))
             self.first = self._records[0].offset
         self._wake()
 
@@ -229,10 +240,12 @@ class _Source:
 
     def __init__(self, bootstrap: str, place: TopicPartition) -> None:
         self._place = place
+        self._name = _name(place)
         self._client = AIOKafkaClient(bootstrap_servers=bootstrap)
         self._next = 0
         """The offset after what was handed out."""
         self._rest = MemoryRecords(b"")
+        self._busy = False
 
     async def start(self) -> None:
         """Raises KafkaError."""
@@ -242,7 +255,7 @@ class _Source:
     async def read(self, offset: int) -> list[Run]:
         """From the offset on, some of what came before it perhaps included; none when none came in a second.
 
-        Tries again where the leader is not to be had. Raises KafkaError where that would not help.
+        Tries again where the leader is not to be had. Raises KafkaError or LogError where that would not help.
         """
         if offset > self._next:
             self._rest, self._next = MemoryRecords(b""), offset
@@ -251,14 +264,16 @@ class _Source:
         runs: list[Run] = []
         count = 0
         while count < FETCH_RECORDS and self._rest.has_next():
-            batch: Any = self._rest.next_batch()
-            if not batch.validate_crc():
-                self._rest = MemoryRecords(b"")  # or the next read would go on after it
-                raise CorruptRecordException(f"the batch at {batch.base_offset} is damaged")
-            if not batch.is_control_batch:  # else it is the end of somebody's transaction
-                runs += _runs(batch)
-            count += batch.next_offset - self._next
-            self._next = batch.next_offset
+            try:
+                found, after = _runs(self._rest.next_batch(), self._next, self._name)
+            except (KafkaError, LogError):
+                self._rest = MemoryRecords(b"")  # the next read fetches it again, and not what comes after it
+                if runs:
+                    break
+                raise
+            runs += found
+            count += after - self._next
+            self._next = after
         return runs
 
     async def close(self) -> None:
@@ -266,7 +281,8 @@ class _Source:
 
     async def _fetch(self, offset: int) -> bytes:
         topic, partition = self._place
-        asked = FetchRequest(FETCH_MS, 1, FETCH_BYTES, 0, [(topic, [(partition, offset, FETCH_BYTES)])])
+        wait_ms, least = (BUSY_MS, BUSY_BYTES) if self._busy else (FETCH_MS, 1)
+        asked = FetchRequest(wait_ms, least, FETCH_BYTES, 0, [(topic, [(partition, offset, FETCH_BYTES)])])
         while True:
             try:
                 leader = self._client.cluster.leader_for_partition(self._place)
@@ -280,20 +296,46 @@ class _Source:
             ((_, ((_, code, *_, found),)),) = response.topics
             error = for_code(code)
             if error is NoError:
-                return bytes(found or b"")
+                records: bytes = found or b""
+                self._busy = len(records) >= BUSY_FETCH_BYTES
+                return records
             if error is OffsetOutOfRangeError:
-                raise OffsetOutOfRangeError(offset)
+                raise LogError(f"{self._name} has no offset {offset} any more. {DELETED}")
             if error is TopicAuthorizationFailedError:
                 raise TopicAuthorizationFailedError(topic)
             await self._client.force_metadata_update()  # mostly it has another leader
             await asyncio.sleep(RETRY_S)
 
 
-def _runs(batch: Any) -> list[Run]:
-    """Others can write a null; a restored log has a time for each record."""
-    if batch.timestamp_type != LOG_APPEND_TIME:
-        return [(record.offset, record.timestamp, [record.value or b""]) for record in batch]
-    return [(batch.base_offset, batch.max_timestamp, [record.value or b"" for record in batch])]
+def _runs(batch: Any, expected: int, name: str) -> tuple[list[Run], int]:
+    """The records of a batch, and the offset after it. Raises CorruptRecordException; and LogError where it leaves out
+    an offset, as who reads the log counts on each having its record.
+
+    Nothing of the exchange leaves one out: its topics are neither compacted nor cut off (`schemas.topics`), and it
+    writes no transactions, whose ends take an offset each.
+    """
+    first, after = batch.base_offset, batch.next_offset
+    if not batch.validate_crc():
+        raise CorruptRecordException(f"the batch at {first} is damaged")
+    if batch.is_transactional:
+        raise LogError(
+            f"{name} has a transaction at offset {first}, whose end takes an offset and is no record. Let nobody else "
+            "write to it, and restore it from a backup"
+        )
+    runs: list[Run]
+    if batch.timestamp_type == LOG_APPEND_TIME:
+        values = [record.value or b"" for record in batch]  # others can write a null
+        runs, count = [(first, batch.max_timestamp, values)], len(values)
+    else:  # of a restored log
+        runs = [(record.offset, record.timestamp, [record.value or b""]) for record in batch]
+        count = len(runs)
+    missing = max(0, first - expected) + after - first - count
+    if missing:
+        raise LogError(
+            f"{name} lacks {missing} records between offsets {min(first, expected)} and {after}: "
+            "they were deleted, as compaction does. Restore it from a backup"
+        )
+    return runs, after
 
 
 class SharedReader:
@@ -314,14 +356,11 @@ class SharedReader:
                 return []
             try:
                 await self._stream.grow(left)
-            except OffsetOutOfRangeError as error:
-                why = f"{self._partition.name} has no offset {error}: its records were deleted. Restore them"
-                raise LogError(why) from error
             except KafkaError as error:
                 raise LogError(f"{self._partition.name} cannot be read: {error!r}") from error
         self._next = records[-1].offset + 1
         if records[0].time < self._newest:  # this stream began after a later time stamp
-            records = [record._replace(time=max(record.time, self._newest)) for record in records]
+            records = [replace(record, time=max(record.time, self._newest)) for record in records]
         self._newest = records[-1].time
         return records
 

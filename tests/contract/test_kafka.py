@@ -3,14 +3,19 @@
 import asyncio
 import os
 import random
+import re
 import signal
 import time
 import uuid
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from gateways.log import kafka_reader
 from gateways.log.broker import Broker
@@ -66,21 +71,27 @@ async def test_a_reader_sees_no_time_go_back_nor_a_null(broker_address: str) -> 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_broker_that_stays_away_fails_the_log_in_time(broker: Broker, fault: signal.Signals) -> None:
+    await warmed_up(broker.address)
     log = await KafkaLog.connect(broker.address, watchdog_s=2)
-    await log.append(COMMANDS, 0, [b"x"])
     os.kill(broker.pid, fault)
+    await asyncio.to_thread(os.waitpid, broker.pid, os.WUNTRACED)  # until then some of its threads may still answer
     try:
-        began = time.monotonic()
         answers = await asyncio.gather(*(log.append(COMMANDS, 0, [b"y"]) for _ in range(20)), return_exceptions=True)
         assert {str(answer) for answer in answers} == {
             f"Kafka at {broker.address} acknowledged nothing for 2 s on {COMMANDS}/0. See to it, then start again"
         }
         with pytest.raises(LogError, match="acknowledged nothing"):
             await log.append(COMMANDS, 0, [b"z"])
-        await log.close()
-        assert time.monotonic() - began < 6  # the watchdog, and what is in flight when it barks
+        await asyncio.wait_for(log.close(), 30)
     finally:
         broker.kill()
+
+
+async def warmed_up(address: str) -> None:
+    """Returns once the broker has taken a record: its first one may take it seconds."""
+    log = await KafkaLog.connect(address, connect_timeout_s=60)
+    await log.append(COMMANDS, 0, [b"x"])
+    await log.close()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -118,6 +129,16 @@ async def test_a_broker_killed_under_load_loses_nothing_acknowledged_and_doubles
     assert {record.offset: record.value for record in records} == acknowledged
     assert_each_appender_in_order(records)
     await log.close()
+
+
+async def delete_before(address: str, topic: str, offset: int) -> None:
+    """Deletes the records before the offset, as retention does and kafka-delete-records.sh."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(offset)})
+    finally:
+        await admin.close()
 
 
 async def alter(address: str, topic: str, settings: dict[str, str]) -> None:
@@ -221,18 +242,80 @@ async def test_what_a_broker_did_not_stamp_has_the_time_that_the_broker_keeps(br
     await log.close()
 
 
-async def test_a_reader_passes_over_the_end_of_a_transaction_of_others(broker_address: str) -> None:
+async def test_a_transaction_of_others_is_refused_as_its_end_is_an_offset_without_a_record(broker_address: str) -> None:
     prefix = f"test-{uuid.uuid4().hex[:12]}."
     log = await KafkaLog.connect(broker_address, prefix=prefix)
-    reader = await log.reader(COMMANDS, 0, 0)
-    async with AIOKafkaProducer(bootstrap_servers=broker_address, transactional_id=prefix) as other:
-        async with other.transaction():
-            await other.send_and_wait(prefix + COMMANDS, b"theirs", partition=0)
-        assert [record.value for record in await reader.poll(timeout_s=10)] == [b"theirs"]
-        assert await reader.poll(timeout_s=0.1) == []
-        assert await log.append(COMMANDS, 0, [b"ours"]) == range(2, 3)
-    assert [(record.offset, record.value) for record in await reader.poll(timeout_s=10)] == [(2, b"ours")]
+    await log.append(COMMANDS, 0, [b"ours"])
+    reader = await log.reader(COMMANDS, 0, 1)
+    producer = AIOKafkaProducer(bootstrap_servers=broker_address, transactional_id=prefix)
+    async with producer as other, other.transaction():
+        await other.send_and_wait(prefix + COMMANDS, b"theirs", partition=0)
+    for _ in range(2):  # nor does it read on after it
+        with pytest.raises(LogError, match=rf"{COMMANDS}/0 has a transaction at offset 1, .* Let nobody else write"):
+            await reader.poll(timeout_s=10)
+    assert [record.value for record in await read(log, count=1)] == [b"ours"]
     await log.close()
+
+
+async def test_where_the_beginning_was_deleted_is_said_with_what_to_do(
+    broker_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_reader, "FETCH_BYTES", 1)  # a batch at once
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    for number in range(5):
+        await log.append(COMMANDS, 0, [b"%d" % number])
+    reader = await log.reader(COMMANDS, 0, 0)
+    assert [record.value for record in await reader.poll(timeout_s=10)] == [b"0"]
+    await delete_before(broker_address, prefix + COMMANDS, 3)
+
+    with pytest.raises(LogError, match=rf"{COMMANDS}/0 has no offset 1 any more\. .*: restore it from a backup"):
+        await reader.poll(timeout_s=10)
+    with pytest.raises(LogError, match=rf"{COMMANDS}/0 has no offset 2: it begins at 3\. .*: restore it from a backup"):
+        await log.reader(COMMANDS, 0, 2)
+    assert [record.value for record in await read(log, count=2, offset=3)] == [b"3", b"4"]
+    await log.close()
+
+
+@pytest.mark.long
+async def test_a_compacted_topic_is_refused(broker_address: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    log = await KafkaLog.connect(broker_address, prefix=prefix)
+    compacting = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    await alter(broker_address, prefix + COMMANDS, compacting)
+    async with AIOKafkaProducer(bootstrap_servers=broker_address) as producer:
+        for number in range(10):
+            await producer.send_and_wait(prefix + COMMANDS, b"%d" % number, key=b"%d" % (number % 2), partition=0)
+            await asyncio.sleep(0.15)  # a segment of its own: the newest is never compacted
+        async with asyncio.timeout(120):
+            while True:
+                try:
+                    assert len(await read(log, count=10)) == 10
+                except LogError as error:
+                    refused = str(error)
+                    break
+                await asyncio.sleep(1)
+    assert re.search(rf"{COMMANDS}/0 lacks \d records between offsets 0 and \d+: they were deleted", refused)
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "expected", "missing"), [((0, 1, 3), 5, 1), ((0, 1, 2), 4, 1), ((0, 4), 2, 6)], ids=str
+)
+def test_an_offset_without_a_record_is_not_counted_away(offsets: tuple[int, ...], expected: int, missing: int) -> None:
+    batch = batch_of(offsets, first=5)
+    with pytest.raises(LogError, match=rf"t/0 lacks {missing} records between offsets {min(5, expected)} and"):
+        kafka_reader._runs(batch, expected, "t/0")
+
+
+def batch_of(offsets: tuple[int, ...], first: int) -> Any:
+    """A batch as a broker serves it: of what it once held, only these offsets after the first are left."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    for offset in offsets:
+        builder.append(offset, 1_000, None, b"x", [])
+    buffer = bytearray(builder.build())
+    buffer[:8] = first.to_bytes(8, "big")  # no part of what the checksum covers
+    return MemoryRecords(bytes(buffer)).next_batch()
 
 
 async def test_readers_close_at_once_and_leave_nothing_running(
