@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jsonschema_rs
 import pytest
@@ -202,7 +202,7 @@ class Forms(Struct):
     """Forms of texts that were tried with all that there is to try."""
 
     async def ask(self, method: str, path: str, *, query: str = "", body: Any = None) -> tuple[int, Any]:
-        """The status of the answer, which is as described, and what it says."""
+        """The status of the answer, and its body."""
         sent = b"" if body is None else json.dumps(body).encode()
         scope: Any = {
             "type": "http",
@@ -233,14 +233,22 @@ class Forms(Struct):
         await self.app(scope, receive, send)
         return status, b"".join(parts)
 
-    async def answer(self, method: str, url: str, body: Any) -> tuple[int, Any]:
-        """The status of a request with a body, and its error; of several items that of the first."""
-        status, content = await self.ask(method, url, body=body)
+    async def answer(self, method: str, url: str, operation: Any, *, query: str = "", body: Any = None) -> Any:
+        """(status, what it says), which is held against the description; of several items those of the first."""
+        status, content = await self.ask(method, url, query=query, body=body)
+        told = operation["responses"][str(status)]
+        if "$ref" in told:
+            told = self.document["components"]["responses"][told["$ref"].rpartition("/")[2]]
+        if "content" not in told:
+            assert not content, f"{method} {url}: {content!r}"
+            return status, {}
         said = json.loads(content)
+        shape = told["content"]["application/json"]["schema"]
+        assert self.judge(shape, said), f"{method} {url} is answered by {said}, which is not as described"
         if (method, url) in EACH_FOR_ITSELF and status == 200:
             (said, *_) = said["answers"]
             status = said["status"] if isinstance(said["status"], int) else 200
-        return status, said.get("error")
+        return status, said
 
     def operations(self) -> Iterator[tuple[str, str, Any]]:
         """(method, path, operation), those that end things last."""
@@ -431,14 +439,16 @@ BEYOND_WORDS = {
 ONE_OF_TWO = {("PUT", "/v1/dead-man"), ("POST", "/v1/orders/cancel")}
 
 
-async def test_bodies_are_taken_where_they_are_as_described_and_only_there(forms: Forms) -> None:
+async def test_cursors_and_bodies_are_taken_where_they_are_as_described_and_only_there(forms: Forms) -> None:
     """First all that should be refused, and so changes nothing; then what should not, whatever it comes to."""
+    await lists_go_on(forms)
     differ: list[str] = []
-    later: list[tuple[str, str, str, Any]] = []
+    later: list[tuple[Any, str, str, str, Any]] = []
     wrong = 0
 
-    async def ask(method: str, url: str, place: str, body: Any, *, in_form: bool) -> None:
-        status, error = await forms.answer(method, url, body)
+    async def ask(operation: Any, method: str, url: str, place: str, body: Any, *, in_form: bool) -> None:
+        status, said = await forms.answer(method, url, operation, body=body)
+        error = said.get("error")
         names = place.split(".")
         if in_form:
             beyond = BEYOND_WORDS.keys() & {*names} or (method, url) in ONE_OF_TWO
@@ -460,12 +470,34 @@ async def test_bodies_are_taken_where_they_are_as_described_and_only_there(forms
         for place, body in [("", base), *forms.wrong_ones(shape, base)]:
             if not forms.judge(shape, body):
                 wrong += 1
-                await ask(method, url, place, body, in_form=False)
+                await ask(operation, method, url, place, body, in_form=False)
             elif right[place] < MOST_OF_A_PLACE:
                 right[place] += 1
-                later.append((method, url, place, body))
-    for method, url, place, body in later:
-        await ask(method, url, place, body, in_form=True)
+                later.append((operation, method, url, place, body))
+    for each in later:
+        await ask(*each, in_form=True)
     assert not differ, "\n".join(differ)
     assert wrong > 3_000
     assert len(later) > 500
+
+
+async def lists_go_on(forms: Forms) -> None:
+    """Every list takes the cursor that it gives, and its one answer of one item is as described."""
+    gone_on = set()
+    for method, path, operation in forms.operations():
+        named = {each["name"]: each for each in operation["parameters"] if "name" in each}
+        if method != "GET" or not {"after", "limit"} <= named.keys():
+            continue
+        needed = {name: forms.example(each["schema"], name) for name, each in named.items() if each["required"]}
+        url = path.format(**needed)
+        asked = {name: value for name, value in needed.items() if named[name]["in"] == "query"} | {"limit": 1}
+        after = None
+        for _ in range(3):
+            query = urlencode(asked | ({} if after is None else {"after": after}))
+            status, said = await forms.answer(method, url, operation, query=query)
+            assert status == 200 or after is None, f"{url}?{query}: {said}"
+            after = said.get("next") if status == 200 else None
+            if after is None:
+                break
+            gone_on.add(path)
+    assert len(gone_on) >= 10, gone_on
