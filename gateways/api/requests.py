@@ -48,6 +48,11 @@ async def whole_body(receive: Receive, most: int | None) -> bytes:
             raise ApiError(413, "too_large", f"the body has more than {most} bytes: send less at once")
         more = message.get("more_body", False)
     body = b"".join(parts)
+    must_have_no_zero(body)
+    return body
+
+
+def must_have_no_zero(body: bytes) -> None:
+    """Raises ApiError 400 for JSON of which a text has U+0000."""
     if b"\\u0000" in body and _ZERO.search(body):
         raise invalid("", "a text in the body has U+0000: no database and no terminal can carry it")
-    return body

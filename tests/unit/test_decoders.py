@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateways.api import cloud_events, resources, signing, ssh, statements
 from gateways.api.customer_webhooks import parse_event_id
 from gateways.api.errors import ApiError
+from gateways.api.requests import must_have_no_zero
 from gateways.api.webhook import secrets_in
 from gateways.client import webhooks
 from gateways.meter import exporter
@@ -152,3 +153,32 @@ def test_any_bytes_of_a_topic_are_read_or_said_to_be_unreadable(name: str, data:
     value = data.draw(st.one_of(st.just(text.encode("latin-1", "replace")), st.binary(max_size=60)))
     found = read(value)
     assert isinstance(found, Unreadable | Struct)
+
+
+PIECES = st.one_of(st.sampled_from(["\0", "\\", "\\u0000", "u0000", '"']), st.text(max_size=2))
+WORDS = st.lists(PIECES, max_size=4).map("".join)
+STRUCTURES = st.recursive(WORDS, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner), max_leaves=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STRUCTURES, st.booleans())
+def test_a_body_is_refused_where_any_text_in_it_has_a_zero_byte_and_only_there(said: Any, is_ascii: bool) -> None:
+    body = json.dumps(said, ensure_ascii=is_ascii).encode()
+    try:
+        must_have_no_zero(body)
+    except ApiError:
+        assert has_zero(said)
+    else:
+        assert not has_zero(said)
+
+
+def has_zero(said: Any) -> bool:
+    if isinstance(said, dict):
+        return any(map(has_zero, (*said, *said.values())))
+    return "\0" in said if isinstance(said, str) else any(map(has_zero, said))
+
+
+@given(st.text(st.characters(categories=["Cs"]), min_size=1, max_size=1), WORDS, WORDS)
+def test_half_of_a_surrogate_pair_is_no_json(half: str, before: str, after: str) -> None:
+    with pytest.raises(INVALID):
+        msgspec.json.decode(json.dumps(f"{before}{half}{after}").encode())
