@@ -55,7 +55,10 @@ class Http(HttpToolsProtocol):
         self.cycle = cycle
 
     def _is_short_post(self) -> bool:
-        if self.parser.get_method() != b"POST" or self.expect_100_continue or self.parser.should_upgrade():
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return False
+        if self.expect_100_continue or parser.should_upgrade():
             return False
         for name, value in self.headers:
             if name == b"content-length":

@@ -308,15 +308,16 @@ async def test_an_order_is_taken_in_every_form_that_http_has(exchange: Venue) ->
     last = b"%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (head, len(bid), bid)
     address = urlsplit(exchange.url)
     answers = []
-    for requests in (slow + whole + health + empty + last, pieces + last):
+    old = whole.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: x", b"Connection: keep-alive")
+    for requests in (slow + whole + health + empty + last, pieces + last, old):
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         writer.write(requests[:-20])
         await asyncio.sleep(0.05)
         writer.write(requests[-20:])
         answers += (await asyncio.wait_for(reader.read(), 20)).split(b"HTTP/1.1 ")[1:]
         writer.close()
-    assert [answer[:3] for answer in answers] == [b"402", b"404", b"200", b"400", b"404", b"404", b"404"]
-    assert [b"connection: close" in answer for answer in answers] == [*[False] * 4, True, False, True]
+    assert [answer[:3] for answer in answers] == [b"402", b"404", b"200", b"400", b"404", b"404", b"404", b"404"]
+    assert [b"connection: close" in answer for answer in answers] == [*[False] * 4, True, False, True, True]
     assert all(answer.count(b"date: ") == 1 for answer in answers)
     assert answers[0].count(b"ratelimit-remaining: ") == answers[0].count(b"x-request-id: ") == 1
 
