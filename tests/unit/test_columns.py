@@ -83,6 +83,16 @@ def test_more_values_in_a_run_than_a_byte_can_number() -> None:
     assert prices == [2_500_000 + 100 * number for number in range(300)]
 
 
+def test_names_have_spaces() -> None:
+    market = Market()
+    market.send(ask("a b "))
+    market.send(bid(" c", price=100))
+    market.send(ask("of the refused", price=1))
+    again = restored(market.engine)
+    assert [order.client_order_id for order in again._orders.values()] == ["a b ", " c"]
+    assert (1, "of the refused", 3) in known(again)
+
+
 def test_an_ask_of_which_all_came_back_is_as_one_of_which_nothing_was_sold() -> None:
     market = Market()
     market.send(ask("a", end=START + 2 * HOUR_MS))

@@ -10,7 +10,7 @@ from gateways.log.embedded import EmbeddedLog
 from matching_engine import replay, snapshot
 from matching_engine.columns import in_columns
 from matching_engine.engine import Engine, UnknownRulesError
-from matching_engine.replay import digest_of, last_answered, records, recovered, verified
+from matching_engine.replay import digest_of, last_answered, next_offset, records, recovered, verified
 from schemas.codec import decode_execution, encode
 from schemas.commands import Command, SetRules, Tick
 from schemas.events import Execution
@@ -231,6 +231,21 @@ async def test_a_record_that_does_not_come_is_an_error(monkeypatch: pytest.Monke
     with pytest.raises(LogError, match=r"^offset 3 of commands\.v1, partition 0, could not be read in 0\.01 s$"):
         async for _ in records(log, COMMANDS, 0, 1, 5):
             pass
+
+
+def test_the_next_offset_is_the_first_before_all_commands() -> None:
+    assert [next_offset(position) for position in (-1, 0, 1, 5 << 48)] == [0, 1, 2, 1]
+
+
+async def test_a_recovery_tells_how_far_it_is_from_its_snapshot_on(
+    embedded_log: EmbeddedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MAX_POLL", 10)
+    await answered(embedded_log, 40)
+    await recovered(embedded_log, 0, 11, tmp_path / "s", snapshot_after=1)
+    told: list[tuple[int, int]] = []
+    await recovered(embedded_log, 0, 36, tmp_path / "s", on_progress=lambda done, of: told.append((done, of)))
+    assert told == [(0, 25), (10, 25), (20, 25)]
 
 
 async def test_no_record_beyond_the_end_is_read() -> None:
