@@ -75,12 +75,12 @@ class Chunk(ABC, Generic[AnyOrder]):
         return 2 * self.stale + self.gone > self.live
 
     def lose(self, order: Ask | Bid) -> None:
-        """The order leaves; it is let go of once half have left."""
+        """The order leaves; it is let go of with others, before walks meet many that have left."""
         order.chunk = None
         self.gone += 1
         self.lost += 1
         self.live -= 1
-        if self.lost > self.live:
+        if self.lost > self.live or 4 * (self.lost - self.first) > self.live:  # a walk passes by those before `first`
             self.sift()
         elif order is self.front:
             orders: list[Any] = self.orders

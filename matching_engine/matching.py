@@ -401,8 +401,8 @@ class Walk:
     def _pass_usual(self, bid: Bid, start: int) -> bool | None:
         """`_pass` without all that unusual asks need, chunk after chunk that is sold out.
 
-        None where it does not suffice. Nobody passed over or traded with here can serve the bid then, so that a pass
-        may begin anew.
+        None at the first that is not usual. Nobody traded with here can serve the bid then, so that a pass may begin
+        anew.
         """
         accepts = bid.accepts
         if accepts.only_suppliers or accepts.not_suppliers:
@@ -416,19 +416,22 @@ class Walk:
             while at < len(orders):
                 ask = orders[at]
                 at += 1
+                if ask.chunk is not chunk:
+                    continue
                 if ask.price > price:
                     return False
                 free = ask.free
                 if (
-                    ask.chunk is not chunk
-                    or free < need
+                    free < need
                     or ask.start > start
                     or ask.end < end
                     or ask.signature & refuses
                     or ask.min_duration > duration
+                    or ask.calendar is not None
+                    or ask.lot != 1
+                    or ask.owner == owner
+                    or len(events) >= most
                 ):
-                    continue
-                if ask.calendar is not None or ask.lot != 1 or ask.owner == owner or len(events) >= most:
                     return None
                 self.fill(ask, bid, start, free if free < left else left)
                 if free >= left:
@@ -453,19 +456,15 @@ class Walk:
             while at < len(orders):
                 bid = orders[at]
                 at += 1
+                if bid.chunk is not chunk:
+                    continue
                 if bid.price < price:
                     return True
-                left, min_fill = bid.left, bid.min_fill
-                if (
-                    bid.chunk is not chunk
-                    or bid.duration > duration
-                    or bid.refuses & signature
-                    or min_fill > free < left
-                ):
-                    continue
-                starts, accepts = bid.starts, bid.accepts
+                left, min_fill, starts, accepts = bid.left, bid.min_fill, bid.starts, bid.accepts
                 if (
                     bid.duration != duration
+                    or bid.refuses & signature
+                    or min_fill > free < left
                     or len(starts) != 1
                     or starts[0] != start
                     or accepts.only_suppliers
