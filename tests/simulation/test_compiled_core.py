@@ -105,8 +105,9 @@ class Chunk(ABC, Generic[AnyOrder]):
     def asks(self, bid):
         for ask in self.orders:
             if ask.free < bid.left and ask.free:
+                before = ask.free
                 ask.free -= 1
-                yield take(ask)
+                yield Fill(take(ask), before)
 
 class AskChunk(Chunk[Ask]):
     pass
@@ -114,6 +115,7 @@ class AskChunk(Chunk[Ask]):
     types = """from matching_engine.asks cimport measure
 # locals Chunk.asks: ask=CAsk
 # ints Chunk.asks: ask.free
+# made: Fill
 """
     assert changed(source, types).split("\n") == [
         "import cython; from abc import ABC",
@@ -126,8 +128,9 @@ class AskChunk(Chunk[Ask]):
         "    def asks(self, bid):",
         "        for ask in self.orders:",
         "            if cx_value(ask.free) < bid.left and cx_value(ask.free):",
+        "                before = ask.free",
         "                ask.free -= 1",
-        "                yield take(ask)",
+        "                yield cx_new_Fill(Fill, take(ask), before)",
         "",
         "class AskChunk(Chunk):",
         "    pass",
