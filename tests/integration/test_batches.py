@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from gateways.client import ExchangeError
 from gateways.client.types import Ask, Bid
-from schemas.ids import parse_order_id
+from schemas.ids import parse_account_id, parse_order_id
 from schemas.topics import COMMANDS
+from settlement import ledger
 from tests.integration.conftest import CLASS, Venue
 from tests.integration.test_api import caller
 from tests.integration.test_stream import wire
@@ -190,3 +192,22 @@ async def test_who_sends_again_may_hear_of_it_before_who_sent_first(
         assert not isinstance(found, ExchangeError)
         assert found.order_id == again.order_id
         assert (await hasty.bid(CLASS, 8, "0.50", duration="1h", min_fill=8)).status == "open", "it goes on"
+
+
+async def test_orders_of_an_account_whose_cash_is_locked_hold_up_no_other_account(exchange: Venue, dsn: str) -> None:
+    async with caller(exchange, "noisy") as noisy, caller(exchange, "quiet") as quiet:
+        _, account = await noisy.send("GET", "/v1/accounts/me")
+        blocker = await asyncpg.connect(dsn)
+        async with blocker.transaction():
+            cash = ledger.cash(parse_account_id(account["account_id"]))
+            await blocker.fetch("SELECT FROM ledger_accounts WHERE id = $1 FOR UPDATE", cash)
+            body = {name: value for name, value in BID.items() if name != "side"}
+            held_up = []
+            for _ in range(8):
+                held_up.append(asyncio.create_task(noisy.send("POST", "/v1/bids", body)))
+                await asyncio.sleep(0.02)  # so that each is the only one that is new to the writers
+            async with asyncio.timeout(5):
+                assert (await quiet.send("POST", "/v1/bids", body))[0] == 201
+            assert not any(task.done() for task in held_up)
+        assert [status for status, _ in await asyncio.gather(*held_up)] == [201] * 8
+        await blocker.close()
