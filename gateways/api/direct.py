@@ -94,7 +94,7 @@ class DirectRoute:
         try:
             turn = self._doors.enter(scope)
             await turn.begin()
-            answer, replayed = await self._placed(scope, receive, turn)
+            answer, replayed = await turn.working(self._placed(scope, receive, turn))
             status, headers = 200 if replayed else 201, [_JSON]
             if replayed:
                 headers.append(_REPLAYED)

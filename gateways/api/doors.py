@@ -59,7 +59,7 @@ class Doors:
             turn = self.enter(scope)
             try:
                 await turn.begin()
-                await app(scope, receive, stamped)
+                await turn.working(app(scope, receive, stamped))
             except asyncio.CancelledError:
                 raise closing() from None
             finally:

@@ -246,6 +246,15 @@ class Keys:
         if needed not in key.scopes:
             raise ApiError(403, "missing_scope", f"this needs a key with the scope {needed}: yours has {shown(key)}")
 
+    def walk(self, *errors: int) -> dict[str, Any]:
+        """Settings of a route that walks over a book and wants no key; `errors` as below."""
+
+        async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+            party = self.party(connection.scope)
+            connection.scope["state"][RATE] = self._limits.walk(party, time.monotonic_ns())
+
+        return {"guards": [guard], "responses": ANYWHERE | documented(*errors)}
+
     def door(self, scope: Scope, *errors: int, preview: bool = False) -> dict[str, Any]:
         """Settings of a route that wants a key with this scope; the handler finds it as `request.user`.
 

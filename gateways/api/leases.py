@@ -15,6 +15,7 @@ from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from gateways.api.requests import ApiRequest
 from gateways.api.routes import ClassFilter, Limit, placed
 from gateways.api.ssh import public_key
+from gateways.api.turns import listed
 from schemas.commands import Side
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, parse_order_id, partition_of
 from schemas.log import Log
@@ -53,10 +54,8 @@ def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: li
             limit=limit,
             order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
         )
-        return resources.Page(
-            [shown(lease, account, in_list=True) for lease in found],
-            format_lease_id(found[-1].id) if len(found) == limit else None,
-        )
+        items = await listed(lambda lease: shown(lease, account, in_list=True), found)
+        return resources.Page(items, format_lease_id(found[-1].id) if len(found) == limit else None)
 
     @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ, 404))
     async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:

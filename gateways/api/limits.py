@@ -1,4 +1,4 @@
-"""How often a key and an account may ask: a token bucket each, so that who asks too often is told to wait.
+"""How often a key, an account and an address may ask: a token bucket each, so that who asks too often is told to wait.
 
 As GCRA (ITU-T I.371): of a bucket only the moment is kept at which it will be full again.
 """
@@ -8,10 +8,12 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from gateways.api.errors import ApiError
+from gateways.api.turns import Name
 
 NS = 1_000_000_000
 MAX_BUCKETS = 20_000
-"""Of a kind: from here on those that are full are forgotten, which changes nothing."""
+"""Of a kind: beyond, who has asked for nothing for longest is forgotten; as a rule its bucket is full, and that changes
+nothing."""
 RATE = "rate"
 """In the state of an ASGI scope: what is left."""
 
@@ -31,6 +33,8 @@ class Rates(Struct, frozen=True):
     """Of all its keys together: a hundred keys have no hundred shares."""
     preview: Rate = Rate(20, 100)
     """Of an account's previews and whys, each of which walks over a book."""
+    walk: Rate = Rate(50, 200)
+    """Of books and offers, which want no key: of an account all the same where its key is sent, else of an address."""
 
 
 USUAL = Rates()
@@ -63,15 +67,16 @@ class Left(NamedTuple):
 
 
 class Buckets:
-    """Of one kind, by number. `what` has one of them, as people are told. Times are ns of a monotonic clock."""
+    """Of one kind, by number or name. `what` has one of them, as people are told. Times are ns of a monotonic clock."""
 
     def __init__(self, rate: Rate, what: str) -> None:
         self._rate = rate
         self._what = what
         self._step = NS // rate.per_s
-        self._full_at: dict[int, int] = {}
+        self._full_at: dict[Name, int] = {}
+        """Who asked last is last."""
 
-    def asked(self, number: int, now: int) -> int:
+    def asked(self, number: Name, now: int) -> int:
         """When the bucket is full again if it gives one more. Raises ApiError 429 where it has none."""
         full_at = max(self._full_at.get(number, 0), now) + self._step
         over = full_at - now - self._rate.burst * self._step
@@ -83,10 +88,10 @@ class Buckets:
             raise ApiError(429, "rate_limited", message, headers=headers)
         return full_at
 
-    def give(self, number: int, full_at: int, now: int) -> Left:
+    def give(self, number: Name, full_at: int, now: int) -> Left:
         """It gives what was asked for; what is left."""
-        if len(self._full_at) >= MAX_BUCKETS:
-            self._full_at = {each: full for each, full in self._full_at.items() if full > now}
+        if self._full_at.pop(number, None) is None and len(self._full_at) >= MAX_BUCKETS:
+            del self._full_at[next(iter(self._full_at))]
         self._full_at[number] = full_at
         return self._left(full_at - now)
 
@@ -96,12 +101,17 @@ class Buckets:
 
 
 class Limits:
-    """Of keys and of their accounts."""
+    """Of keys and of their accounts, and of addresses."""
 
     def __init__(self, rates: Rates) -> None:
         self._keys = Buckets(rates.key, "a key")
         self._accounts = Buckets(rates.account, "an account, with all its keys,")
         self._previews = Buckets(rates.preview, "an account, for what an order would do or why it waits,")
+        self._walks = Buckets(rates.walk, "an address, or an account, for books and offers,")
+
+    def walk(self, party: Name, now: int) -> Left:
+        """One walk more over a book, which wants no key: likewise."""
+        return self._walks.give(party, self._walks.asked(party, now), now)
 
     def take(self, key_id: int, account: int, now: int, *, preview: bool = False) -> Left:
         """One request more: what is left where least is. Raises ApiError 429 where nothing is, and then it costs

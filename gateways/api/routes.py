@@ -21,7 +21,7 @@ from gateways.api.market import Classes
 from gateways.api.orders import Desk
 from gateways.api.replies import Replies, settled
 from gateways.api.requests import ApiRequest
-from gateways.api.turns import turn_of
+from gateways.api.turns import listed, turn_of
 from schemas.book import BookLevel, Offers
 from schemas.commands import Side
 from schemas.fills import PublicFill
@@ -160,7 +160,7 @@ def market_routes(
         spec = terms.class_spec(data)
         return terms.shown_class(await classes.create(spec))
 
-    @get("/v1/book/{class_id:str}", responses=ANYWHERE | documented(404, 422))
+    @get("/v1/book/{class_id:str}", **keys.walk(404, 422))
     async def book(
         class_id: FromPath[str],
         start: FromQuery[str] = "now",
@@ -181,7 +181,7 @@ def market_routes(
             bids=[_shown_level(level) for level in view.bids],
         )
 
-    @get("/v1/offers/{class_id:str}", responses=ANYWHERE | documented(404, 422))
+    @get("/v1/offers/{class_id:str}", **keys.walk(404, 422))
     async def offers(
         class_id: FromPath[str],
         start: FromQuery[str] = "now",
@@ -340,9 +340,8 @@ def order_routes(
             side=None if side is None else terms.choice("side", _ORDER_SIDES, side),
         )
         last = found[-1].order_id if len(found) == limit else None
-        return resources.Page(
-            [terms.shown_order(order, None) for order in found], None if last is None else format_order_id(last)
-        )
+        items = await listed(lambda order: terms.shown_order(order, None), found)
+        return resources.Page(items, None if last is None else format_order_id(last))
 
     @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 404))
     async def show_order(

@@ -1,38 +1,52 @@
 """Whose request is worked on next: the parties take turns, so that one that floods waits for itself alone.
 
 A party is an account, however many keys and connections it has; or an address, as long as nobody knows whose the
-request is. Who has had less goes first, and meanwhile who has had more starts nothing (start-time fair queueing:
-Goyal, Vin, Cheng, 1996). What counts is the time for which requests are at work: so each costs what it costs.
+request is. Of those with requests that wait, who has had least goes first (start-time fair queueing: Goyal, Vin, Cheng,
+1996). What counts is for how long requests hold the event loop, measured step by step: so each costs what it costs.
+
+Nobody waits while nobody else does, but for two bounds. In one turn of the event loop requests are started that will
+take SLICE_NS, so that it comes round soon; and of one party so many are at work that what they still have to do, should
+all of them come to it in one turn, takes AT_ONCE_NS.
 """
 
 import asyncio
 import time
+import types
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, TypeVar
 
 from gateways.api.errors import ApiError
 
+Outcome = TypeVar("Outcome")
+Value = TypeVar("Value")
+Shown = TypeVar("Shown")
 Name = int | str
 """An account's id, or an address."""
+US = 1_000
 MS = 1_000_000
 
 MAX_AT_WORK = 256
 """Requests at work at once, of all."""
-MAX_OF_ONE = 16
-"""Of one party, while no other wants anything: more would add nothing to what one process does."""
-MAX_OF_EACH = 2
-"""Of each of several: what one finds at work when it comes is done soon."""
+MAX_OF_ONE = 32
+"""Of one party: more would add nothing to what one process does."""
+AT_ONCE_NS = 4 * MS
+SLICE_NS = 500 * US
 LATELY_NS = 3_000 * MS
-"""A party that came within so long is one of several."""
-AHEAD_NS = 5 * MS
-"""So far a party may be ahead of the one that had least, and still start."""
-LOOK_NS = MS
-"""How long what all have had is good for: to add it up took longer than a request, with many parties."""
-CREDIT_NS = 100 * MS
-"""So far at most a party is behind that comes after a rest: the others wait no longer for it."""
-TURN_S = 0.25
+"""A party that came within so long is one of several; who is alone has no slices."""
+BESIDE_NS = 50 * US
+"""What a request costs beside what is measured: it is read, and its answer is sent."""
+USUAL_NS = 500 * US
+"""What a request is taken to cost of whom nothing is known yet."""
+SMOOTHING = 8
+"""What a party's requests cost is known from so many of the last, about."""
+TURN_NS = 250 * MS
 """A request that takes longer waits for something, and counts no more."""
-LOOK_S = 0.002
+SHOWN_AT_ONCE = 25
+"""Of a list: some half a ms."""
 MAX_PARTIES = 10_000
 """From here on those are forgotten that want nothing."""
 TURN = "turn"
@@ -42,48 +56,79 @@ TURN = "turn"
 class Party:
     """What it has under way here."""
 
-    __slots__ = ("at_work", "begun", "counted_at", "had", "name", "under_way", "waiting")
+    __slots__ = ("at_work", "begun", "cost", "had", "is_ready", "name", "under_way", "waiting")
 
     def __init__(self, name: Name, had: int) -> None:
         self.name = name
         self.had = had
-        """ns for which its requests were at work, until `counted_at`."""
-        self.counted_at = 0
+        """ns, where it had less than others before it came: what they had then."""
+        self.cost = USUAL_NS
+        """ns that a request of it takes."""
         self.under_way = 0
         """Requests, those too that wait for something to happen."""
         self.at_work = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.is_ready = False
+        """It is among those of whom one is started next."""
+        self.waiting: deque[asyncio.Future[int]] = deque()
         """Requests that wait for their turn, the first in front."""
-        self.begun: deque[asyncio.Future[None]] = deque()
+        self.begun: deque[asyncio.Future[int]] = deque()
         """Those of which a part is done: they come before, and are not refused any more."""
 
-    def count(self, now: int) -> None:
-        self.had += self.at_work * (now - self.counted_at)
-        self.counted_at = now
+    @property
+    def has_room(self) -> bool:
+        """Whether a further request may be at work."""
+        return not self.at_work or (self.at_work < MAX_OF_ONE and (self.at_work + 1) * self.cost <= AT_ONCE_NS)
 
 
 class Turn:
     """Of one request."""
 
-    __slots__ = ("_turns", "at_work_until", "party")
+    __slots__ = ("_expected", "_taken", "_turns", "at_work_until", "party")
 
     def __init__(self, turns: "Turns", party: Party) -> None:
         self._turns = turns
-        self.at_work_until: float | None = None
-        """In s of the event loop; None: it is not at work."""
+        self._expected = 0
+        self._taken = 0
+        self.at_work_until: int | None = None
+        """In ns; None: it is not at work."""
         self.party = party
 
     async def begin(self) -> None:
         """Returns once it is there. Raises ApiError 429 where another's request was to wait in place of this one."""
-        if not self._turns.starts(self.party, self.party.waiting):
-            await self._turns.wait(self.party, self.party.waiting)
-        self._turns.watch(self)
+        await self._begin(self.party.waiting)
+
+    @types.coroutine
+    def working(self, work: Awaitable[Outcome]) -> Generator[Any, Any, Outcome]:
+        """Does it, and measures for how long it holds the event loop."""
+        steps: Any = work.__await__()
+        now, step = self._turns.now, steps.__next__
+        while True:
+            began = now()
+            try:
+                waits_for = step()
+            except StopIteration as done:
+                outcome: Outcome = done.value
+                return outcome
+            finally:
+                self.took(now() - began)
+            try:
+                yield waits_for
+                step = steps.__next__
+            except BaseException as error:
+                step = partial(steps.throw, error)
+
+    def took(self, spent: int) -> None:
+        """It held the event loop for so many ns."""
+        if self.at_work_until is None:
+            self.party.had += spent
+        else:
+            self._taken += spent
 
     def end(self) -> None:
         """The request waits for something to happen now, or is done. Once more changes nothing."""
         if self.at_work_until is not None:
             self.at_work_until = None
-            self._turns.end(self.party)
+            self._turns.end(self.party, self._expected, self._taken + BESIDE_NS)
 
     async def of(self, name: Name) -> None:
         """It turned out whose request it is. Raises ApiError 429."""
@@ -98,54 +143,59 @@ class Turn:
         """Returns when a further part of a request that is like many may be done: who has had less goes first. Whether
         no other party wants anything, so that the part may be large."""
         self.end()
-        if not self._turns.starts(self.party, self.party.begun):
-            await self._turns.wait(self.party, self.party.begun)
+        await self._begin(self.party.begun)
+        return self._turns.is_alone(self.party)
+
+    async def _begin(self, line: deque[asyncio.Future[int]]) -> None:
+        self._expected = self._turns.starts(self.party, line) or await self._turns.wait(self.party, line)
+        self._taken = 0
         self._turns.watch(self)
-        return self._turns.is_alone(self.party, time.monotonic_ns())
 
 
 class Turns:
-    """Of all requests of this process. `max_under_way` at once, of which half of one party."""
+    """Of all requests of this process. `max_under_way` at once, of which half of one party. `now` is a clock in ns."""
 
-    def __init__(self, max_under_way: int) -> None:
+    def __init__(self, max_under_way: int, now: Callable[[], int] = time.monotonic_ns) -> None:
+        self.now = now
         self._max_under_way = max_under_way
         self.under_way = 0
         """Requests that have no answer yet."""
         self._at_work = 0
         self._parties: dict[Name, Party] = {}
-        self._active: dict[Party, None] = {}
-        """Those that have requests at work or waiting for their turn."""
-        self._in_line: dict[Party, None] = {}
-        """Of them those with requests that wait."""
-        self._ended: list[Party] = []
-        """Of this turn of the event loop: by each request that is at work no more."""
-        self._watched: deque[tuple[float, Turn]] = deque()
-        """Requests by when they are at work no more, the first in front: bounded by what comes in TURN_S."""
-        self._least = 0
-        """What of all that are active the one has had that had least, as of `_looked_at`."""
-        self._looked_at = 0
+        self._ready: list[tuple[int, int, Party]] = []
+        """A heap of those with requests that wait and may start, by what each has had."""
+        self._numbers = count()
         self._clock = 0
-        """The most that it ever was: where who comes begins."""
+        """What who had least had when it last started: who comes begins there."""
+        self._started_ns = 0
+        """What will take what was started in this turn of the event loop."""
+        self._is_going_on = False
+        """More is started in the next turn of the event loop, if there is any."""
+        self._watched: deque[tuple[int, Turn]] = deque()
+        """Requests by when they are at work no more, the first in front: bounded by what comes in TURN_NS."""
         self._newest: Party | None = None
         """Who came last, and when before that another came."""
         self._another_at = -LATELY_NS
-        self._newest_at = 0
-        self._look: asyncio.TimerHandle | None = None
+        self._newest_at = -LATELY_NS
+        self._by_waiting: dict[int, dict[Party, None]] = {}
+        """Parties by how many of their requests wait, none left out that has any."""
+        self._most_waiting = 0
 
     def enter(self, name: Name) -> Party:
         """A request came. Raises ApiError 429 where too many are under way: to who has most."""
         party = self._parties.get(name)
         if party is None:
-            party = self._parties[name] = Party(name, self._clock - CREDIT_NS)
+            party = self._parties[name] = Party(name, self._clock)
             if len(self._parties) > MAX_PARTIES:
                 self._parties = {each.name: each for each in self._parties.values() if each.under_way} | {name: party}
         if party.under_way >= self._max_under_way // 2:
             raise _busy(party)
         if self.under_way >= self._max_under_way:
-            largest = max((each for each in self._active if each.waiting), key=_under_way, default=party)
-            if largest.under_way <= party.under_way + 1:
+            if self._most_waiting <= len(party.waiting) + 1:
                 raise _busy(party)
-            largest.waiting.pop().set_exception(_busy(largest))
+            most = next(iter(self._by_waiting[self._most_waiting]))
+            most.waiting.pop().set_exception(_busy(most))
+            self._rank(most, -1)
         party.under_way += 1
         self.under_way += 1
         return party
@@ -155,147 +205,147 @@ class Turns:
         party.under_way -= 1
         self.under_way -= 1
 
-    def is_alone(self, party: Party, now: int) -> bool:
+    def is_alone(self, party: Party) -> bool:
         """Whether no other has come lately."""
-        return party is self._newest and now - self._another_at >= LATELY_NS
+        return party is self._newest and self.now() - self._another_at >= LATELY_NS
 
-    def starts(self, party: Party, line: deque[asyncio.Future[None]]) -> bool:
-        """Whether the party's request that comes to the end of that line is at work at once: else it is to wait."""
-        now = time.monotonic_ns()
-        self._came(party, now)
-        if line or not self._may_start(party, now):
-            return False
-        self._start(party, now)
-        return True
+    def starts(self, party: Party, line: deque[asyncio.Future[int]]) -> int:
+        """What is counted for the party's request that comes to the end of that line: it is at work at once. 0: it is
+        to wait."""
+        self._came(party)
+        if line or self._at_work >= MAX_AT_WORK or (self._ready and self._ready[0][0] < party.had):
+            return 0
+        # Who has nothing at work waits for no turn of the event loop: so many are no more than there are parties.
+        if party.at_work and not (party.has_room and self._has_time(party)):
+            return 0
+        return self._start(party)
 
-    async def wait(self, party: Party, line: deque[asyncio.Future[None]]) -> None:
-        """Until that request is at work. Raises ApiError 429."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def wait(self, party: Party, line: deque[asyncio.Future[int]]) -> int:
+        """Until that request is at work: what is counted for it. Raises ApiError 429."""
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         line.append(turn)
-        self._in_line[party] = None
-        self._look_later()
+        if line is party.waiting:
+            self._rank(party, 1)
+        self._make_ready(party)
         try:
-            await turn
+            return await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.end(party)  # it came just as the request was given up
-            else:
-                if turn in line:
-                    line.remove(turn)
-                self._rest(party)
+                self.end(party, turn.result(), 0)  # it came just as the request was given up
+            elif turn in line:
+                line.remove(turn)
+                if line is party.waiting:
+                    self._rank(party, -1)
             raise
 
     def watch(self, turn: Turn) -> None:
-        """The request is at work, for TURN_S at most: by one timer for all, which costs less than one for each."""
-        loop = asyncio.get_running_loop()
-        turn.at_work_until = loop.time() + TURN_S
+        """The request is at work, for TURN_NS at most: by one timer for all, which costs less than one for each."""
+        turn.at_work_until = self.now() + TURN_NS
         if not self._watched:
-            loop.call_at(turn.at_work_until, self._end_slow)
+            asyncio.get_running_loop().call_later(TURN_NS / 1e9, self.end_slow)
         self._watched.append((turn.at_work_until, turn))
 
-    def _end_slow(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+    def end_slow(self) -> None:
+        """Those count no more that have been at work for too long."""
+        now = self.now()
         while self._watched and self._watched[0][0] <= now:
             until, turn = self._watched.popleft()
             if turn.at_work_until == until:  # else it has ended, or goes on with a further part
                 turn.end()
         if self._watched:
-            loop.call_at(self._watched[0][0], self._end_slow)
+            asyncio.get_running_loop().call_later((self._watched[0][0] - now) / 1e9, self.end_slow)
 
-    def end(self, party: Party) -> None:
-        """One of the party's requests is at work no more, from the next turn of the event loop on: so in none of them
-        more are done than may be at work at once."""
-        if not self._ended:
-            asyncio.get_running_loop().call_soon(self._end)
-        self._ended.append(party)
+    def end(self, party: Party, expected: int, taken: int) -> None:
+        """One of the party's requests is at work no more; how many ns were counted for it, and how many it took."""
+        party.at_work -= 1
+        self._at_work -= 1
+        party.had += taken - expected
+        party.cost = max(1, party.cost + (taken - party.cost) // SMOOTHING)
+        self._make_ready(party)
+        if self._ready:
+            self._go_on()
 
-    def _end(self) -> None:
-        now = time.monotonic_ns()
-        ended, self._ended = self._ended, []
-        for party in ended:
-            party.count(now)
-            party.at_work -= 1
-            self._rest(party)
-        self._at_work -= len(ended)
-        self._start_next(now)
-
-    def _came(self, party: Party, now: int) -> None:
-        if party not in self._active:
-            party.had = max(party.had, self._clock - CREDIT_NS)
-            self._active[party] = None
-            self._least = min(self._least, party.had)
+    def _came(self, party: Party) -> None:
+        if not (party.at_work or party.begun or party.waiting):
+            party.had = max(party.had, self._clock)
+        now = self.now()
         if party is not self._newest:
             self._newest, self._another_at = party, self._newest_at
         self._newest_at = now
 
-    def _rest(self, party: Party) -> None:
-        if not (party.at_work or party.begun or party.waiting):
-            self._active.pop(party, None)
+    def _has_time(self, party: Party) -> bool:
+        """Whether more may start in this turn of the event loop."""
+        return self._started_ns < SLICE_NS or self.is_alone(party)
 
-    def _start(self, party: Party, now: int) -> None:
-        party.count(now)
+    def _make_ready(self, party: Party) -> None:
+        if not party.is_ready and (party.begun or party.waiting) and party.has_room:
+            party.is_ready = True
+            heappush(self._ready, (party.had, next(self._numbers), party))
+            self._go_on()
+
+    def _start(self, party: Party) -> int:
+        self._clock = max(self._clock, party.had)
+        party.had += party.cost
         party.at_work += 1
         self._at_work += 1
+        self._started_ns += party.cost
+        self._go_on()
+        return party.cost
 
-    def _start_next(self, now: int) -> None:
-        if self._in_line and now - self._looked_at >= LOOK_NS:
-            self._look_at_all(now)
-        for party in sorted(self._in_line, key=_had):
-            while (line := _line(party)) and self._may_start(party, now):
-                turn = line.popleft()
-                if not turn.done():
-                    self._start(party, now)
-                    turn.set_result(None)
-            if not line:
-                del self._in_line[party]
-        if self._in_line:
-            self._look_later()
+    def _go_on(self) -> None:
+        if not self._is_going_on:
+            self._is_going_on = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
-    def _may_start(self, party: Party, now: int) -> bool:
-        most = MAX_OF_ONE if self.is_alone(party, now) else MAX_OF_EACH
-        if self._at_work >= MAX_AT_WORK or party.at_work >= most:
-            return False
-        if now - self._looked_at >= LOOK_NS:
-            self._look_at_all(now)
-        if party.had > self._least + AHEAD_NS and now > self._looked_at:
-            self._look_at_all(now)  # before it has to wait
-        return party.had <= self._least + AHEAD_NS
+    def _next_turn(self) -> None:
+        """Of the event loop: starts those that have had least."""
+        self._is_going_on = False
+        self._started_ns = 0
+        while self._ready and self._at_work < MAX_AT_WORK and self._has_time(self._ready[0][2]):
+            had, _, party = heappop(self._ready)
+            party.is_ready = False
+            if had == party.had:
+                self._start_first(party)
+            self._make_ready(party)  # with further requests; or it has had another time than it was ready with
 
-    def _look_at_all(self, now: int) -> None:
-        self._looked_at = now
-        for each in self._active:
-            each.had += each.at_work * (now - each.counted_at)
-            each.counted_at = now
-        self._least = min(map(_had, self._active))
-        self._clock = max(self._clock, self._least)
+    def _start_first(self, party: Party) -> None:
+        line = party.begun or party.waiting
+        while line and party.has_room:
+            turn = line.popleft()
+            if line is party.waiting:
+                self._rank(party, -1)
+            if not turn.done():  # else it was given up
+                turn.set_result(self._start(party))
+                return
 
-    def _look_later(self) -> None:
-        """Time passes for those that are at work, and so for who waits for them."""
-        if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._looked)
+    def _rank(self, party: Party, change: int) -> None:
+        """One more of its requests waits, or one less."""
+        now = len(party.waiting)
+        before = self._by_waiting.get(now - change)
+        if before is not None:
+            before.pop(party, None)
+            if not before:
+                del self._by_waiting[now - change]
+        if now:
+            self._by_waiting.setdefault(now, {})[party] = None
+        if now > self._most_waiting or self._most_waiting not in self._by_waiting:
+            self._most_waiting = now
 
-    def _looked(self) -> None:
-        self._look = None
-        self._start_next(time.monotonic_ns())
+
+async def listed(show: Callable[[Value], Shown], found: Sequence[Value]) -> list[Shown]:
+    """What a long list is shown as, others' turns of the event loop between."""
+    items: list[Shown] = []
+    for first in range(0, len(found), SHOWN_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)
+        items += map(show, found[first : first + SHOWN_AT_ONCE])
+    return items
 
 
 def _busy(party: Party) -> ApiError:
     whose = "of this account" if isinstance(party.name, int) else f"from {party.name}"
     message = f"{party.under_way} requests {whose} are under way: wait for some, and try again"
     return ApiError(429, "busy", message, headers={"Retry-After": "1"})
-
-
-def _line(party: Party) -> deque[asyncio.Future[None]]:
-    return party.begun or party.waiting
-
-
-def _had(party: Party) -> int:
-    return party.had
-
-
-def _under_way(party: Party) -> int:
-    return party.under_way
 
 
 def turn_of(scope: Any) -> Turn:

@@ -110,6 +110,10 @@ class Doors:
         of them, what an order would do and why one waits
     preview_burst
         of those at once, after a rest
+    walk_rate
+        books and offers a second that an address may ask for, or an account
+    walk_burst
+        of those at once, after a rest
     streams
         WebSockets open at once; 6000, or what the limit of open files allows
     streams_each
@@ -125,6 +129,8 @@ class Doors:
     account_burst: Bounded = USUAL.account.burst
     preview_rate: Bounded = USUAL.preview.per_s
     preview_burst: Bounded = USUAL.preview.burst
+    walk_rate: Bounded = USUAL.walk.per_s
+    walk_burst: Bounded = USUAL.walk.burst
     streams: Bounded | None = None
     streams_each: Bounded = USUAL_STREAMS.each
     private_webhooks: PrivateWebhooks = False
@@ -137,7 +143,8 @@ class Doors:
     @property
     def rates(self) -> Rates:
         key, account = Rate(self.key_rate, self.key_burst), Rate(self.account_rate, self.account_burst)
-        return Rates(key, account, Rate(self.preview_rate, self.preview_burst))
+        preview, walk = Rate(self.preview_rate, self.preview_burst), Rate(self.walk_rate, self.walk_burst)
+        return Rates(key, account, preview, walk)
 
     @property
     def bounds(self) -> Bounds | None:

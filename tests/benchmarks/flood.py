@@ -18,6 +18,7 @@ import uvloop
 
 BID = {"class": "H100-SXM-80GB", "quantity": 1, "price": "0.60", "duration": "1h", "min_fill": 1}
 REFUSED = BID | {"price": "0.60005"}
+MANY = {"orders": [{"side": "bid", **BID}] * 500}
 
 
 class Kind(NamedTuple):
@@ -31,7 +32,7 @@ class Kind(NamedTuple):
 KINDS = {
     "singles": Kind(64, "/v1/bids", BID),
     "refused": Kind(64, "/v1/bids", REFUSED),
-    "batches": Kind(8, "/v1/orders/batch", {"orders": [{"side": "bid", **BID}] * 500}),
+    "batches": Kind(8, "/v1/orders/batch", MANY),
     "refused batches": Kind(8, "/v1/orders/batch", {"orders": [{"side": "bid", **REFUSED}] * 500}),
     "lists": Kind(64, "/v1/orders?limit=500", None),
     "previews": Kind(64, "/v1/bids/preview", BID | {"price": "3.00"}),

@@ -35,6 +35,22 @@ async def test_a_key_that_asks_too_often_waits_and_another_does_not(exchange: Ve
             assert (await patient.account()).name == "noisy"
 
 
+async def test_books_want_no_key_and_have_a_rate_by_address_or_account(exchange: Venue) -> None:
+    key = await exchange.key_of("reader", "read")
+    with_key = {"Authorization": f"Bearer {key}"}
+    async with (
+        serving(exchange.log, exchange.store, rates=Rates(walk=Rate(per_s=1, burst=2))) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        seen = []
+        for path, headers in (("book", {}), ("offers", {}), ("book", {}), ("offers", {}), ("offers", with_key)):
+            if headers:
+                await (await http.get("/v1/accounts/me", headers=headers)).read()
+            async with http.get(f"/v1/{path}/{CLASS}", headers=headers) as answer:
+                seen.append((answer.status, answer.headers["RateLimit-Remaining"]))
+        assert seen == [(200, "1"), (200, "0"), (429, "0"), (429, "0"), (200, "1")]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

@@ -31,13 +31,15 @@ def test_a_key_has_its_burst_and_then_its_rate_and_another_has_its_own() -> None
     assert (rested["RateLimit-Remaining"], rested["RateLimit-Reset"]) == ("2", "1"), "a rest gives the burst, no more"
 
 
-def test_buckets_that_are_full_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asked_longest_ago_is_forgotten_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateways.api.limits.MAX_BUCKETS", 2)
     buckets = Buckets(Rate(per_s=1, burst=2), "a key")
     for key_id, now in ((1, 0), (2, 5 * NS), (2, 5 * NS), (3, 5 * NS)):
         take(buckets, key_id, now)
     with pytest.raises(ApiError):
         buckets.asked(2, 5 * NS)
+    assert take(buckets, 1, 5 * NS)["RateLimit-Remaining"] == "1"
+    assert take(buckets, 2, 5 * NS)["RateLimit-Remaining"] == "1", "it was the first of the two to ask"
 
 
 def test_an_account_has_one_share_however_many_keys_it_has() -> None:
