@@ -15,8 +15,8 @@ from schemas.store import Scope
 from tests.exchange_process import ExchangeProcess
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "240"))
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "60")
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "180"))
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "30")
 """Of an operation, in each of the phases that draw."""
 CLASS = "FUZZED-SXM-192GB"
 MOST_UNTAKEN = 25
