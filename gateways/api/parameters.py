@@ -164,7 +164,8 @@ async def hold_to_their_forms(request: Request[Any, Any, Any]) -> None:
     said: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name not in checks or name in request.scope["path_params"]:
-            raise invalid(name[:_SHOWN], f"there is no such parameter here: there is {_listed(request, checks)}")
+            message = f"there is no such parameter here: there is {_listed(request, checks)}"
+            raise invalid(ascii(name[:_SHOWN])[1:-1], message)
         if name in said:
             raise invalid(name, f"{name} is there twice")
         said.add(name)

@@ -12,6 +12,7 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from gateways.api.app import MAX_BODY_BYTES, Exchange, create_app
 from gateways.api.http import MAX_DIRECT_BYTES
@@ -257,6 +258,19 @@ async def test_what_is_not_there_is_a_404_in_the_same_form(exchange: Venue, path
         error = (await answer.json())["error"]
         assert (answer.status, error["code"]) == (404, "not_found")
         assert error["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_a_parameter_that_is_not_there_or_twice_is_named_and_nothing_is_done(exchange: Venue) -> None:
+    await exchange.admin.sell(CLASS, gpus=1, price="9.99", hours=24)
+    wrong = (("clas=X", "clas"), ("class=X&class=Y", "class"), ("%00=1", "\\x00"), ("class=X%00", "class"))
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {exchange.key}"}) as http:
+        for query, field in wrong:
+            async with http.delete(URL(f"{exchange.url}/v1/orders?{query}", encoded=True)) as answer:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"], error["field"]) == (400, "invalid", field), query
+        async with http.post(f"{exchange.url}/v1/bids?dry_run=true", json={}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid")
+    assert len(await exchange.admin.orders(status="open")) == 1
 
 
 async def test_no_class_has_a_zero_byte_in_its_name_and_no_text_in_the_database(exchange: Venue) -> None:
