@@ -69,10 +69,10 @@ def measure(ask: Ask) -> None:
     ask.longest = calendar.longest(ask.start, ask.end, ask.quantity - ask.lot)
 
 
-def ring_of(ask: Ask, double: int) -> int:
-    """The hours from which on a lot may be unsold for `1 << double` hours, in a ring."""
+def ring_of(ask: Ask, double: int, origin: int) -> int:
+    """The hours from which on a lot may be unsold for `1 << double` hours, in a ring that begins at `origin`."""
     calendar = ask.calendar
-    return whole_ring(ask.start, ask.end, double) if calendar is None else calendar.ring(double)
+    return whole_ring(ask.start, ask.end, double, origin) if calendar is None else calendar.ring(double, origin)
 
 
 def least_sold(ask: Ask, start: int, end: int) -> int:

@@ -14,7 +14,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Generic, Self, TypeVar
 
 from matching_engine.asks import is_spent, measure, needed, ring_of
-from matching_engine.calendar import Hours, hours_of, whole_ring
+from matching_engine.calendar import LENGTHS, Hours, hours_of, whole_ring
 from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
 from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
@@ -72,7 +72,7 @@ class Chunk(ABC, Generic[AnyOrder]):
     @property
     def loose(self) -> bool:
         """Whether its bounds may be much wider than its orders need."""
-        return 2 * self.stale + self.gone > self.live
+        return self.stale + self.gone > 2 * self.live
 
     def lose(self, order: Ask | Bid) -> None:
         """The order leaves; it is let go of with others, before walks meet many that have left."""
@@ -118,35 +118,21 @@ class Chunk(ABC, Generic[AnyOrder]):
         """It leaves the queue."""
 
 
-class AskBounds:
-    """Bounds of what some asks can serve.
+class Stairs:
+    """When some asks are available: of those that begin by `starts[i]`, none ends after `ends[i]`; both rise."""
 
-    `starts` and `ends` are a staircase: of the asks that begin by `starts[i]`, none ends after `ends[i]`; both rise.
-    """
-
-    __slots__ = ("ends", "free", "longest", "signatures", "starts")
+    __slots__ = ("ends", "starts")
 
     def __init__(self) -> None:
-        self.signatures = self.free = self.longest = 0
         self.starts: list[int] = []
         self.ends: list[int] = []
 
-    def take_in(self, signatures: int, free: int, longest: int, start: int, end: int) -> bool:
+    def take_in(self, start: int, end: int) -> bool:
         """From now on they hold for an ask like this, too; whether they did not before."""
-        wider = False
-        if self.signatures | signatures != self.signatures:
-            self.signatures |= signatures
-            wider = True
-        if free > self.free:
-            self.free = free
-            wider = True
-        if longest > self.longest:
-            self.longest = longest
-            wider = True
         starts, ends = self.starts, self.ends
         step = bisect_right(starts, start)
         if step and ends[step - 1] >= end:
-            return wider
+            return False
         if step and starts[step - 1] == start:
             step -= 1
         higher = step
@@ -156,10 +142,18 @@ class AskBounds:
         ends[step:higher] = (end,)
         return True
 
-    def take_in_all(self, others: "AskBounds") -> None:
-        """From now on they hold for what those others hold for, too."""
-        for start, end in zip(others.starts, others.ends, strict=True):
-            self.take_in(others.signatures, others.free, others.longest, start, end)
+    def take_in_all(self, times: list[tuple[int, int]]) -> None:
+        """Likewise for asks of these starts and ends, while they hold for none."""
+        starts, ends = self.starts, self.ends
+        highest = -1
+        for start, end in sorted(times):
+            if end > highest:
+                highest = end
+                if starts and starts[-1] == start:
+                    ends[-1] = end
+                else:
+                    starts.append(start)
+                    ends.append(end)
 
     def spans(self, starts: Sequence[int], duration: int) -> bool:
         """Whether an ask may be available over `duration` from one of `starts`, which are in order."""
@@ -174,6 +168,36 @@ class AskBounds:
             if at < len(starts) and starts[at] + duration <= self.ends[step]:
                 return True
         return False
+
+
+class AskBounds:
+    """Bounds of what some asks can serve."""
+
+    __slots__ = ("free", "longest", "signatures", "stairs")
+
+    def __init__(self) -> None:
+        self.signatures = self.free = self.longest = 0
+        self.stairs = Stairs()
+
+    def take_in(self, signatures: int, free: int, longest: int) -> bool:
+        """From now on they hold for an ask like this, too, whenever it is available; whether they did not before."""
+        wider = False
+        if self.signatures | signatures != self.signatures:
+            self.signatures |= signatures
+            wider = True
+        if free > self.free:
+            self.free = free
+            wider = True
+        if longest > self.longest:
+            self.longest = longest
+            wider = True
+        return wider
+
+    def take_in_all(self, others: "AskBounds") -> None:
+        """From now on they hold for what those others hold for, too."""
+        self.take_in(others.signatures, others.free, others.longest)
+        for start, end in zip(others.stairs.starts, others.stairs.ends, strict=True):
+            self.stairs.take_in(start, end)
 
 
 class AskGroup:
@@ -215,10 +239,12 @@ class AskGroup:
 class AskChunk(Chunk[Ask]):
     """Asks, and bounds of what they can serve."""
 
-    __slots__ = ("bounds", "cut", "group", "rings")
+    __slots__ = ("bounds", "cut", "group", "origin", "rings", "whole")
 
     def __init__(self, ranks: list[int], orders: list[Ask]) -> None:
         self.group: AskGroup | None = None
+        self.origin = 0
+        """The hour at which its rings begin."""
         super().__init__(ranks, orders)
         AskGroup([self])
 
@@ -227,33 +253,70 @@ class AskChunk(Chunk[Ask]):
         self.bounds = AskBounds()
         self.cut = False
         """Whether one of them may have a calendar: then rings tell more than the staircase."""
-        self.rings: dict[int, int] = {}
+        self.rings: list[int | None] = [None] * LENGTHS
         """All asks' rings in one, of those lengths of which a walk has asked."""
-        if self.group is not None:
-            self.group.measured += 1
+        self.whole = Stairs()
+        """Of those that had no calendar when they were measured, or came."""
+        group = self.group
+        if group is not None:
+            group.measured += 1
+        signatures = free = longest = 0
+        times: list[tuple[int, int]] = []
+        whole: list[tuple[int, int]] = []
         for ask in self.orders:
-            if ask.chunk is self:
-                if (calendar := ask.calendar) is not None and calendar.stale:
+            if ask.chunk is not self:
+                continue
+            calendar = ask.calendar
+            if calendar is None:
+                whole.append((ask.start, ask.end))
+            else:
+                self.cut = True
+                times.append((ask.start, ask.end))
+                if calendar.stale:
                     measure(ask)
-                self.widen(ask)
+            signatures |= ask.signature
+            if ask.free > free:
+                free = ask.free
+            if ask.longest > longest:
+                longest = ask.longest
+        bounds = self.bounds
+        bounds.signatures, bounds.free, bounds.longest = signatures, free, longest
+        self.whole.take_in_all(whole)
+        bounds.stairs.take_in_all(times + whole)
+        if group is not None:
+            group.bounds.take_in_all(bounds)
 
     def widen(self, order: Ask) -> None:
         ask = order
+        start, end = ask.start, ask.end
         if ask.calendar is not None:
             self.cut = True
-        if self.rings:
-            for double in self.rings:
-                self.rings[double] |= whole_ring(ask.start, ask.end, double)
-        wider = self.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
-        if wider and self.group is not None:
-            self.group.bounds.take_in(ask.signature, ask.free, ask.longest, ask.start, ask.end)
+            self._add_to_rings(ask)
+        elif self.whole.take_in(start, end):
+            self._add_to_rings(ask)
+        bounds = self.bounds
+        wider = bounds.take_in(ask.signature, ask.free, ask.longest)
+        if (bounds.stairs.take_in(start, end) or wider) and self.group is not None:
+            bounds = self.group.bounds
+            bounds.take_in(ask.signature, ask.free, ask.longest)
+            bounds.stairs.take_in(start, end)
 
-    def ring(self, double: int) -> int:
+    def _add_to_rings(self, ask: Ask) -> None:
+        for double, ring in enumerate(self.rings):
+            if ring is not None:
+                self.rings[double] = ring | ring_of(ask, double, self.origin)
+
+    def ring(self, double: int, origin: int) -> int:
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""
+        if origin != self.origin:
+            self.origin = origin
+            self.rings = [None] * LENGTHS
         made = 0
+        for start, end in zip(self.whole.starts, self.whole.ends, strict=True):
+            made |= whole_ring(start, end, double, origin)
         for ask in self.orders:
-            if ask.chunk is self:
-                made |= ring_of(ask, double)
+            if (calendar := ask.calendar) is not None and ask.chunk is self:
+                made |= calendar.ring(double, origin)
         self.rings[double] = made
         return made
 
@@ -269,10 +332,24 @@ class AskChunk(Chunk[Ask]):
 class BidChunk(Chunk[Bid]):
     """Bids, and bounds of what can serve them."""
 
-    __slots__ = ("first_end", "last_start", "need", "refuses", "seen_duration", "seen_starts", "shortest")
+    __slots__ = (
+        "by_length",
+        "first_end",
+        "last_start",
+        "lengths",
+        "need",
+        "refuses",
+        "seen_duration",
+        "seen_starts",
+        "shortest",
+    )
 
     def measure(self) -> None:
         self.gone = self.stale = 0
+        self.lengths: list[int] | None = None
+        """Its orders' durations in order: from a walk for an ask that is cut on, until an order comes."""
+        self.by_length: list[Bid] = []
+        """The orders, likewise, and some that have left since."""
         self.last_start = self.seen_duration = 0
         self.refuses = -1
         self.need = self.shortest = self.first_end = NOBODY
@@ -289,6 +366,7 @@ class BidChunk(Chunk[Bid]):
         if bid.left < self.need:
             self.need = bid.left
         duration, starts = bid.duration, bid.starts
+        self.lengths = None
         if starts is self.seen_starts and duration == self.seen_duration:  # so are most: `Known` gives one object
             return
         self.seen_starts, self.seen_duration = starts, duration
@@ -299,6 +377,24 @@ class BidChunk(Chunk[Bid]):
             self.last_start = last
         if first + duration < self.first_end:
             self.first_end = first + duration
+
+    def sift(self) -> None:
+        Chunk.sift(self)  # `super` is not to be had in a compiled method
+        self.lengths = None
+
+    def short(self, longest: int, signature: int) -> list[Bid]:
+        """Best first, those that want `longest` ms at most and accept this signature: few, where an ask is cut."""
+        if self.lengths is None:
+            self.by_length = sorted([bid for bid in self.orders if bid.chunk is self], key=attrgetter("duration"))
+            self.lengths = [bid.duration for bid in self.by_length]
+        bids: list[Bid] = []
+        for bid in self.by_length[: bisect_right(self.lengths, longest)]:
+            if not bid.refuses & signature and bid.chunk is self:
+                bids.append(bid)  # noqa: PERF401 - a comprehension's variable has no C type
+        if len(bids) > 1:
+            bids.sort(key=attrgetter("place"))
+            bids.sort(key=attrgetter("price"), reverse=True)
+        return bids
 
 
 AnyChunk = TypeVar("AnyChunk", bound="AskChunk | BidChunk")
@@ -554,11 +650,18 @@ class Book:
                     assert bounds.signatures & ask.signature == ask.signature
                     assert bounds.free >= ask.free
                     assert bounds.longest >= ask.longest
-                    assert bounds.spans((ask.start,), ask.end - ask.start)
-                    assert (bounds.starts, bounds.ends) == (sorted(set(bounds.starts)), sorted(set(bounds.ends)))
-                assert all(not ring_of(ask, double) & ~ring for double, ring in asks.rings.items())
+                    assert bounds.stairs.spans((ask.start,), ask.end - ask.start)
+                assert ask.calendar is not None or asks.whole.spans((ask.start,), ask.end - ask.start)
+                for stairs in (asks.bounds.stairs, asks.group.bounds.stairs, asks.whole):
+                    assert (stairs.starts, stairs.ends) == (sorted(set(stairs.starts)), sorted(set(stairs.ends)))
+                for double, ring in enumerate(asks.rings):
+                    assert ring is None or not ring_of(ask, double, asks.origin) & ~ring
         for bids in self.bid_queue.chunks:
-            for bid in (bid for bid in bids.orders if bid.chunk is bids):
+            live = [bid for bid in bids.orders if bid.chunk is bids]
+            if bids.lengths is not None:
+                assert bids.lengths == [bid.duration for bid in bids.by_length] == sorted(bids.lengths)
+                assert bids.short(NOBODY, 0) == live
+            for bid in live:
                 assert bids.refuses & bid.refuses == bids.refuses
                 assert bids.need <= needed(bid)
                 assert bids.shortest <= bid.duration
@@ -656,6 +759,10 @@ class Known:
         )
         """A bid's (starts, duration), with the first ms after its last start, and its windows in hours."""
 
+    def times(self, starts: tuple[int, ...], duration: int) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
+        """As `wanted` has it. Of several starts it is made anew: few state the same, and to look cost as much."""
+        return self.wanted[starts, duration] if len(starts) == 1 else _wanted((starts, duration))
+
 
 def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
     return attributes, signature(attributes), check_stated(attributes) is None
@@ -673,5 +780,6 @@ def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool
 
 def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
     starts, duration = times
-    hours = hours_of(starts, duration)
-    return starts, duration, max(starts, default=0) + 1, hours, check_wanted(starts, duration) is None
+    sound = check_wanted(starts, duration) is None
+    hours = hours_of(starts, duration) if sound else None
+    return starts, duration, (max(starts) if starts else 0) + 1, hours, sound

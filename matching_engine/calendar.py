@@ -19,56 +19,68 @@ at least `1 << double` hours, and as many from `gap` hours later on, so that two
 
 
 def hours_of(starts: Sequence[int], duration: int) -> Hours | None:
-    """Of windows that begin at `starts`; None where those lie too far apart for it."""
-    first = min(starts, default=0) // HOUR_MS
-    last = max(starts, default=0) // HOUR_MS
-    if last - first >= MOST_HOURS:
-        return None
-    bits = 0
-    for start in starts:
-        bits |= 1 << start // HOUR_MS - first
-    length = max(1, -(-duration // HOUR_MS))
+    """Of windows that begin at `starts`, of which there are some; None where those lie too far apart for it."""
+    hour = HOUR_MS
+    length = -(-duration // hour)
     double = length.bit_length() - 1
-    return first, bits, double, length - (1 << double)
+    gap = length - (1 << double)
+    first = last = starts[0]
+    if len(starts) == 1:
+        return first // hour, 1, double, gap
+    for start in starts:
+        if start < first:
+            first = start
+        elif start > last:
+            last = start
+    first //= hour
+    if last // hour - first >= MOST_HOURS:
+        return None
+    bits, bit = 0, 1
+    for start in starts:
+        bits |= bit << start // hour - first
+    return first, bits, double, gap
 
 
 RING = 4096
 """Hours, above 5 months: in a ring an hour has the bit of its number modulo this, so that rings of all asks compare."""
 ALL = (1 << RING) - 1
+LENGTHS = 14
+"""As many doubles as windows of a year have."""
+ERA = 256
+"""Hours: the first of a ring stays for so long. It is close behind `now`, so that the windows that bids want are in the
+low bits: an `&` with those takes a quarter of the time that one of whole rings does."""
+
+
+def origin_of(now: int) -> int:
+    """The first hour of rings at that time."""
+    return now // (ERA * HOUR_MS) * ERA
 
 
 def ring(run: int, first: int) -> int:
-    """Bits from the hour `first` on, in a ring."""
-    run <<= first % RING
+    """Bits from `first` hours after a ring's first on; what lies before that is over."""
+    if first < 0:
+        run >>= -first
+    else:
+        run <<= first % RING
     while run > ALL:
         run = run & ALL | run >> RING
     return run
 
 
-def whole_ring(start: int, end: int, double: int) -> int:
-    """The hours from which on `1 << double` touch `[start, end)`."""
-    first = start // HOUR_MS
-    count = -(-end // HOUR_MS) - first - (1 << double) + 1
+def whole_ring(start: int, end: int, double: int, origin: int) -> int:
+    """The hours from which on `1 << double` touch `[start, end)`, in a ring that begins at the hour `origin`."""
+    first = max(start // HOUR_MS - origin, 0)
+    count = -(-end // HOUR_MS) - origin - first - (1 << double) + 1
     return ring((1 << count) - 1, first) if count > 0 else 0
 
 
-Looks = tuple[int, int, int, int]
-"""`double` and `gap` as in `Hours`, and in a ring the bits of the starts, and of `gap` hours later."""
-
-
-def looks_of(hours: Hours | None) -> Looks:
-    """How to ask a ring of runs of `1 << double` hours for windows."""
-    if hours is None:
-        return 0, 0, ALL, ALL
-    first, starts, double, gap = hours
-    return double, gap, ring(starts, first), ring(starts, first + gap)
-
-
-def shows(ring: int, looks: Looks) -> bool:
-    """Whether such a ring has one of the windows, from its start on to its end."""
-    _, gap, at, later = looks
-    then = (ring & at) << gap
-    return bool(ring & later & (then | then >> RING))
+def shows(ring: int, at: int, gap: int) -> bool:
+    """Whether a ring of runs has one of the windows that begin at these bits, from its start on to its end."""
+    then = ring & at
+    if gap and then:
+        then <<= gap
+        then = ring & (then | then >> RING)
+    return then != 0
 
 
 class Calendar:
@@ -77,7 +89,7 @@ class Calendar:
     Neighbouring pieces differ, so that a calendar whose windows meet again is short again.
     """
 
-    __slots__ = ("_end", "_first", "_most", "_start", "rings", "runs", "sold", "stale", "times")
+    __slots__ = ("_end", "_most", "_start", "first", "runs", "sold", "stale", "times")
 
     def __init__(self, times: list[int], sold: list[int], start: int, end: int, most: int) -> None:
         """It knows in which hours of `[start, end)` at most `most` GPUs are sold at some moment."""
@@ -86,11 +98,10 @@ class Calendar:
         self.stale = False
         """Whether more was sold since the ask's bounds were measured."""
         self._start, self._end, self._most = start, end, most
-        self._first = start // HOUR_MS
+        self.first = start // HOUR_MS
         self.runs = [0]
-        """A bit for each hour from `_first` on, from which on 1, 2, 4, ... hours are such, as far as was asked."""
-        self.rings: dict[int, int] = {}
-        """Of those lengths of which a walk has asked since the last change."""
+        """A bit for each hour from `first` on, from which on 1, 2, 4, ... hours are such, as far as was asked: so they
+        are rings where `first` is an origin."""
         self._reopen(start, end)
 
     def opens(self, hours: Hours | None) -> bool:
@@ -99,20 +110,21 @@ class Calendar:
             return True
         first, starts, double, gap = hours
         run = self._run(double)
-        first -= self._first
-        starts &= run >> first if first >= 0 else run << -first
-        return bool(starts and (not gap or starts & (run >> first + gap if first + gap >= 0 else run << -first - gap)))
+        first -= self.first
+        then = (starts << first if first >= 0 else starts >> -first) & run
+        return then != 0 and (not gap or then << gap & run != 0)
 
-    def ring(self, double: int) -> int:
-        """The hours from which on `1 << double` are open."""
-        made = self.rings.get(double)
-        if made is None:
-            made = self.rings[double] = ring(self._run(double), self._first)
-        return made
+    def ring(self, double: int, origin: int) -> int:
+        """The hours from which on `1 << double` are open, in a ring that begins at the hour `origin`."""
+        if self.first != origin and self._end <= (origin + RING) * HOUR_MS:
+            self.runs = [ring(self.runs[0], self.first - origin)]
+            self.first = origin
+        run = self._run(double)
+        return run if self.first == origin else ring(run, self.first - origin)
 
     def reach(self, last: int) -> int:
         """A bound: no window that begins by `last` and finds a lot unsold is longer. ms."""
-        double, starts = 0, (1 << max(0, last // HOUR_MS + 1 - self._first)) - 1
+        double, starts = 0, (1 << max(0, last // HOUR_MS + 1 - self.first)) - 1
         while self._run(double) & starts:
             double += 1
         hours = 0
@@ -146,11 +158,16 @@ class Calendar:
         """`quantity` more GPUs are sold over `[start, end)`; below 0, so many fewer."""
         first = self._cut(start)
         after = self._cut(end)
+        sold, most, changes = self.sold, self._most, False
         for piece in range(first, after):
-            self.sold[piece] += quantity
+            before = sold[piece]
+            then = sold[piece] = before + quantity
+            if (then > most) != (before > most):
+                changes = True
         self._join(after)
         self._join(first)
-        self._reopen(start, end)
+        if changes:  # else the hours are as they were
+            self._reopen(start, end)
 
     def longest(self, start: int, end: int, most: int) -> int:
         """The longest stretch of `[start, end)` in ms with at most `most` GPUs sold throughout; 0: there is none."""
@@ -160,7 +177,8 @@ class Calendar:
         for piece in range(first, bisect_left(times, end, first + 1)):
             if sold[piece] > most:
                 if begin >= 0:
-                    longest = max(longest, times[piece] - begin)
+                    if times[piece] - begin > longest:
+                        longest = times[piece] - begin
                     begin = -1
             elif begin < 0:
                 begin = max(start, times[piece])
@@ -175,18 +193,20 @@ class Calendar:
         """Raises AssertionError where it is not what it would be when made anew; but for time that it has forgotten."""
         assert all(a < b for a, b in pairwise(self.times)), "out of order"
         anew = Calendar(self.times, self.sold, self._start, self._end, self._most)
-        known = max(0, [*self.times, 0][1] // HOUR_MS + 1 - self._first)
-        assert anew.runs[0] >> known == self.runs[0] >> known, "hours that are open are not known as such"
+        known = max([*self.times, 0][1] // HOUR_MS + 1, anew.first, self.first)
+        assert anew.runs[0] >> known - anew.first == self.runs[0] >> known - self.first, (
+            "hours are open, and not known as such"
+        )
         for double, run in enumerate(self.runs[1:]):
             assert run == self.runs[double] & self.runs[double] >> (1 << double)
 
     def _reopen(self, start: int, end: int) -> None:
         """Looks anew at the hours of `[start, end)`."""
-        start = max(self._start, start // HOUR_MS * HOUR_MS)
+        start = max(self._start, start // HOUR_MS * HOUR_MS, self.first * HOUR_MS)
         end = min(self._end, -(-end // HOUR_MS) * HOUR_MS)
         if start >= end:
             return
-        times, sold, first, most = self.times, self.sold, self._first, self._most
+        times, sold, first, most = self.times, self.sold, self.first, self._most
         piece = bisect_right(times, start) - 1
         after = bisect_left(times, end, piece + 1)
         begin = start
@@ -202,7 +222,6 @@ class Calendar:
             last = end if piece == after else times[piece]
             hours |= (1 << -(-last // HOUR_MS) - first) - (1 << begin // HOUR_MS - first)
         self.runs = [hours]
-        self.rings = {}
 
     def _cut(self, time: int) -> int:
         """Makes a piece begin at `time`; returns which."""

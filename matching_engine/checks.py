@@ -135,8 +135,9 @@ def check_wanted(starts: tuple[int, ...], duration: int) -> Refused | None:
     count = len(starts)
     if not 1 <= count <= MAX_STARTS or len(set(starts)) != count:
         return Refusal.START_COUNT_OUT_OF_RANGE, (count, MAX_STARTS)
+    latest = MAX_TIME_MS - MAX_WINDOW_MS
     for start in starts:
-        if not 0 <= start <= MAX_TIME_MS - MAX_WINDOW_MS:
+        if not 0 <= start <= latest:
             return Refusal.TIME_OUT_OF_RANGE, ("starts", start)
         if start % GRID_MS:
             return Refusal.WINDOW_OFF_GRID, ("starts", start)

@@ -392,7 +392,7 @@ class Engine:
         starts = command.starts if 0 not in command.starts else self._starts(command)
         spec, times, accepted = book.spec, self._wanted, self._accepted
         if not (command.duration == times[1] and starts == times[0]):
-            times = self._wanted = self._known.wanted[starts, command.duration]
+            times = self._wanted = self._known.times(starts, command.duration)
         if ne(accepted[0], command.accepts):
             accepted = self._accepted = self._known.accepted[command.accepts]
         if not (  # as for an ask

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from matching_engine.asks import is_spent, measure, needed, take
 from matching_engine.book import WORTH_A_LOOK, Book, some_suit, suits_supplier
-from matching_engine.calendar import hours_of, looks_of, shows
+from matching_engine.calendar import ALL, hours_of, origin_of, ring, shows
 from matching_engine.orders import Ask, Bid
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
+from schemas.units import HOUR_MS
 
 # Members as names of their own: reading one off its class costs as much as a call.
 BID, ASK = Side
@@ -252,9 +253,11 @@ class Walk:
             book.set_aside(ask)
 
     def _to_come(self, bid: Bid) -> Sequence[int]:
-        starts = bid.starts
+        starts, hours = bid.starts, bid.hours
         # With one start the bid would have left by time already.
-        return starts if len(starts) == 1 else [start for start in starts if start >= self.now]
+        if len(starts) == 1 or (hours is not None and hours[0] * HOUR_MS >= self.now):
+            return starts
+        return [start for start in starts if start >= self.now]
 
     def _asks_for(self, bid: Bid, starts: Sequence[int], need: int) -> Iterator[Ask]:
         """Best first, the asks that may give the bid `need` GPUs from one of `starts`, as far as their bounds tell."""
@@ -262,15 +265,19 @@ class Walk:
         in_order = starts if len(starts) == 1 else sorted(starts)
         first, last = in_order[0], in_order[-1]
         first_end = first + duration
-        looks = looks_of(bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration))
-        double, _, at, later = looks
+        hours = bid.hours if len(starts) == len(bid.starts) else hours_of(starts, duration)
+        origin = origin_of(self.now)
+        double, gap, at = 0, 0, ALL
+        if hours is not None:
+            hour, bits, double, gap = hours
+            at = ring(bits, hour - origin)
         rings_made = 0
+        signatures, suits = 0, False
         choosy = bool(accepts.only_suppliers or accepts.not_suppliers)
         chunks = self.book.ask_queue.within(price)
         group, place = None, 0
         while place < len(chunks):
             chunk = chunks[place]
-            bounds, looked_at = chunk.bounds, 1
             if chunk.group is not group:
                 group = chunk.group
                 assert group is not None
@@ -278,46 +285,51 @@ class Walk:
                     if group.loose and self._repairs:
                         self._repairs -= 1
                         group.measure()
-                    # No chunk comes to a group during a walk, and those that left stand here still: so not beyond it.
-                    bounds, looked_at = group.bounds, len(group.chunks)
-            if (
-                bounds.free < need
-                or bounds.longest < duration
-                or bounds.starts[0] > last
-                or bounds.ends[-1] < first_end
-                or not some_suit(bounds.signatures, refuses)
-                or not bounds.spans(in_order, duration)
-            ):
-                place += looked_at
-                continue
-            if looked_at > 1:
-                continue  # by its chunks, one by one
+                    bounds = group.bounds
+                    if (
+                        bounds.free < need
+                        or bounds.longest < duration
+                        or not some_suit(bounds.signatures, refuses)
+                        or not bounds.stairs.spans(in_order, duration)
+                    ):
+                        # No chunk comes to a group during a walk, and those that left stand here still: not beyond it.
+                        place += len(group.chunks)
+                        continue
             place += 1
-            if chunk.cut:
-                ring = chunk.rings.get(double)
-                if ring is None and rings_made < MAX_RINGS:
-                    rings_made += 1
-                    ring = chunk.ring(double)
-                if ring is not None and not (ring & at and ring & later and shows(ring, looks)):
+            bounds = chunk.bounds
+            if bounds.free < need or bounds.longest < duration:
+                continue
+            if not chunk.cut:
+                if not bounds.stairs.spans(in_order, duration):
                     continue
+            else:
+                run = chunk.rings[double] if chunk.origin == origin else None
+                if run is None and rings_made < MAX_RINGS:
+                    rings_made += 1
+                    run = chunk.ring(double, origin)
+                if run is not None and not (run & at and (not gap or shows(run, at, gap))):
+                    continue
+            if bounds.signatures != signatures:
+                signatures = bounds.signatures
+                suits = some_suit(signatures, refuses)
+            if not suits:
+                continue
             for ask in chunk.orders[chunk.first :]:
-                if (
-                    ask.signature & refuses
-                    or ask.longest < duration
-                    or ask.free < need
-                    or ask.start > last
-                    or ask.end < first_end
-                    or (
-                        (calendar := ask.calendar) is not None
-                        and not (
-                            (ring := calendar.rings.get(double) or calendar.ring(double)) & at
-                            and ring & later
-                            and shows(ring, looks)
-                        )
-                    )
-                    or ask.chunk is not chunk
-                    or ask.min_duration > duration
-                ):
+                if ask.signature & refuses:
+                    continue
+                calendar = ask.calendar
+                if calendar is None:
+                    if ask.end < first_end or ask.start > last or ask.longest < duration:
+                        continue
+                else:
+                    runs = calendar.runs
+                    if len(runs) > double and calendar.first == origin:  # as `ring` does, without the call
+                        run = runs[double]
+                    else:
+                        run = calendar.ring(double, origin)
+                    if not (run & at and (not gap or shows(run, at, gap))):
+                        continue
+                if ask.free < need or ask.min_duration > duration or ask.chunk is not chunk:
                     continue
                 if ask.price > price:
                     return
@@ -346,7 +358,7 @@ class Walk:
                 or chunk.first_end > end
             ):
                 continue
-            for bid in chunk.orders[chunk.first :]:
+            for bid in chunk.orders[chunk.first :] if calendar is None else chunk.short(longest, signature):
                 duration = bid.duration
                 if (
                     duration > longest
@@ -388,8 +400,8 @@ class Walk:
                 self.fill(ask, bid, start, free if free < left else left)
                 left = bid.left
             else:
-                while bid.live and self._trade_once(ask, bid, starts, bid):
-                    if 0 < bid.left < min_fill <= before:
+                while self._trade_once(ask, bid, starts, bid) and bid.live and start is None:
+                    if bid.left < min_fill <= before:
                         return True
                 left = bid.left
             if not bid.live or self.full:

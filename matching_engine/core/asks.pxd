@@ -13,12 +13,13 @@ cpdef object reduce(CAsk ask, object quantity)
 @cython.locals(calendar=Calendar)
 cpdef object measure(CAsk ask)
 @cython.locals(calendar=Calendar)
-cpdef object ring_of(CAsk ask, object double)
+cpdef object ring_of(CAsk ask, Py_ssize_t double, long long origin)
 cpdef object least_sold(CAsk ask, object start, object end)
 @cython.locals(calendar=Calendar, past=Py_ssize_t)
 cpdef tuple sold_from(CAsk ask, object now)
 cpdef bint is_spent(CAsk ask)
 cpdef long long needed(CBid bid)
+# ints ring_of: ask.start ask.end
 # ints for_sale: ask.start ask.end
 # ints take: ask.start ask.end
 # ints measure: ask.start ask.end ask.quantity ask.lot

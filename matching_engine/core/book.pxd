@@ -19,15 +19,23 @@ cdef class Chunk:
     cpdef object follow(self, before)
     cpdef object leave(self)
 
-cdef class AskBounds:
-    cdef public long long signatures, free, longest
+cdef class Stairs:
     cdef public list starts, ends
 
-    @cython.locals(starts=list, ends=list, step=Py_ssize_t, higher=Py_ssize_t, wider=cython.bint)
-    cpdef bint take_in(self, long long signatures, long long free, long long longest, long long start, long long end)
-    cpdef object take_in_all(self, AskBounds others)
+    @cython.locals(starts=list, ends=list, step=Py_ssize_t, higher=Py_ssize_t)
+    cpdef bint take_in(self, long long start, long long end)
+    @cython.locals(starts=list, ends=list, highest=cython.longlong)
+    cpdef object take_in_all(self, list times)
     @cython.locals(step=Py_ssize_t, at=Py_ssize_t, start=cython.longlong, first=cython.longlong)
     cpdef bint spans(self, object starts, long long duration)
+
+cdef class AskBounds:
+    cdef public long long signatures, free, longest
+    cdef public Stairs stairs
+
+    @cython.locals(wider=cython.bint)
+    cpdef bint take_in(self, long long signatures, long long free, long long longest)
+    cpdef object take_in_all(self, AskBounds others)
 
 cdef class AskGroup:
     cdef public list chunks
@@ -42,24 +50,31 @@ cdef class AskChunk(Chunk):
     cdef public AskBounds bounds
     cdef public bint cut
     cdef public AskGroup group
-    cdef public dict rings
+    cdef public long long origin
+    cdef public list rings
+    cdef public Stairs whole
 
-    @cython.locals(ask=CAsk, calendar=Calendar)
+    @cython.locals(ask=CAsk, calendar=Calendar, bounds=AskBounds, group=AskGroup, signatures=cython.longlong, free=cython.longlong, longest=cython.longlong)
     cpdef object measure(self)
-    @cython.locals(ask=CAsk)
+    @cython.locals(ask=CAsk, bounds=AskBounds)
     cpdef object widen(self, order)
-    @cython.locals(ask=CAsk)
-    cpdef object ring(self, object double)
+    cpdef object _add_to_rings(self, CAsk ask)
+    @cython.locals(ask=CAsk, calendar=Calendar)
+    cpdef object ring(self, Py_ssize_t double, long long origin)
     cpdef object follow(self, before)
 
 cdef class BidChunk(Chunk):
     cdef public long long first_end, last_start, need, refuses, shortest, seen_duration
     cdef public tuple seen_starts
+    cdef public list lengths, by_length
 
     @cython.locals(bid=CBid)
     cpdef object measure(self)
     @cython.locals(bid=CBid, duration=cython.longlong, first=cython.longlong, last=cython.longlong, starts=tuple, refuses=cython.longlong)
     cpdef object widen(self, order)
+    cpdef object sift(self)
+    @cython.locals(bid=CBid, bids=list)
+    cpdef list short(self, long long longest, long long signature)
 
 cdef class Queue:
     cdef public object _kind
@@ -104,11 +119,17 @@ cdef class Book:
 cdef class Known:
     cdef public object stated, accepted, offered, wanted, prices
 
+    cpdef tuple times(self, tuple starts, object duration)
+
+cpdef tuple _wanted(tuple times)
+
 @cython.locals(suitable=cython.longlong, regions=cython.longlong, deliveries=cython.longlong, interconnects=cython.longlong, confidential=cython.longlong, tiers=cython.longlong)
 cpdef bint some_suit(long long signatures, long long refuses)
 cpdef bint suits_supplier(object accepts, object supplier)
-# ints AskBounds.take_in: ends[step - 1] starts[step - 1] ends[higher]
-# ints AskBounds.spans: self.ends[step - 1] starts[at] self.ends[step]
+# ints Stairs.take_in: ends[step - 1] starts[step - 1] ends[higher]
+# ints Stairs.spans: self.ends[step - 1] starts[at] self.ends[step]
+# ints AskChunk.measure: ask.signature ask.free ask.longest
+# ints BidChunk.short: bid.refuses
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
 # ints Queue.has_within: chunk.ranks[chunk.first]
 # ints Queue.add: order.price before.price before.place order.place

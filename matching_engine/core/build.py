@@ -9,6 +9,7 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
 - `# ints NAME: …` lists expressions which that function reads as C ints, but where one is assigned as it is: of ints
   beyond 63 bits the nearest that has no more.
 - `# made: …` lists Structs that are made where they are called, field by field: all that have no default are given.
+- `# meets NAME: …` lists such `one & other`, ints from 0 on, of which that function asks only whether there is any bit.
 
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
 `structs.pxd` is made here and says where that is.
@@ -127,6 +128,9 @@ def changed(source: str, types: str) -> str:
     for name, expressions in re.findall(r"^# ints (\S+): (.*)$", types, re.MULTILINE):
         for expression in re.findall(r"[\w.]+(?:\[[^]]*\])?", expressions):
             _read_as_int(lines, functions[name], expression)
+    for name, expressions in re.findall(r"^# meets (\S+): (.*)$", types, re.MULTILINE):
+        for one, other in re.findall(r"(\w+) & (\w+)", expressions):
+            _replace(lines, functions[name], f"{one} & {other}", f"cx_meet({one}, {other})")
     for node in module.body:
         if isinstance(node, ast.ImportFrom):
             _import_only(lines, node, [alias for alias in node.names if alias.name not in _cimported(types)])
@@ -142,7 +146,8 @@ def changed(source: str, types: str) -> str:
     text = "\n".join(lines)
     for names in re.findall(r"^# made: (.*)$", types, re.MULTILINE):
         text = re.sub(rf"(?<![\w.])({names.replace(' ', '|')})\((?!\))", r"cx_new_\1(\1, ", text)
-    return re.sub(r"^    (@abstractmethod|__slots__ = .*)$", "", text, flags=re.MULTILINE)
+    unread = re.compile(r"^    (@abstractmethod|__slots__ = \([^)]*\))$", re.MULTILINE)
+    return unread.sub(lambda lines: "\n" * lines.group().count("\n"), text)
 
 
 def _functions(body: Iterable[ast.stmt], of: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -159,6 +164,11 @@ def _cimported(types: str) -> set[str]:
 
 
 def _read_as_int(lines: list[str], function: ast.FunctionDef, expression: str) -> None:
+    _replace(lines, function, expression, f"cx_value({expression})")
+
+
+def _replace(lines: list[str], function: ast.FunctionDef, expression: str, by: str) -> None:
+    """But for where it is assigned to, called or a part of something longer."""
     read = re.compile(rf"(?<![\w.]){re.escape(expression)}(?![\w\[(.])(?!\s*[-+|&]?=[^=])")
     assigned = re.compile(rf"^[^=]* = {re.escape(expression)}(  #.*)?$")
     assert function.end_lineno is not None
@@ -167,7 +177,7 @@ def _read_as_int(lines: list[str], function: ast.FunctionDef, expression: str) -
         raise ValueError(f"{function.name} does not read {expression}: correct its .pxd")
     for at in there:
         if not assigned.match(lines[at]):
-            lines[at] = read.sub(f"cx_value({expression})", lines[at])
+            lines[at] = read.sub(by, lines[at])
 
 
 def _import_only(lines: list[str], node: ast.ImportFrom, names: list[ast.alias]) -> None:

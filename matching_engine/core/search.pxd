@@ -95,6 +95,21 @@ cdef extern from *:
         return made;
     }
 
+    static CYTHON_INLINE int cx_meet(PyObject *a, PyObject *b) {
+    #if PY_VERSION_HEX < 0x030C0000
+        Py_ssize_t size = Py_SIZE(a) < Py_SIZE(b) ? Py_SIZE(a) : Py_SIZE(b);
+        for (Py_ssize_t place = 0; place < size; place++)
+            if (((PyLongObject *)a)->ob_digit[place] & ((PyLongObject *)b)->ob_digit[place])
+                return 1;
+        return 0;
+    #else
+        PyObject *both = PyNumber_And(a, b);
+        int some = both != NULL && PyObject_IsTrue(both) == 1;
+        Py_XDECREF(both);
+        return some;
+    #endif
+    }
+
     static CYTHON_INLINE Py_ssize_t cx_bisect_value(PyObject *numbers, long long number, Py_ssize_t low, int right) {
         PyObject **items = PySequence_Fast_ITEMS(numbers);
         Py_ssize_t high = PySequence_Fast_GET_SIZE(numbers);
@@ -115,6 +130,7 @@ cdef extern from *:
     tuple taken "cx_taken" (list events)
     bint ne "cx_ne" (object one, object other) except -1
     bint is_name "cx_is_name" (object text) noexcept
+    bint cx_meet(object a, object b) noexcept
 
 ctypedef long long longlong
 

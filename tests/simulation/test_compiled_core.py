@@ -100,11 +100,13 @@ from typing import Generic
 from matching_engine.asks import measure, take
 
 class Chunk(ABC, Generic[AnyOrder]):
-    __slots__ = ("keys",)
+    __slots__ = (
+        "keys",
+    )
 
     def asks(self, bid):
         for ask in self.orders:
-            if ask.free < bid.left and ask.free:
+            if ask.free < bid.left and ask.free and run & at:
                 before = ask.free
                 ask.free -= 1
                 yield Fill(take(ask), before)
@@ -116,6 +118,7 @@ class AskChunk(Chunk[Ask]):
 # locals Chunk.asks: ask=CAsk
 # ints Chunk.asks: ask.free
 # made: Fill
+# meets Chunk.asks: run & at
 """
     assert changed(source, types).split("\n") == [
         "import cython; from abc import ABC",
@@ -124,10 +127,12 @@ class AskChunk(Chunk[Ask]):
         "",
         "class Chunk:",
         "",
+        "",
+        "",
         "    @cython.locals(ask=CAsk)",
         "    def asks(self, bid):",
         "        for ask in self.orders:",
-        "            if cx_value(ask.free) < bid.left and cx_value(ask.free):",
+        "            if cx_value(ask.free) < bid.left and cx_value(ask.free) and cx_meet(run, at):",
         "                before = ask.free",
         "                ask.free -= 1",
         "                yield cx_new_Fill(Fill, take(ask), before)",

@@ -18,7 +18,7 @@ from matching_engine.book import (
     some_suit,
     suits_supplier,
 )
-from matching_engine.calendar import RING, hours_of, looks_of, shows
+from matching_engine.calendar import ERA, RING, hours_of, ring, shows
 from matching_engine.matching import Walk, fit
 from matching_engine.orders import Ask, Bid
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
@@ -212,7 +212,7 @@ def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
         starts = sorted(rng.sample(range(100), rng.randint(1, 8)))
         duration = rng.randint(1, 60)
         spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
-        assert chunk.bounds.spans(starts, duration) is spanned
+        assert chunk.bounds.stairs.spans(starts, duration) is spanned
 
 
 def test_a_walk_makes_the_bounds_of_neighbouring_chunks_as_narrow_as_theirs(
@@ -242,20 +242,54 @@ def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
         book = Book(SPEC)
         duration, first = rng.randint(1, 40) * HOUR_MS, rng.choice((0, RING - 40))
         starts = [(first + hour) * HOUR_MS for hour in rng.sample(range(60), rng.choice((1, 4)))]
-        looks = looks_of(hours_of(starts, duration))
+        hours = hours_of(starts, duration)
+        assert hours is not None
+        hour, bits, double, gap = hours
+        origin = 0
         asks = [ask(place, 10, start=(first + rng.randrange(50)) * HOUR_MS) for place in range(rng.randint(1, 5))]
         for order in asks:
             order.end = order.start + rng.randint(1, 40) * HOUR_MS
             order.longest = order.end - order.start
             book.add(order)
             (chunk,) = book.ask_queue.chunks
-            ring = chunk.rings.get(looks[0]) or chunk.ring(looks[0])
+            if rng.random() < 0.3 or chunk.rings[double] is None:
+                origin = rng.randrange(hour // ERA + 1) * ERA
+                chunk.ring(double, origin)
             book.check()
         spanned = any(order.start <= start and start + duration <= order.end for order in asks for start in starts)
-        assert shows(ring, looks) >= spanned
-        assert len(asks) > 1 or shows(ring, looks) == spanned
+        all_of_it = chunk.rings[double]
+        assert all_of_it is not None
+        shown = shows(all_of_it, ring(bits, hour - origin), gap)
+        assert shown >= spanned
+        assert len(asks) > 1 or shown == spanned
         seen[spanned] += 1
     assert min(seen) > 50
+
+
+def test_a_chunk_of_bids_finds_the_short_ones_that_suit(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "CHUNK", 16)
+    rng = random.Random(13)
+    orders: list[Bid] = []
+    found = 0
+    for place in range(400):
+        order = bid(place, rng.randint(1, 9), duration=rng.randint(1, 5) * HOUR_MS)
+        order.refuses = rng.randrange(8)
+        order.hours = hours_of(order.starts, order.duration)
+        book.add(order)
+        orders.append(order)
+        if len(orders) > 40:
+            book.remove(orders.pop(rng.randrange(len(orders))))
+        if place % 50 == 49:
+            leaving = [orders.pop() for _ in range(3)]
+            book.remove_all(leaving)
+        longest, signature = rng.randint(1, 5) * HOUR_MS, 1 << rng.randrange(3)
+        for chunk in book.bid_queue.chunks:
+            live = [each for each in chunk.orders if each.chunk is chunk]
+            able = [each for each in live if each.duration <= longest and not each.refuses & signature]
+            assert chunk.short(longest, signature) == able
+            found += len(able)
+        book.check()
+    assert found > 400
 
 
 def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
@@ -283,6 +317,8 @@ def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() 
     known = Known()
     first = known.wanted[(60_000,), 60_000]
     assert known.wanted[(60_000,), 60_000] is first
+    assert known.times((60_000,), 60_000) is first
+    assert known.times((120_000, 60_000), 60_000) == ((120_000, 60_000), 60_000, 120_001, (0, 1, 0, 0), True)
     assert not known.wanted[tuple(range(0, 60_000 * 1000, 60_000)), 60_000][-1]
     assert not known.accepted[Accepts(only_suppliers=(0,) * 1000)][-1]
     assert (len(known.wanted), len(known.accepted)) == (1, 0)

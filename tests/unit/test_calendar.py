@@ -3,7 +3,7 @@
 import random
 from itertools import pairwise
 
-from matching_engine.calendar import MOST_HOURS, TRIM_FROM, Calendar, hours_of
+from matching_engine.calendar import ERA, MOST_HOURS, RING, TRIM_FROM, Calendar, hours_of
 from schemas.units import HOUR_MS
 
 
@@ -110,6 +110,29 @@ def test_a_look_by_the_hour_never_hides_a_window_and_shows_none_where_whole_hour
             assert calendar.reach(last) >= longest
             assert grid < hour or calendar.reach(last) == longest
     assert min(seen) > 80
+
+
+def test_its_ring_has_the_hours_from_an_origin_on_whenever_that_moves() -> None:
+    rng = random.Random(3)
+    wrapped = 0
+    for _ in range(200):
+        first, length = rng.randrange(2 * RING), rng.randint(1, 400)
+        calendar = empty(first * HOUR_MS, (first + length) * HOUR_MS)
+        origin = 0
+        for _ in range(6):
+            begin = first + rng.randrange(length)
+            calendar.add(begin * HOUR_MS, rng.randint(begin + 1, first + length) * HOUR_MS, rng.choice((1, 1, -1)))
+            unsold = [
+                hour for hour in range(first, first + length) if calendar.least(hour * HOUR_MS, hour * HOUR_MS + 1) <= 0
+            ]
+            origin += rng.choice((0, rng.randrange((first + length - origin) // ERA + 1))) * ERA
+            double = rng.randrange(4)
+            held = 1 << double
+            runs = [hour for hour in unsold if hour >= origin and {*range(hour, hour + held)} <= {*unsold}]
+            assert calendar.ring(double, origin) == sum(1 << (hour - origin) % RING for hour in runs)
+            calendar.check()
+            wrapped += first + length - origin > RING
+    assert wrapped > 50
 
 
 def test_starts_that_lie_too_far_apart_for_a_look_may_all_be_open() -> None:
