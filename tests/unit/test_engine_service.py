@@ -194,15 +194,16 @@ async def test_what_listeners_hear_before_it_is_in_the_log_comes_there_even_afte
             while len(heard) < count:
                 heard.append(encode(await told.get()))
 
-    held = Held(log)
-    engine = service(held)
+    held, figure = Held(log), Figures()
+    engine = EngineService(held, 0, metrics=figure.metrics, max_poll=50, idle_tick_s=60)
     engine.listeners.append(told.put_nowait)
     await send(log, 0, 40)
     async with running(engine):
         await hear(40)
         await asyncio.wait_for(held.asked.wait(), 20)
-        await send(log, 40, 40)  # while the append of the first is under way
-        await hear(80)
+        for first in (40, 60):  # two polls while the append of the first is under way
+            await send(log, first, 20)
+            await hear(first + 20)
         assert await log.end(EXECUTIONS, 0) == 0
         held.released.set()
         assert await answered(log, 80) == heard == await folded(log)
@@ -210,6 +211,7 @@ async def test_what_listeners_hear_before_it_is_in_the_log_comes_there_even_afte
         await send(log, 80, 40)
         await hear(120)
     assert await log.end(EXECUTIONS, 0) == 80
+    assert figure("engine_answer_seconds_count", stage="logged") == 80
     async with running(service(log)):
         assert await answered(log, 120) == heard == await folded(log)
 
@@ -252,6 +254,7 @@ async def test_what_it_tells_prometheus(log: EmbeddedLog) -> None:
         assert (figure(polls + "_count"), figure(polls + "_count", 1)) == (1, 0), polls
     each, all_of_it = figure("engine_command_seconds_sum"), figure("engine_apply_seconds_sum")
     assert each is not None
+    assert all_of_it is not None
     assert all_of_it == pytest.approx(100 * each)
     assert all_of_it < 60, "it is of the poll alone, not from the machine's start on"
     assert figure("engine_polled_commands_sum") == figure("engine_appended_answers_sum") == 100
