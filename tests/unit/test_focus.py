@@ -138,6 +138,15 @@ def test_what_is_billed_in_another_month_than_its_window_is_of_the_whole_month()
     assert (row["ChargePeriodStart"], row["ChargePeriodEnd"]) == ("2027-02-01T00:00:00Z", "2027-03-01T00:00:00Z")
 
 
+def test_a_credit_is_one_row_of_no_use_at_no_price() -> None:
+    credit = {"kind": LineKind.CREDIT, "cost": -5_000_000, "fee": 0, "amount": -5_000_000}
+    (row,) = rows_of(line_of(2_350_000, 0, 0, **credit))
+    assert problems(row) == []
+    assert (row["ChargeCategory"], row["ChargeFrequency"], row["BilledCost"]) == ("Credit", "One-Time", "-5.00")
+    for name in ("ConsumedQuantity", "ConsumedUnit", "PricingQuantity", "PricingUnit", "ListUnitPrice", "SkuMeter"):
+        assert row[name] is None, name
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
