@@ -37,7 +37,7 @@ FETCH_MS = 1000
 BUSY_FETCH_BYTES = 16 << 10
 """Where a fetch brings so much, records come fast, and the next one waits until there is more to bring."""
 BUSY_BYTES = 256 << 10
-BUSY_MS = 10
+BUSY_MS = 20
 """How much, and for how long at most. A fetch costs broker and reader as much as 100 records do."""
 RETRY_S = 0.1
 LOG_APPEND_TIME = 1
