@@ -255,8 +255,6 @@ class AskChunk(Chunk[Ask]):
         """Whether one of them may have a calendar: then rings tell more than the staircase."""
         self.rings: list[int | None] = [None] * LENGTHS
         """All asks' rings in one, of those lengths of which a walk has asked."""
-        self.whole = Stairs()
-        """Of those that had no calendar when they were measured, or came."""
         group = self.group
         if group is not None:
             group.measured += 1
@@ -281,22 +279,31 @@ class AskChunk(Chunk[Ask]):
                 longest = ask.longest
         bounds = self.bounds
         bounds.signatures, bounds.free, bounds.longest = signatures, free, longest
-        self.whole.take_in_all(whole)
         bounds.stairs.take_in_all(times + whole)
+        self.whole = bounds.stairs
+        """Of those that had no calendar when they were measured, or came; as long as none is cut, they are all."""
+        if self.cut:
+            self.whole = Stairs()
+            self.whole.take_in_all(whole)
         if group is not None:
             group.bounds.take_in_all(bounds)
 
     def widen(self, order: Ask) -> None:
         ask = order
         start, end = ask.start, ask.end
+        bounds = self.bounds
+        stairs = bounds.stairs
+        # The usual ask is available as others are, which one look tells.
+        longer = not (stairs.starts and stairs.starts[0] <= start and end <= stairs.ends[0]) and stairs.take_in(
+            start, end
+        )
         if ask.calendar is not None:
             self.cut = True
             self._add_to_rings(ask)
-        elif self.whole.take_in(start, end):
+        elif longer if self.whole is stairs else self.whole.take_in(start, end):
             self._add_to_rings(ask)
-        bounds = self.bounds
         wider = bounds.take_in(ask.signature, ask.free, ask.longest)
-        if (bounds.stairs.take_in(start, end) or wider) and self.group is not None:
+        if (longer or wider) and self.group is not None:
             bounds = self.group.bounds
             bounds.take_in(ask.signature, ask.free, ask.longest)
             bounds.stairs.take_in(start, end)

@@ -56,7 +56,7 @@ cdef class AskChunk(Chunk):
 
     @cython.locals(ask=CAsk, calendar=Calendar, bounds=AskBounds, group=AskGroup, signatures=cython.longlong, free=cython.longlong, longest=cython.longlong)
     cpdef object measure(self)
-    @cython.locals(ask=CAsk, bounds=AskBounds)
+    @cython.locals(ask=CAsk, bounds=AskBounds, stairs=Stairs, longer=cython.bint, start=cython.longlong, end=cython.longlong)
     cpdef object widen(self, order)
     cpdef object _add_to_rings(self, CAsk ask)
     @cython.locals(ask=CAsk, calendar=Calendar)
@@ -128,6 +128,7 @@ cpdef bint some_suit(long long signatures, long long refuses)
 cpdef bint suits_supplier(object accepts, object supplier)
 # ints Stairs.take_in: ends[step - 1] starts[step - 1] ends[higher]
 # ints Stairs.spans: self.ends[step - 1] starts[at] self.ends[step]
+# ints AskChunk.widen: ask.signature ask.free ask.longest ask.start ask.end stairs.starts[0] stairs.ends[0]
 # ints AskChunk.measure: ask.signature ask.free ask.longest
 # ints BidChunk.short: bid.refuses
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
