@@ -56,7 +56,7 @@ TURN = "turn"
 class Party:
     """What it has under way here."""
 
-    __slots__ = ("at_work", "begun", "cost", "had", "is_ready", "name", "under_way", "waiting")
+    __slots__ = ("at_work", "begun", "cost", "had", "is_ready", "name", "started_in", "under_way", "waiting")
 
     def __init__(self, name: Name, had: int) -> None:
         self.name = name
@@ -67,6 +67,8 @@ class Party:
         self.under_way = 0
         """Requests, those too that wait for something to happen."""
         self.at_work = 0
+        self.started_in = -1
+        """The turn of the event loop in which one last started."""
         self.is_ready = False
         """It is among those of whom one is started next."""
         self.waiting: deque[asyncio.Future[int]] = deque()
@@ -169,6 +171,8 @@ class Turns:
         """What who had least had when it last started: who comes begins there."""
         self._started_ns = 0
         """What will take what was started in this turn of the event loop."""
+        self._number = 0
+        """Of this turn of the event loop, among those in which anything started or may."""
         self._is_going_on = False
         """More is started in the next turn of the event loop, if there is any."""
         self._watched: deque[tuple[int, Turn]] = deque()
@@ -215,8 +219,9 @@ class Turns:
         self._came(party)
         if line or self._at_work >= MAX_AT_WORK or (self._ready and self._ready[0][0] < party.had):
             return 0
-        # Who has nothing at work waits for no turn of the event loop: so many are no more than there are parties.
-        if party.at_work and not (party.has_room and self._has_time(party)):
+        # Who has nothing at work, and started nothing in this turn of the event loop, waits for no other: such are no
+        # more than there are parties. What ends at once, as a refusal does, is never found at work.
+        if (party.at_work or party.started_in == self._number) and not (party.has_room and self._has_time(party)):
             return 0
         return self._start(party)
 
@@ -289,6 +294,7 @@ class Turns:
         party.at_work += 1
         self._at_work += 1
         self._started_ns += party.cost
+        party.started_in = self._number
         self._go_on()
         return party.cost
 
@@ -300,6 +306,7 @@ class Turns:
     def _next_turn(self) -> None:
         """Of the event loop: starts those that have had least."""
         self._is_going_on = False
+        self._number += 1
         self._started_ns = 0
         while self._ready and self._at_work < MAX_AT_WORK and self._has_time(self._ready[0][2]):
             had, _, party = heappop(self._ready)

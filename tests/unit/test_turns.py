@@ -198,6 +198,27 @@ async def test_of_several_no_more_is_started_in_a_turn_of_the_event_loop_than_a_
     await given_up(noisy)
 
 
+async def test_nor_of_requests_that_end_at_once() -> None:
+    turns = Turns(1_000)
+    await cheap(turns, NOISY, QUIET)
+    ended = 0
+
+    async def refused() -> None:
+        nonlocal ended
+        turn = Turn(turns, turns.enter(NOISY))
+        await turn.begin()
+        end(turns, turn, 50 * US)
+        ended += 1
+
+    tasks = [asyncio.create_task(refused()) for _ in range(64)]
+    for _ in range(64):
+        before = ended
+        await asyncio.sleep(0)
+        assert ended - before <= 2 * SLICE_NS // (100 * US), "what the last turn let start, and what came in this one"
+    assert ended == 64
+    await asyncio.wait(tasks)
+
+
 async def test_who_is_alone_has_no_slices(clock: Clock) -> None:
     turns = Turns(1_000, clock)
     await cheap(turns, QUIET, NOISY)
