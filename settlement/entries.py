@@ -22,7 +22,8 @@ IDS = {
     LedgerKind.DAILY_CREDITS: ledger.daily_credits,
 }
 _CURSOR = re.compile(r"-?\d{1,19}(\.-?\d{1,19})+", re.ASCII)
-_LIMIT = 1 << 63
+_LIMIT = 10**18
+"""µ$: as long as any amount that is written has."""
 
 
 class Cursor(Struct, frozen=True):
