@@ -93,6 +93,8 @@ FORMS: dict[str, Json] = {
     "/v1/accounts/{account_id}/keys after": _NUMBER,
     "/v1/accounts/{account_id}/keys/{key_id} account_id": _ME,
     "/v1/accounts/{account_id}/keys/{key_id}/rotation account_id": _ME,
+    "/v1/asks after": _ORDER,
+    "/v1/bids after": _ORDER,
     "/v1/deposits after": {"pattern": "^[ -~]{1,64}$"},
     "/v1/entries after": {"pattern": "^-?[0-9]{1,19}([.]-?[0-9]{1,19}){2,7}$"},
     "/v1/fees after": {"pattern": f"{TIER[:-1]}:{TIME[1:]}"},

@@ -330,6 +330,34 @@ def order_routes(
         limit: Limit = 100,
     ) -> resources.Page[resources.Order]:
         """The account's orders, newest first; `side` is bid or ask."""
+        named = None if side is None else terms.choice("side", _ORDER_SIDES, side)
+        return await orders_of(request, named, status, class_id, after, limit)
+
+    @get("/v1/bids", **keys.door(Scope.READ))
+    async def list_bids(
+        request: ApiRequest,
+        status: FromQuery[str | None] = None,
+        class_id: ClassFilter = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Order]:
+        """The account's bids, newest first."""
+        return await orders_of(request, Side.BID, status, class_id, after, limit)
+
+    @get("/v1/asks", **keys.door(Scope.READ))
+    async def list_asks(
+        request: ApiRequest,
+        status: FromQuery[str | None] = None,
+        class_id: ClassFilter = None,
+        after: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> resources.Page[resources.Order]:
+        """The account's asks, newest first."""
+        return await orders_of(request, Side.ASK, status, class_id, after, limit)
+
+    async def orders_of(
+        request: ApiRequest, side: Side | None, status: str | None, class_id: str | None, after: str | None, limit: int
+    ) -> resources.Page[resources.Order]:
         await settled(store, replies)
         found = await store.orders(
             request.user.account.id,
@@ -337,7 +365,7 @@ def order_routes(
             class_id=class_id,
             before=None if after is None else terms.parsed("after", parse_order_id, after),
             limit=limit,
-            side=None if side is None else terms.choice("side", _ORDER_SIDES, side),
+            side=side,
         )
         last = found[-1].order_id if len(found) == limit else None
         items = await listed(lambda order: terms.shown_order(order, None), found)
@@ -425,6 +453,8 @@ def order_routes(
         place_bid,
         place_ask,
         list_orders,
+        list_bids,
+        list_asks,
         show_order,
         show_named_order,
         amend_order,

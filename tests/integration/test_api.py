@@ -336,6 +336,20 @@ async def append(exchange: Venue, command: Command) -> None:
     assert await exchange.store.wait_applied(0, position(0, offset), 5.0)
 
 
+async def test_bids_and_asks_are_lists_of_ones_own_orders_page_by_page(exchange: Venue) -> None:
+    async with caller(exchange, "one") as one, caller(exchange, "two") as two:
+        first, second = [(await one.send("POST", "/v1/bids", BID | {"price": "0.02"}))[1]["order_id"] for _ in range(2)]
+        _, ask = await one.send("POST", "/v1/asks", ASK)
+        await two.send("POST", "/v1/bids", BID | {"price": "0.02"})
+        _, page = await one.send("GET", "/v1/bids?limit=1&status=open")
+        assert [each["order_id"] for each in page["items"]] == [second]
+        _, page = await one.send("GET", f"/v1/bids?after={page['next']}&class={CLASS}")
+        assert ([each["order_id"] for each in page["items"]], page["next"]) == ([first], None)
+        _, page = await one.send("GET", "/v1/asks")
+        assert [each["order_id"] for each in page["items"]] == [ask["order_id"]]
+        assert (await two.send("GET", "/v1/asks"))[1]["items"] == []
+
+
 async def test_a_class_shows_its_band_and_an_ask_what_it_displays(exchange: Venue) -> None:
     async with caller(exchange, "cloud") as cloud, aiohttp.ClientSession() as http:
         admin = Caller(http, exchange.url, exchange.key)
