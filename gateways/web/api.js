@@ -25,9 +25,13 @@ export const session = {
   async signIn(key) {
     if (!/^[!-~]+$/.test(key)) throw new RangeError("a key is one word, like cx_…");
     this.account = await call("GET", "/v1/accounts/me", { key });
-    const keys = await call("GET", "/v1/accounts/me/keys", { key });
-    const mine = keys.items.filter((/** @type {any} */ each) => !each.revoked && key.startsWith(each.prefix));
-    this.scopes = mine.flatMap((/** @type {any} */ each) => each.scopes);
+    let [mine, after] = [null, "0"];
+    while (!mine && after !== null) {
+      const page = await call("GET", `/v1/accounts/me/keys?after=${after}`, { key });
+      mine = page.items.find((/** @type {any} */ each) => !each.revoked && key.startsWith(each.prefix));
+      after = page.next;
+    }
+    this.scopes = mine?.scopes ?? [];
     this.key = key;
     sessionStorage.setItem(KEY, key);
   },

@@ -5,6 +5,7 @@ import random
 import pytest
 from playwright.async_api import Page, expect
 
+from gateways.client import Exchange as Client
 from schemas import units
 from tests.browser.conftest import Market
 from tests.browser.screen import DOCS, NARROW, WIDE, Screens, class_view, keep, place, sign_in, write_order
@@ -104,6 +105,18 @@ async def test_the_browser_refuses_what_the_page_would_never_do(market: Market, 
         assert (
             await page.evaluate("() => fetch('http://127.0.0.1:9/').then(() => 'done', () => 'refused')") == "refused"
         )
+
+
+async def test_the_newest_of_many_keys_may_do_what_it_may(market: Market, screens: Screens) -> None:
+    key = await market.key_of("collector", "read", "trade")
+    async with Client(market.url, key) as collector:
+        for _ in range(100):
+            newest = await collector.create_key(["read", "trade"])
+    assert newest.key is not None
+    async with screens.open() as page:
+        await sign_in(page, newest.key)
+        await page.get_by_role("link", name=market.class_id, exact=True).click()
+        await expect(page.locator("#ticket-review")).to_be_enabled()
 
 
 async def test_money_on_the_page_is_reckoned_as_in_the_exchange(market: Market, screens: Screens) -> None:
