@@ -4,8 +4,8 @@ A line is a command in the schemas' JSON form, like ["tick"] or ["cancel", 2, 41
 and when the log had it: {"offset": 7, "time": 1795489200000, "command": ["tick"]}. Without, offsets count on from the
 last one and the time stays what it was. A line that is no command is answered with a refusal.
 
-Each answer is an execution as JSON: [position, prev, time, [[event, ...], ...]]. With `--state`, books and calendars
-follow at the end as one JSON line. `--partition N` sets the partition, 0 unless said.
+Each answer is an execution as JSON: [position, prev, time, [[event, ...], ...], request_id]. With `--state`, books and
+calendars follow at the end as one JSON line. `--partition N` sets the partition, 0 unless said.
 """
 
 import argparse

@@ -30,7 +30,7 @@ from matching_engine.columns import AskColumns, BidColumns, StateColumns, encode
 from matching_engine.live import LiveOrders, Order
 from matching_engine.matching import MAX_WALK, Walk, fit, taken
 from matching_engine.memory import Memory, Party
-from matching_engine.orders import Answer, Ask, Bid
+from matching_engine.orders import Answer, Ask, Bid, Limits
 from matching_engine.preview import DryWalk, Preview
 from matching_engine.restoring import restored_asks, restored_bids, restored_repeats
 from matching_engine.snapshot import digest
@@ -100,6 +100,8 @@ RULES = 1
 """The newest rules that this engine knows (rulebook: SetRules)."""
 MAX_TOLD = 5000
 """Orders of whose leaving, by time or by one command for many, one answer tells; the rest the next answers do."""
+MAX_REQUEST_ID = 64
+"""Characters; a longer one the API does not send, and an answer leaves it out."""
 MAX_SHOWN = (1 << 63) - 1
 """The largest amount that a refusal names."""
 _ID_BITS = 63
@@ -180,15 +182,24 @@ class Engine:
         kind = type(command)
         told: Any = command
         if kind is PlaceBid:  # the usual ones without a look-up
-            self._place_bid(this, told, events)
+            bid = told
+            request_id = bid.request_id
+            self._place_bid(this, bid, events)
         elif kind is PlaceAsk:
-            self._place_ask(this, told, events)
+            ask = told
+            request_id = ask.request_id
+            self._place_ask(this, ask, events)
         elif kind is Cancel:
-            self._cancel(this, told, events)
+            cancel = told
+            request_id = cancel.request_id
+            self._cancel(this, cancel, events)
         else:
+            request_id = told.terms.request_id if kind is Amend else getattr(told, "request_id", "")
             self._does[kind](this, command, events)
+        if len(request_id) > MAX_REQUEST_ID:
+            request_id = ""
         self.position = this
-        return Execution(this, prev, self._stamp, taken(events))
+        return Execution(this, prev, self._stamp, taken(events), request_id)
 
     def preview(self, command: Place) -> Preview:
         """What the order would be answered if it came next, at this very time. Nothing changes; its client_order_id and
@@ -834,7 +845,8 @@ class Engine:
         if (refused := check_limits(command)) is not None:
             _refuse(command.account, refused, events)
             return
-        party.limits = command if command.open_orders or command.notional or command.quantity else None
+        limits = Limits(command.account, command.open_orders, command.notional, command.quantity)
+        party.limits = limits if limits != Limits(command.account) else None
         party.bound = party.killed or party.limits is not None
         events.append(LimitsChanged(command.account, command.open_orders, command.notional, command.quantity))
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from matching_engine.orders import Answer, Ask, Bid
-from schemas.commands import SetLimits
+from matching_engine.orders import Answer, Ask, Bid, Limits
 from schemas.ids import FillId
 from schemas.units import GRID_MS
 
@@ -35,7 +34,7 @@ class Party:
         self.live = 0
         """How many orders live."""
         self.killed = False
-        self.limits: SetLimits | None = None
+        self.limits: Limits | None = None
         self.bound = False
         """Whether it is killed, or has limits."""
         self.dead_man = 0

@@ -75,3 +75,12 @@ class Answer(Struct, frozen=True, gc=False):
 
     position: int
     not_after: int
+
+
+class Limits(Struct, frozen=True, array_like=True, gc=False, tag="limits"):
+    """What an account may have, as SetLimits says it; 0 is no limit."""
+
+    account: int
+    open_orders: int = 0
+    notional: int = 0
+    quantity: int = 0

@@ -161,11 +161,16 @@ async def verified(
             on_progress(commands, next_offset(last))
         found = await anext(published, b"")
         answers += 1
-        if found != expected and len(differences) < MAX_DIFFERENCES:
+        if found != expected and _as_today(found) != expected and len(differences) < MAX_DIFFERENCES:
             shown = str(decode_execution(found)) if found else "nothing"
             differences.append(Difference(engine.position, shown, str(decode_execution(expected))))
     await published.aclose()
     return Replayed(partition, commands, answers, engine.state_hash().hex(), differences)
+
+
+def _as_today(answer: bytes) -> bytes:
+    """As it would be written now, when it was before a field came to answers."""
+    return encode(decode_execution(answer)) if answer else answer
 
 
 async def _answers(log: Log, partition: int, follower: Follower) -> AsyncGenerator[bytes, None]:

@@ -7,9 +7,9 @@ from msgspec import Struct
 from matching_engine.asks import sold_from
 from matching_engine.book import Book
 from matching_engine.memory import Repeat
-from matching_engine.orders import Ask
+from matching_engine.orders import Ask, Limits
 from schemas.attributes import Accepts, Attributes, ClassSpec
-from schemas.commands import HaltMode, Prefer, SelfTrade, SetLimits
+from schemas.commands import HaltMode, Prefer, SelfTrade
 from schemas.events import Cancelled, Expired
 
 
@@ -79,7 +79,7 @@ class PartyState(Struct, array_like=True, gc=False):
 
     account: int
     killed: bool
-    limits: SetLimits | None
+    limits: Limits | None
     dead_man: int
 
 

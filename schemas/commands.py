@@ -81,6 +81,8 @@ class PlaceAsk(Struct, frozen=True, array_like=True, gc=False, tag="ask"):
     """The supplier's fee, stamped by the gateway."""
     display: int = 0
     """GPUs that published depth shows of it at most; 0 shows all. Priority is the same."""
+    request_id: str = ""
+    """Of the request that sent it, for who looks for its answer: up to 64 characters. The same in the others."""
 
 
 class PlaceBid(Struct, frozen=True, array_like=True, gc=False, tag="bid"):
@@ -108,6 +110,7 @@ class PlaceBid(Struct, frozen=True, array_like=True, gc=False, tag="bid"):
     fee_bps: int = 0
     """The buyer's fee, stamped by the gateway."""
     market: bool = False
+    request_id: str = ""
 
 
 class Cancel(Struct, frozen=True, array_like=True, gc=False, tag="cancel"):
@@ -115,6 +118,7 @@ class Cancel(Struct, frozen=True, array_like=True, gc=False, tag="cancel"):
 
     account: int
     order_id: int
+    request_id: str = ""
 
 
 class CancelNamed(Struct, frozen=True, array_like=True, gc=False, tag="cancel_named"):
@@ -122,6 +126,7 @@ class CancelNamed(Struct, frozen=True, array_like=True, gc=False, tag="cancel_na
 
     account: int
     client_order_id: str
+    request_id: str = ""
 
 
 class CancelAll(Struct, frozen=True, array_like=True, gc=False, tag="cancel_all"):
@@ -131,13 +136,15 @@ class CancelAll(Struct, frozen=True, array_like=True, gc=False, tag="cancel_all"
     """0: of every account, which is an admin's word and passes in every halt."""
     class_id: str = ""
     """Empty: in every class of this partition."""
+    request_id: str = ""
 
 
 class Amend(Struct, frozen=True, array_like=True, gc=False, tag="amend"):
     """New terms for a live order (rulebook: Amend).
 
     `terms` state the whole order anew: its side, class and account must be the order's; owner and fee stay what they
-    were. `quantity` is the new total. The client_order_id and not_after are of this command: a repeat changes nothing.
+    were. `quantity` is the new total. The client_order_id, not_after and request_id are of this command: a repeat
+    changes nothing.
     """
 
     order_id: int
@@ -181,24 +188,28 @@ class Extend(Struct, frozen=True, array_like=True, gc=False, tag="extend"):
     price: int
     """The limit; it trades at the ask's."""
     fee_bps: int = 0
+    request_id: str = ""
 
 
 class CreateClass(Struct, frozen=True, array_like=True, gc=False, tag="class"):
     """Opens a book. The class lives in the partition in which this was logged."""
 
     spec: ClassSpec
+    request_id: str = ""
 
 
 class ChangeClass(Struct, frozen=True, array_like=True, gc=False, tag="change_class"):
     """New terms for a class, for orders to come: what it is stays, and so do the orders in its book."""
 
     spec: ClassSpec
+    request_id: str = ""
 
 
 class RetireClass(Struct, frozen=True, array_like=True, gc=False, tag="retire_class"):
     """Closes a book for ever: its orders are cancelled, its leases stay."""
 
     class_id: str
+    request_id: str = ""
 
 
 class SetReference(Struct, frozen=True, array_like=True, gc=False, tag="reference"):
@@ -206,6 +217,7 @@ class SetReference(Struct, frozen=True, array_like=True, gc=False, tag="referenc
 
     class_id: str
     price: int
+    request_id: str = ""
 
 
 class Halt(Struct, frozen=True, array_like=True, gc=False, tag="halt"):
@@ -213,6 +225,7 @@ class Halt(Struct, frozen=True, array_like=True, gc=False, tag="halt"):
 
     class_id: str
     mode: HaltMode
+    request_id: str = ""
 
 
 class Kill(Struct, frozen=True, array_like=True, gc=False, tag="kill"):
@@ -220,6 +233,7 @@ class Kill(Struct, frozen=True, array_like=True, gc=False, tag="kill"):
 
     account: int
     on: bool
+    request_id: str = ""
 
 
 class RenewDeadMan(Struct, frozen=True, array_like=True, gc=False, tag="dead_man"):
@@ -227,6 +241,7 @@ class RenewDeadMan(Struct, frozen=True, array_like=True, gc=False, tag="dead_man
 
     account: int
     until: int
+    request_id: str = ""
 
 
 class SetLimits(Struct, frozen=True, array_like=True, gc=False, tag="limits"):
@@ -238,6 +253,7 @@ class SetLimits(Struct, frozen=True, array_like=True, gc=False, tag="limits"):
     """µ$: the sum over its open orders, the new one included, of what each can still cost or bring in, without fees."""
     quantity: int = 0
     """GPUs in one order."""
+    request_id: str = ""
 
 
 class SetRules(Struct, frozen=True, array_like=True, gc=False, tag="rules"):

@@ -267,3 +267,5 @@ class Execution(Struct, frozen=True, array_like=True, gc=False):
     time: int
     """`now` of the engine in ms: the largest log time so far."""
     events: tuple[Event, ...]
+    request_id: str = ""
+    """As the command says it: whose request this answers. Empty where none sent it, or it is too long to be one."""

@@ -9,7 +9,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateways.api.errors import REQUEST_ID, closing, request_id
+from gateways.api.errors import REQUEST, REQUEST_ID, closing, request_id
 from gateways.api.limits import RATE, Left
 from gateways.api.turns import TURN, Name, Turn, Turns
 
@@ -69,6 +69,7 @@ class Doors:
 
     def enter(self, scope: Scope) -> Turn:
         """A request came: its turn, which has not begun. Raises ApiError 429."""
+        REQUEST.set(request_id(scope))
         turn = scope["state"][TURN] = Turn(self._turns, self._turns.enter(self._party(scope)))
         return turn
 

@@ -4,6 +4,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,8 @@ from schemas.refusals import Args, Refusal, field, sentence
 from schemas.store import StoreError
 
 REQUEST_ID = "X-Request-Id"
+REQUEST: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that is being answered, for the commands that it sends."""
 
 _STATUS_OF_REFUSAL = {
     Refusal.UNKNOWN_CLASS: 404,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateways.api import resources
-from gateways.api.errors import invalid
+from gateways.api.errors import REQUEST, invalid
 from gateways.api.signing import ssh_line
 from gateways.api.ssh import fingerprint
 from schemas.attributes import (
@@ -149,6 +149,7 @@ def bid_command(body: resources.NewBid, account: Account, client_order_id: str, 
         post_only=body.post_only,
         self_trade=choice("self_trade", resources.SELF_TRADES, body.self_trade),
         fee_bps=account.buyer_fee_bps,
+        request_id=REQUEST.get(),
     )
 
 
@@ -180,6 +181,7 @@ def ask_command(body: resources.NewAsk, account: Account, client_order_id: str, 
         self_trade=choice("self_trade", resources.SELF_TRADES, body.self_trade),
         fee_bps=account.seller_fee_bps,
         display=body.display,
+        request_id=REQUEST.get(),
     )
 
 
@@ -365,6 +367,7 @@ def extension_command(
         end=lease.end + parsed("duration", parse_duration, body.duration),
         price=parsed("max_price", parse_usd, body.max_price),
         fee_bps=account.buyer_fee_bps,
+        request_id=REQUEST.get(),
     )
 
 

@@ -6,11 +6,12 @@ from itertools import islice
 
 from matching_engine.asks import for_sale
 from matching_engine.engine import Engine
+from matching_engine.orders import Limits
 from matching_engine.why import why
 from schemas.attributes import Attributes
 from schemas.book import BookLevel, BookView, Offer, OffersView, Preview, Reason, Standing
 from schemas.codec import decode_command
-from schemas.commands import PlaceAsk, PlaceBid, SetLimits
+from schemas.commands import PlaceAsk, PlaceBid
 from schemas.events import Cancelled, Fill, Rejected
 from schemas.ids import partition_of
 from schemas.log import Log
@@ -110,7 +111,7 @@ class Replica:
                 )
         # What concerns all classes is said to every partition, so that all know the same of an account.
         known = [party for engine in self._engines if (party := engine.party(account)) is not None]
-        limits = next((party.limits for party in known if party.limits is not None), SetLimits(account))
+        limits = next((party.limits for party in known if party.limits is not None), Limits(account))
         return Standing(
             killed=any(party.killed for party in known),
             open_orders=limits.open_orders,

@@ -8,7 +8,8 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
 - `# locals NAME: …` in the .pxd gives the C types of a generator's variables.
 - `# ints NAME: …` lists expressions which that function reads as C ints, but where one is assigned as it is: of ints
   beyond 63 bits the nearest that has no more.
-- `# made: …` lists Structs that are made where they are called, field by field: all that have no default are given.
+- `# made: …` lists Structs that are made where they are called, field by field: all are given, but for the last that
+  are None or True by default.
 - `# meets NAME: …` lists such `one & other`, ints from 0 on, of which that function asks only whether there is any bit.
 
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
@@ -24,6 +25,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
@@ -78,8 +80,9 @@ def structs() -> str:
         name = f"{kind.__module__}.{kind.__name__}"
         classes.append(f"    ctypedef class {name}{parent} [object Cx{kind.__name__}, check_size error]:")
         classes += [f'        cdef object {name} "f_{name}"' for name in fields] or ["        pass"]
-        if not kind.__struct_config__.gc and all(value is None or value is True for value in kind.__struct_defaults__):
-            given = kind.__struct_fields__[: len(kind.__struct_fields__) - len(kind.__struct_defaults__)]
+        if not kind.__struct_config__.gc:
+            left_out = list(takewhile(lambda value: value is None or value is True, reversed(kind.__struct_defaults__)))
+            given = kind.__struct_fields__[: len(kind.__struct_fields__) - len(left_out)]
             layouts.append(_maker(kind, given, [name for name in kind.__struct_fields__ if name not in fields]))
             makers.append(f"    {kind.__name__} cx_new_{kind.__name__}({_listed('object ', given)})")
     return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, *makers, ""])
@@ -95,7 +98,7 @@ def _maker(kind: type[Struct], given: Sequence[str], inherited: Sequence[str]) -
     values |= {
         name: "Py_True"
         for name, value in zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False)
-        if value is True
+        if value is True and name not in given
     }
     lines = [
         f"    static CYTHON_INLINE PyObject *cx_new_{kind.__name__}({_listed('PyObject *', given)}) {{",

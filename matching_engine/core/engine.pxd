@@ -25,7 +25,7 @@ cdef class Engine:
     cdef public tuple _offered, _stated, _wanted, _accepted
     cdef public dict _does
 
-    @cython.locals(events=list, now=cython.longlong)
+    @cython.locals(events=list, now=cython.longlong, bid=CPlaceBid, ask=CPlaceAsk, cancel=CCancel, request_id=str)
     cpdef object apply(self, object offset, object time, object command)
     @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
     cpdef object _place_ask(self, object this, CPlaceAsk command, list events)

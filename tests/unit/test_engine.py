@@ -104,6 +104,42 @@ def test_every_command_has_one_answer_that_names_the_one_before() -> None:
     assert engine.position == places[2]
 
 
+def test_an_answer_says_whose_request_it_answers() -> None:
+    engine = Engine(0)
+    asked: tuple[Command, ...] = (
+        CreateClass(SPEC, "r-0"),
+        ask("a", request_id="r-1"),
+        bid("b", request_id="r-2"),
+        Cancel(1, 1, "r-3"),
+        Amend(1, ask("a+1", request_id="r-4")),
+        Kill(1, True, "r-5"),
+        ask("c", request_id="ä" * 64),
+        ask("d", request_id="x" * 65),
+        Cancel(1, 1, "x" * 999_000),
+        Tick(),
+    )
+    answers = [engine.apply(offset, T0, command) for offset, command in enumerate(asked)]
+    said = [answer.request_id for answer in answers]
+    assert said == ["r-0", "r-1", "r-2", "r-3", "r-4", "r-5", "ä" * 64, "", "", ""]
+    assert max(len(encode(answer)) for answer in answers) < MAX_RECORD_BYTES
+
+
+def test_whose_request_it_was_is_no_part_of_the_state() -> None:
+    one, other = Engine(0), Engine(0)
+    asked: tuple[Any, ...] = (
+        CreateClass(SPEC),
+        ask("a"),
+        bid("b"),
+        bid("c", quantity=2),
+        SetLimits(2, 5),
+        Cancel(2, 2),
+    )
+    for offset, command in enumerate(asked):
+        one.apply(offset, T0, command)
+        other.apply(offset, T0, msgspec.structs.replace(command, request_id="r"))
+    assert one.state_hash() == other.state_hash()
+
+
 def test_bytes_that_are_no_command_are_answered() -> None:
     events = Market().send(decode_command(b"\xc1"))
     assert events == (Rejected(0, "", Refusal.UNREADABLE, ("it is not MessagePack",)),)

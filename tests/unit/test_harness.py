@@ -80,7 +80,7 @@ def test_offsets_count_on_and_time_stays_unless_a_line_says_otherwise() -> None:
 )
 def test_a_line_that_is_no_command_is_answered_and_the_next_one_too(line: bytes, why: str) -> None:
     refused, ticked = driven(line, b'["tick"]')
-    assert refused == [0, -1, 0, [["rejected", 0, "", "unreadable", [why]]]]
+    assert refused == [0, -1, 0, [["rejected", 0, "", "unreadable", [why]]], ""]
     assert ticked[0] == 1
 
 

@@ -192,6 +192,13 @@ async def test_a_replay_finds_the_answer_that_is_not_what_the_rules_give(embedde
     assert (await verified(embedded_log, 0, until=200)).answers == 201
 
 
+async def test_answers_from_before_they_said_whose_request_are_no_difference(embedded_log: EmbeddedLog) -> None:
+    answers = [decode_execution(answer) for answer in await answered(embedded_log, 30)]
+    older = [encode((answer.position, answer.prev, answer.time, answer.events)) for answer in answers]
+    await embedded_log.append(EXECUTIONS, 0, older)
+    assert (await verified(embedded_log, 0)).differences == []
+
+
 async def test_what_is_not_answered_is_nothing_and_few_differences_are_named(
     embedded_log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
