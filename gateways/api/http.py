@@ -3,7 +3,7 @@
 ASGI takes as long as an order: some objects and two waits more for each request, and every header is looked at again.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -42,8 +42,13 @@ class Cycle:
 class Http(HttpToolsProtocol):
     """One connection."""
 
+    _begun: Cycle | None = None
+    """The request that is being read, where it is to go past ASGI: `cycle` may be of one before, as where this one asks
+    for a WebSocket."""
+
     def on_headers_complete(self) -> None:
-        route = cast(Application, self.config.app).direct_urls.get(self.url)
+        app: Any = self.config.app
+        route = app.direct_urls.get(self.url) if isinstance(app, Application) else None
         before: Any = self.cycle
         is_free = before is None or before.response_complete
         if route is None or not is_free or not self._is_short_post():
@@ -52,7 +57,7 @@ class Http(HttpToolsProtocol):
         scope: Any = self.scope
         scope |= {"method": "POST", "path": self.url.decode(), "raw_path": self.url, "query_string": b""}
         cycle: Any = Cycle(route, scope, keep_alive=self.parser.should_keep_alive())
-        self.cycle = cycle
+        self.cycle = self._begun = cycle
 
     def _is_short_post(self) -> bool:
         parser = self.parser
@@ -67,9 +72,9 @@ class Http(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        cycle: Any = self.cycle
-        if type(cycle) is Cycle:
-            task = self.loop.create_task(self._answer(cycle))
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            task = self.loop.create_task(self._answer(begun))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
 

@@ -269,7 +269,7 @@ async def test_an_account_s_limits_refuse_what_goes_beyond_and_hold_nothing_for_
         for body, expected in (
             ({"notional": "5"}, (422, "limits_invalid", "open_orders")),
             ({"open_orders": -1}, (422, "limits_invalid", "open_orders")),
-            ({"notional": "9999999999999", "open_orders": 1}, (422, "limits_invalid", "notional")),
+            ({"notional": "9999999999999", "open_orders": 1}, (400, "invalid", "notional")),
             ({"notional": "much"}, (400, "invalid", "notional")),
         ):
             assert await refused(admin, "PUT", path, body) == expected, body

@@ -288,6 +288,21 @@ async def test_figures_for_prometheus(exchange: Venue) -> None:
     assert 'api_answers_total{method="GET",route="/v1/health",status="200"} 1.0' in text
 
 
+async def test_an_order_is_not_placed_again_by_what_its_connection_becomes(exchange: Venue) -> None:
+    headers = {"Authorization": f"Bearer {await exchange.key_of('reader', 'read', 'trade', money='1000')}"}
+    one = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(exchange.url, headers=headers, connector=one) as http:
+        body = {"class": CLASS, "quantity": 1, "price": "0.01", "duration": "1h", "min_fill": 1}
+        async with http.post("/v1/bids", json=body) as answer:
+            assert answer.status == 201
+        async with http.ws_connect("/v1/stream") as stream:
+            await stream.send_json({"op": "request", "id": 1, "method": "POST", "path": "/v1/bids", "body": body})
+            assert (await stream.receive_json())["type"] == "ok"  # the key of the upgrade
+            assert (await stream.receive_json())["status"] == 201
+        async with http.get("/v1/bids") as answer:
+            assert len((await answer.json())["items"]) == 2
+
+
 @pytest.mark.parametrize(("length", "begun"), [(9, False), (MAX_DIRECT_BYTES + 1, True)])
 async def test_who_hangs_up_in_the_midst_of_a_request_is_no_failure_of_the_exchange(
     exchange: Venue, capfd: pytest.CaptureFixture[str], length: int, *, begun: bool

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import ids, refusals, units
 
-amounts = st.integers(-(10**18), 10**18)
+amounts = st.integers(-(10**18 - 1), 10**18 - 1)
 prices = st.integers(1, units.MAX_PRICE)
 quantities = st.integers(1, units.MAX_QUANTITY)
 durations = st.integers(1, units.MAX_WINDOW_MS // units.GRID_MS).map(lambda n: n * units.GRID_MS)
