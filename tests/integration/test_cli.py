@@ -335,13 +335,13 @@ async def test_what_becomes_of_one_s_leases_is_followed(exchange: Venue) -> None
     async with Client(exchange.url, keys[0]) as cloud, Client(exchange.url, keys[1]) as developer:
         await cloud.sell(CLASS, gpus=4, price="2.40", hours=48)
         await developer.buy(CLASS, gpus=4, hours=2, max_price="2.60")
+        (lease,) = await developer.leases()
         async with (
             watched("leases", "--follow", "--as", "supplier", env=seller) as lines,
             watched("leases", "--follow", "--state", "ended", "--csv", env=buyer) as rows,
         ):
             await told(lines, f"pending_delivery    4 x {CLASS} at 2.40 $/GPU-h")
             await told(rows, "event,time,role,lease_id,")
-            (lease,) = await developer.leases()
             await cloud.deliver(lease.lease_id, "ssh there")
             await told(lines, f"{lease.lease_id}    delivered ")
             await developer.end(lease.lease_id)
