@@ -297,21 +297,25 @@ class AskChunk(Chunk[Ask]):
         longer = not (stairs.starts and stairs.starts[0] <= start and end <= stairs.ends[0]) and stairs.take_in(
             start, end
         )
-        if ask.calendar is not None:
+        is_cut = ask.calendar is not None
+        if is_cut:
             self.cut = True
-            self._add_to_rings(ask)
-        elif longer if self.whole is stairs else self.whole.take_in(start, end):
-            self._add_to_rings(ask)
+        # Who comes within the staircase later adds nothing to the rings: so they have all of it, also of who is cut.
+        stands = longer if self.whole is stairs else not is_cut and self.whole.take_in(start, end)
+        if stands or is_cut:
+            self._add_to_rings(ask, stands)
         wider = bounds.take_in(ask.signature, ask.free, ask.longest)
         if (longer or wider) and self.group is not None:
             bounds = self.group.bounds
             bounds.take_in(ask.signature, ask.free, ask.longest)
             bounds.stairs.take_in(start, end)
 
-    def _add_to_rings(self, ask: Ask) -> None:
+    def _add_to_rings(self, ask: Ask, as_whole: bool) -> None:
         for double, ring in enumerate(self.rings):
             if ring is not None:
-                self.rings[double] = ring | ring_of(ask, double, self.origin)
+                origin = self.origin
+                more = whole_ring(ask.start, ask.end, double, origin) if as_whole else ring_of(ask, double, origin)
+                self.rings[double] = ring | more
 
     def ring(self, double: int, origin: int) -> int:
         """The hours from which on one of them may have a lot unsold for `1 << double` hours."""

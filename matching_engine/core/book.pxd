@@ -56,9 +56,9 @@ cdef class AskChunk(Chunk):
 
     @cython.locals(ask=CAsk, calendar=Calendar, bounds=AskBounds, group=AskGroup, signatures=cython.longlong, free=cython.longlong, longest=cython.longlong)
     cpdef object measure(self)
-    @cython.locals(ask=CAsk, bounds=AskBounds, stairs=Stairs, longer=cython.bint, start=cython.longlong, end=cython.longlong)
+    @cython.locals(ask=CAsk, bounds=AskBounds, stairs=Stairs, longer=cython.bint, is_cut=cython.bint, stands=cython.bint, start=cython.longlong, end=cython.longlong)
     cpdef object widen(self, order)
-    cpdef object _add_to_rings(self, CAsk ask)
+    cpdef object _add_to_rings(self, CAsk ask, bint as_whole)
     @cython.locals(ask=CAsk, calendar=Calendar)
     cpdef object ring(self, Py_ssize_t double, long long origin)
     cpdef object follow(self, before)

@@ -215,6 +215,16 @@ def test_a_chunk_spans_what_one_of_its_asks_does() -> None:
         assert chunk.bounds.stairs.spans(starts, duration) is spanned
 
 
+def test_who_is_available_within_the_time_of_one_that_is_cut_is_in_the_rings(book: Book) -> None:
+    book.add(ask(1, 10, start=0, end=10 * HOUR_MS, longest=10 * HOUR_MS))
+    book.ask_queue.chunks[0].ring(0, 0)
+    cut = ask(2, 10, start=0, end=48 * HOUR_MS, longest=48 * HOUR_MS)
+    take(cut, 10 * HOUR_MS, 40 * HOUR_MS, cut.quantity)
+    book.add(cut)
+    book.add(ask(3, 10, start=12 * HOUR_MS, end=20 * HOUR_MS, longest=8 * HOUR_MS))
+    book.check()
+
+
 def test_a_walk_makes_the_bounds_of_neighbouring_chunks_as_narrow_as_theirs(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
