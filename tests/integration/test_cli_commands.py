@@ -170,6 +170,9 @@ async def test_long_work_says_how_far_it_is_on_a_terminal_alone(
         await exchange.admin.sell(CLASS, gpus=2, price="2.50", hours=48)
         for _ in range(2):
             await developer.buy(CLASS, gpus=1, hours=2, max_price="2.50", now_only=True)
+        public = developer.fills(after="start")
+        for _ in range(2):  # an order's answer comes before its fill is made public
+            await anext(public)
     listing = tmp_path / "inventory.csv"
     listing.write_text(f"gpu,gpus,price\n{CLASS},8,2.60\n{CLASS} SXM,8,2.70\n")
     there = "--url", exchange.url, "--key", exchange.key
