@@ -8,13 +8,12 @@ import asyncio
 from collections.abc import Iterable
 
 from gateways.api import resources
-from gateways.api.errors import REQUEST, ApiError, invalid, refused, unknown
+from gateways.api.errors import ApiError, invalid, refused, unknown
 from gateways.api.market import Classes
 from gateways.api.replies import Replies, settled
 from gateways.api.terms import changed_class, moment, parsed, shown_class
 from schemas.attributes import name_of
 from schemas.book import Standings
-from schemas.codec import encode
 from schemas.commands import (
     CancelAll,
     ChangeClass,
@@ -55,18 +54,18 @@ class Controls:
         """Raises ApiError."""
         partitions = await self._partitions(class_id)
         await self._may_end_all(key, class_id)
-        events = await self._done(CancelAll(key.account.id, class_id or "", REQUEST.get()), partitions)
+        events = await self._done(CancelAll(key.account.id, class_id or ""), partitions)
         return _all_cancelled(class_id, events)
 
     async def cancel_everybody(self, class_id: str | None) -> resources.AllCancelled:
         """Raises ApiError."""
-        events = await self._done(CancelAll(0, class_id or "", REQUEST.get()), await self._partitions(class_id))
+        events = await self._done(CancelAll(0, class_id or ""), await self._partitions(class_id))
         return _all_cancelled(class_id, events)
 
     async def halt(self, mode: HaltMode, class_id: str | None) -> resources.Halts:
         """Raises ApiError."""
         # To every partition, whatever this process knows of its classes: none may be missed.
-        events = await self._answers(Halt(class_id or "", mode, REQUEST.get()), await self._partitions(class_id))
+        events = await self._answers(Halt(class_id or "", mode), await self._partitions(class_id))
         modes = {event.class_id: event.mode for event in events if isinstance(event, HaltChanged)}
         if not modes:  # else a partition without classes says that it has none
             _refuse(events)
@@ -77,14 +76,14 @@ class Controls:
     async def kill(self, account: int, *, on: bool) -> resources.Kill:
         """Raises ApiError."""
         await self._known(account)
-        await self._done(Kill(account, on, REQUEST.get()), await self._partitions(None))
+        await self._done(Kill(account, on), await self._partitions(None))
         return resources.Kill(account_id=format_account_id(account), on=on)
 
     async def limit(self, account: int, body: resources.NewLimits) -> resources.Limits:
         """Raises ApiError."""
         await self._known(account)
         notional = parsed("notional", parse_usd, body.notional)
-        limits = SetLimits(account, body.open_orders, notional, body.quantity, REQUEST.get())
+        limits = SetLimits(account, body.open_orders, notional, body.quantity)
         await self._done(limits, await self._partitions(None))
         return resources.Limits(
             account_id=format_account_id(account),
@@ -112,7 +111,7 @@ class Controls:
 
     async def set_reference(self, class_id: str, price: int) -> resources.Reference:
         """Raises ApiError."""
-        events = await self._done(SetReference(class_id, price, REQUEST.get()), await self._partitions(class_id))
+        events = await self._done(SetReference(class_id, price), await self._partitions(class_id))
         await self._classes.changed()
         (made,) = [event for event in events if isinstance(event, ReferenceChanged)]
         return resources.Reference(
@@ -123,11 +122,11 @@ class Controls:
         """Raises ApiError."""
         await self._classes.changed()
         spec = changed_class(body, await self._classes.listing(class_id))
-        return await self._change(class_id, ChangeClass(spec, REQUEST.get()))
+        return await self._change(class_id, ChangeClass(spec))
 
     async def retire_class(self, class_id: str) -> resources.Class:
         """Raises ApiError."""
-        return await self._change(class_id, RetireClass(class_id, REQUEST.get()))
+        return await self._change(class_id, RetireClass(class_id))
 
     async def _change(self, class_id: str, command: ChangeClass | RetireClass) -> resources.Class:
         await self._done(command, await self._partitions(class_id))
@@ -158,7 +157,7 @@ class Controls:
 
     async def _set_dead_man(self, key: ApiKey, until: int) -> resources.DeadMan:
         await self._may_end_all(key, None)
-        await self._done(RenewDeadMan(key.account.id, until, REQUEST.get()), await self._partitions(None))
+        await self._done(RenewDeadMan(key.account.id, until), await self._partitions(None))
         return resources.DeadMan(until=format_time(until) if until else None)
 
     async def _may_end_all(self, key: ApiKey, class_id: str | None) -> None:
@@ -185,12 +184,12 @@ class Controls:
 
     async def _answers(self, command: Command, partitions: Iterable[int]) -> list[Event]:
         """The events of all answers. Raises ApiError where not all have answered."""
-        answers = await asyncio.gather(*(self._answer(partition, encode(command)) for partition in partitions))
+        answers = await asyncio.gather(*(self._answer(partition, command) for partition in partitions))
         return [event for answer in answers for event in answer.events]
 
-    async def _answer(self, partition: int, command: bytes) -> Execution:
+    async def _answer(self, partition: int, command: Command) -> Execution:
         try:
-            return await self._replies[partition].ask(command, self._timeout_s)
+            return await self._replies[partition].say(command, self._timeout_s)
         except (TimeoutError, LogError):
             raise unknown("send it again, which is safe") from None
 

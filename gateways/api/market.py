@@ -5,10 +5,9 @@ import time
 import zlib
 from typing import Protocol
 
-from gateways.api.errors import REQUEST, refused, unknown
+from gateways.api.errors import refused, unknown
 from gateways.api.replies import Replies, settled
 from schemas.attributes import ClassSpec
-from schemas.codec import encode
 from schemas.commands import CreateClass, Extend, PlaceAsk, PlaceBid
 from schemas.events import Rejected
 from schemas.log import Log
@@ -74,7 +73,7 @@ class Classes:
             raise refused(Refusal.CLASS_EXISTS, (spec.class_id,))
         partition = zlib.crc32(spec.class_id.encode()) % self._log.partitions(COMMANDS)
         try:
-            execution = await self._replies[partition].ask(encode(CreateClass(spec, REQUEST.get())), self._timeout_s)
+            execution = await self._replies[partition].say(CreateClass(spec), self._timeout_s)
         except TimeoutError:
             raise unknown("look for the class in the list of classes") from None
         for event in execution.events:

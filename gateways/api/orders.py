@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from gateways.api import resources
-from gateways.api.errors import REQUEST, ApiError, as_api_error, invalid, new_name, refused, unknown
+from gateways.api.errors import ApiError, as_api_error, invalid, new_name, refused, unknown
 from gateways.api.market import Checks, Classes
 from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from gateways.api.terms import (
@@ -350,12 +350,12 @@ class Desk:
         if order.status not in (OrderStatus.OPEN, OrderStatus.SENT):
             return order
         account, client_order_id = order.account, order.client_order_id
-        command: Cancel | CancelNamed = CancelNamed(account, client_order_id, REQUEST.get())
+        command: Cancel | CancelNamed = CancelNamed(account, client_order_id)
         if order.order_id is not None:
-            command = Cancel(account, order.order_id, REQUEST.get())
+            command = Cancel(account, order.order_id)
         undecided = unknown(f"look at the order {client_order_id}, by its client_order_id")
         try:
-            execution = await self._replies[order.partition].ask(encode(command), self._timeout_s)
+            execution = await self._replies[order.partition].say(command, self._timeout_s)
         except (TimeoutError, LogError):
             raise undecided from None
         for event in execution.events:

@@ -5,7 +5,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from schemas.codec import decode_execution
+from msgspec.structs import replace
+
+from gateways.api.errors import REQUEST
+from schemas.codec import decode_execution, encode
+from schemas.commands import Command
 from schemas.events import Accepted, Amended, Cancelled, Execution, Expired, Fill
 from schemas.executions import Follower
 from schemas.ids import position as place_of
@@ -118,6 +122,10 @@ class Replies:
         """Appends the command; its answer. Raises TimeoutError, and LogError: then too it may still be done."""
         (offset,) = await self._log.append(COMMANDS, self._partition, [command])
         return await self.answer(place_of(self._partition, offset), timeout_s)
+
+    async def say(self, command: Command, timeout_s: float) -> Execution:
+        """`ask`, of a command of the request that is being answered: it says whose it is."""
+        return await self.ask(encode(replace(command, request_id=REQUEST.get())), timeout_s)
 
     def changes(self, order_id: int) -> asyncio.Future[int]:
         """Done with the position of the next answer that touches the order; to be cancelled when not needed."""
