@@ -39,8 +39,8 @@ class Column(Struct, Generic[Value], array_like=True, gc=False):
     numbers: bytes
 
 
-class AskColumns(Struct, array_like=True, gc=False):
-    """Neighbours among a book's live asks."""
+class OrderColumns(Struct, array_like=True, gc=False):
+    """What asks and bids begin with."""
 
     count: int
     ids: bytes
@@ -55,40 +55,39 @@ class AskColumns(Struct, array_like=True, gc=False):
     owners: Column[int]
     prices: Column[int]
     quantities: Column[int]
+    self_trades: Column[SelfTrade]
+    fees_bps: Column[int]
+    leaves: Column[int]
+
+
+Numbers = Column[int]
+Head = tuple[
+    int, bytes, bytes, bytes, bytes, str, Numbers, Numbers, Numbers, Numbers, Column[SelfTrade], Numbers, Numbers
+]
+"""The fields of OrderColumns."""
+
+
+class AskColumns(OrderColumns, array_like=True, gc=False):
+    """Neighbours among a book's live asks."""
+
     times: Column[tuple[int, int, int]]
     """(start, end, min_duration)."""
     attributes: Column[Attributes]
     lots: Column[int]
-    self_trades: Column[SelfTrade]
-    fees_bps: Column[int]
-    leaves: Column[int]
     displays: Column[int]
     sold: list[tuple[int, list[int], list[int]]]
     """Of whom something is sold: the ask's number, and the times and GPUs of its calendar."""
 
 
-class BidColumns(Struct, array_like=True, gc=False):
+class BidColumns(OrderColumns, array_like=True, gc=False):
     """Neighbours among a book's live bids."""
 
-    count: int
-    ids: bytes
-    moved: bytes
-    by_id: bytes
-    known_until: bytes
-    names: str
-    accounts: Column[int]
-    owners: Column[int]
-    prices: Column[int]
-    quantities: Column[int]
     left: Column[int]
     times: Column[tuple[tuple[int, ...], int]]
     """(starts, duration)."""
     accepts: Column[Accepts]
     min_fills: Column[int]
     prefers: Column[Prefer]
-    self_trades: Column[SelfTrade]
-    fees_bps: Column[int]
-    leaves: Column[int]
 
 
 class BookColumns(Struct, array_like=True, gc=False):
@@ -174,17 +173,10 @@ def _runs(rows: list[Row]) -> list[list[Row]]:
 
 def _asks(asks: list[AskState], repeats: dict[Key, Answered]) -> AskColumns:
     return AskColumns(
-        *_placed(asks, repeats),
-        accounts=_column([ask.account for ask in asks]),
-        owners=_column([ask.owner for ask in asks]),
-        prices=_column([ask.price for ask in asks]),
-        quantities=_column([ask.quantity for ask in asks]),
+        *_orders(asks, repeats),
         times=_column([(ask.start, ask.end, ask.min_duration) for ask in asks]),
         attributes=_column([ask.attributes for ask in asks]),
         lots=_column([ask.lot for ask in asks]),
-        self_trades=_column([ask.self_trade for ask in asks]),
-        fees_bps=_column([ask.fee_bps for ask in asks]),
-        leaves=_column([ask.leaves for ask in asks]),
         displays=_column([ask.display for ask in asks]),
         sold=[(number, *ask.sold) for number, ask in enumerate(asks) if ask.sold is not None],
     )
@@ -192,26 +184,16 @@ def _asks(asks: list[AskState], repeats: dict[Key, Answered]) -> AskColumns:
 
 def _bids(bids: list[BidState], repeats: dict[Key, Answered]) -> BidColumns:
     return BidColumns(
-        *_placed(bids, repeats),
-        accounts=_column([bid.account for bid in bids]),
-        owners=_column([bid.owner for bid in bids]),
-        prices=_column([bid.price for bid in bids]),
-        quantities=_column([bid.quantity for bid in bids]),
+        *_orders(bids, repeats),
         left=_column([bid.left for bid in bids]),
         times=_column([(bid.starts, bid.duration) for bid in bids]),
         accepts=_column([bid.accepts for bid in bids]),
         min_fills=_column([bid.min_fill for bid in bids]),
         prefers=_column([bid.prefer for bid in bids]),
-        self_trades=_column([bid.self_trade for bid in bids]),
-        fees_bps=_column([bid.fee_bps for bid in bids]),
-        leaves=_column([bid.leaves for bid in bids]),
     )
 
 
-def _placed(
-    orders: Sequence[AskState | BidState], repeats: dict[Key, Answered]
-) -> tuple[int, bytes, bytes, bytes, bytes, str]:
-    """The columns that asks and bids begin with."""
+def _orders(orders: Sequence[AskState | BidState], repeats: dict[Key, Answered]) -> Head:
     ids = [order.id for order in orders]
     return (
         len(ids),
@@ -220,6 +202,13 @@ def _placed(
         packed(sorted(range(len(ids)), key=ids.__getitem__)),
         packed([_known_until(order, repeats) for order in orders]),
         BETWEEN.join([order.client_order_id for order in orders]),
+        _column([order.account for order in orders]),
+        _column([order.owner for order in orders]),
+        _column([order.price for order in orders]),
+        _column([order.quantity for order in orders]),
+        _column([order.self_trade for order in orders]),
+        _column([order.fee_bps for order in orders]),
+        _column([order.leaves for order in orders]),
     )
 
 

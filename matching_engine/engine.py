@@ -26,7 +26,7 @@ from matching_engine.checks import (
     is_name,
     shown,
 )
-from matching_engine.columns import AskColumns, BidColumns, StateColumns, encoded, unpacked
+from matching_engine.columns import OrderColumns, StateColumns, encoded, unpacked
 from matching_engine.live import LiveOrders, Order
 from matching_engine.matching import MAX_WALK, Walk, fit, taken
 from matching_engine.memory import Memory, Party
@@ -318,7 +318,7 @@ class Engine:
                 self._restored(bids, others)
         self._live.filled()
 
-    def _restored(self, orders: Sequence[Order], stored: AskColumns | BidColumns) -> None:
+    def _restored(self, orders: Sequence[Order], stored: OrderColumns) -> None:
         """They are in their book, and can be found from now on."""
         self._memory.fill_placed(orders, unpacked(stored.known_until, stored.count))
         self._live.fill(orders, unpacked(stored.by_id, stored.count))

@@ -1,12 +1,22 @@
 """What lives, made of a state's columns: orders field by field, a run of them at a time."""
 
+from collections.abc import Iterable
 from itertools import repeat
 from operator import add
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from matching_engine.asks import measure, recall
 from matching_engine.book import Book, Known
-from matching_engine.columns import BETWEEN, AskColumns, BidColumns, Column, RepeatColumns, Value, unpacked
+from matching_engine.columns import (
+    BETWEEN,
+    AskColumns,
+    BidColumns,
+    Column,
+    OrderColumns,
+    RepeatColumns,
+    Value,
+    unpacked,
+)
 from matching_engine.memory import Answered, Key
 from matching_engine.orders import Ask, Bid
 
@@ -16,26 +26,13 @@ Made = TypeVar("Made")
 def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
     """Best first. They are not in the book yet."""
     count = stored.count
-    ids, places = _ids_and_places(stored)
     times = [known.offered[each] for each in stored.times.values]
     stated = [known.stated[each] for each in stored.attributes.values]
     quantities = _each(stored.quantities, count)
     asks = list(
         map(  # at C speed: in a loop it took 0.4 µs more
             Ask,
-            ids,
-            places,
-            _each(stored.accounts, count),
-            _each(stored.owners, count),
-            stored.names.split(BETWEEN),
-            repeat(book),
-            _each(stored.prices, count),
-            quantities,
-            _each(stored.self_trades, count),
-            _each(stored.fees_bps, count),
-            _each(stored.leaves, count),
-            repeat(None),
-            repeat(True),
+            *_resting(book, stored, quantities),
             _of(stored.times, [start for start, _, _, _, _, _ in times], count),
             _of(stored.times, [end for _, end, _, _, _, _ in times], count),
             _of(stored.attributes, [attributes for attributes, _, _ in stated], count),
@@ -56,25 +53,12 @@ def restored_asks(book: Book, known: Known, stored: AskColumns) -> list[Ask]:
 def restored_bids(book: Book, known: Known, stored: BidColumns) -> list[Bid]:
     """Likewise."""
     count = stored.count
-    ids, places = _ids_and_places(stored)
     times = [known.wanted[each] for each in stored.times.values]
     accepted = [known.accepted[each] for each in stored.accepts.values]
     return list(
         map(
             Bid,
-            ids,
-            places,
-            _each(stored.accounts, count),
-            _each(stored.owners, count),
-            stored.names.split(BETWEEN),
-            repeat(book),
-            _each(stored.prices, count),
-            _each(stored.quantities, count),
-            _each(stored.self_trades, count),
-            _each(stored.fees_bps, count),
-            _each(stored.leaves, count),
-            repeat(None),
-            repeat(True),
+            *_resting(book, stored, _each(stored.quantities, count)),
             _each(stored.left, count),
             _of(stored.times, [duration for _, duration, _, _, _ in times], count),
             _of(stored.times, [starts for starts, _, _, _, _ in times], count),
@@ -94,11 +78,27 @@ def restored_repeats(stored: RepeatColumns) -> tuple[list[Key], list[Answered]]:
     return keys, list(zip(unpacked(stored.positions, count), unpacked(stored.not_after, count), strict=True))
 
 
-def _ids_and_places(stored: AskColumns | BidColumns) -> tuple[list[int], list[int]]:
-    ids = unpacked(stored.ids, stored.count)
-    if not stored.moved:
-        return ids, ids  # one object for both, as where none of them was amended
-    return ids, list(map(add, ids, unpacked(stored.moved, stored.count)))
+def _resting(book: Book, stored: OrderColumns, quantities: list[int]) -> tuple[Iterable[Any], ...]:
+    """The fields of Resting, of each order."""
+    count = stored.count
+    ids = places = unpacked(stored.ids, count)  # one object for both, where none of them was amended
+    if stored.moved:
+        places = list(map(add, ids, unpacked(stored.moved, count)))
+    return (
+        ids,
+        places,
+        _each(stored.accounts, count),
+        _each(stored.owners, count),
+        stored.names.split(BETWEEN),
+        repeat(book),
+        _each(stored.prices, count),
+        quantities,
+        _each(stored.self_trades, count),
+        _each(stored.fees_bps, count),
+        _each(stored.leaves, count),
+        repeat(None),
+        repeat(True),
+    )
 
 
 def _each(column: Column[Value], count: int) -> list[Value]:
