@@ -7,7 +7,7 @@ service knows its own place. How it is read: `kafka_reader`.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Self
@@ -275,11 +275,16 @@ class _Writer:
     def _next_batch(self) -> tuple[Any, list[tuple[_Append, int]]]:
         """A batch of what is first in the queue, and how many records of which append it has."""
         batch = self._producer.create_batch()
+        add = batch.append
         now = time.time_ns() // 1_000_000
         parts = []
         while self._queue:
             append = self._queue[0]
-            count = _extend(batch, islice(append.values, append.sent, None), now)
+            before = batch.record_count()
+            for value in islice(append.values, append.sent, None):
+                if add(key=None, value=value, timestamp=now) is None:
+                    break
+            count = batch.record_count() - before
             append.sent += count
             if count:
                 parts.append((append, count))
@@ -306,19 +311,6 @@ class _Writer:
             if taken.timestamp_type == LOG_APPEND_TIME:
                 self._on_appended(first, taken.timestamp, values)
             first += count
-
-
-def _extend(batch: Any, values: Iterable[bytes], time_ms: int) -> int:
-    """Appends values as far as there is room; how many that were. The batch's own `append` costs half as much again."""
-    add = batch._builder.append
-    first: int = batch.record_count()
-    count = first
-    for value in values:
-        if add(count, time_ms, None, value, []) is None:
-            break
-        count += 1
-    batch._relative_offset = count
-    return count - first
 
 
 async def _until_answered(start: Callable[[], Awaitable[None]]) -> None:
