@@ -40,6 +40,12 @@ def test_who_asked_longest_ago_is_forgotten_where_there_are_too_many(monkeypatch
         buckets.asked(2, 5 * NS)
     assert take(buckets, 1, 5 * NS)["RateLimit-Remaining"] == "1"
     assert take(buckets, 2, 5 * NS)["RateLimit-Remaining"] == "1", "it was the first of the two to ask"
+    buckets = Buckets(Rate(per_s=1, burst=2), "a key")
+    for key_id in (1, 2, 1, 3):
+        take(buckets, key_id, 0)
+    with pytest.raises(ApiError):
+        buckets.asked(1, 0)
+    assert take(buckets, 2, 0)["RateLimit-Remaining"] == "1", "the other one asked again meanwhile"
 
 
 def test_an_account_has_one_share_however_many_keys_it_has() -> None:
