@@ -85,7 +85,8 @@ def parse_usd(text: str) -> int:
     """
     match = _USD.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not an amount in dollars: write it like 2.60, with at most 6 decimals")
+        advice = "write it like 2.60, with at most 12 digits before the point and 6 after it"
+        raise ValueError(f"{text!r} is not an amount in dollars: {advice}")
     sign, whole, fraction = match.groups()
     amount = int(whole) * MICRO + int((fraction or "").ljust(6, "0"))
     return -amount if sign else amount

@@ -54,10 +54,15 @@ def _held(pattern: str, description: str, example: str) -> Meta:
     return Meta(pattern=f"{pattern}(?!\n)", extra_json_schema=shape)
 
 
-Usd = Annotated[
+NewUsd = Annotated[
     str,
     _told({"pattern": r"^-?[0-9]{1,12}([.][0-9]{1,6})?$"}, "dollars as a decimal string, at most 6 decimals", "2.60"),
 ]
+Usd = Annotated[
+    str,
+    _told({"pattern": r"^-?[0-9]{1,13}[.][0-9]{2,6}$"}, "dollars as a decimal string, 2 to 6 decimals", "2.60"),
+]
+"""What the largest order comes to has a digit more than what is sent may have."""
 Price = Annotated[
     str, _told({"pattern": r"^-?[0-9]{1,12}([.][0-9]{1,6})?$"}, "dollars per GPU-hour as a decimal string", "2.60")
 ]
@@ -238,8 +243,8 @@ class Key(Answer):
 class NewCaps(Request):
     """What a team, user or pool may cost at most. Both are set at once; absent or null is no cap."""
 
-    day: Usd | None = None
-    month: Usd | None = None
+    day: NewUsd | None = None
+    month: NewUsd | None = None
 
 
 class Caps(Answer):
@@ -260,7 +265,7 @@ class Caps(Answer):
 class NewDailyCredits(Request):
     """What an account is granted each UTC day from now on; 0: no more. Today's are raised to it, never lowered."""
 
-    daily: Usd
+    daily: NewUsd
 
 
 class DailyCredits(Answer):
@@ -297,7 +302,7 @@ class NewDeposit(Request):
     """Money that came in from outside. The same `reference` again changes nothing."""
 
     account_id: AccountId
-    amount: Usd
+    amount: NewUsd
     reference: Name
 
 
@@ -332,7 +337,7 @@ class Balance(Answer):
 class NewCredit(Request):
     """How far an account's cash may go below 0."""
 
-    credit: Usd
+    credit: NewUsd
 
 
 class MadeDeposit(Deposit):
@@ -345,7 +350,7 @@ class NewWithdrawal(Request):
     """Money that is to go out. The same `reference` again changes nothing."""
 
     reference: Annotated[str, _held(WITHDRAWAL_REFERENCE, "your own, once for ever", "nov-1")]
-    amount: Usd
+    amount: NewUsd
     destination: Annotated[str, Meta(min_length=1, max_length=256, examples=["DE02 1203 0000 0000 2020 51"])]
     """Where to, as agreed with the exchange."""
     source: Source = Source.CASH
@@ -389,7 +394,7 @@ class PaymentData(Struct):
     account_id: AccountId
     reference: Annotated[str, _held(NAME, "once for ever", "pay_7")]
     """Of a deposit the payment's own, once for ever; of a withdrawal the account's."""
-    amount: Usd | None = None
+    amount: NewUsd | None = None
     """Of a deposit."""
     provider_reference: Words = ""
     """Of a withdrawal."""
@@ -564,7 +569,7 @@ class NewLimits(Request):
     """What an account may have at most, in each partition for itself; 0 is no limit. All are set at once."""
 
     open_orders: Int = 0
-    notional: Usd = "0"
+    notional: NewUsd = "0"
     """Over its open orders, what each can still cost or bring in. It needs a limit on open orders, too."""
     quantity: Int = 0
     """GPUs in one order."""

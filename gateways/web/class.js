@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { candleAt, candlesShown, drawCandles, drawCurve, drawDepth } from "./charts.js";
 import { byId, chosen, flash, framed, h, rows, say } from "./dom.js";
 import { count, minute, price, second, span, timeOf } from "./format.js";
-import { change, cut, formatUsd, parseUsd } from "./money.js";
+import { change, cut, formatUsd, microUsd } from "./money.js";
 
 const LEVELS = 10; // a side
 const CURVE_MS = 15_000;
@@ -78,7 +78,7 @@ export class ClassView {
     const { last = null, time = null, day = null } = this.#ticker.last ?? {};
     const shown = byId("class-last");
     const before = shown.dataset.last;
-    if (say(shown, price(last)) && before && last) flash(shown, parseUsd(last) > parseUsd(before));
+    if (say(shown, price(last)) && before && last) flash(shown, microUsd(last) > microUsd(before));
     shown.dataset.last = last ?? "";
     const moved = day && last ? change(day.open, last) : "–";
     say(byId("class-change"), moved);

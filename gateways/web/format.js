@@ -1,13 +1,13 @@
 // How figures are written: prices to the tick, times in UTC with the reader's own time at hand.
 
 import { h } from "./dom.js";
-import { formatUsd, parseUsd } from "./money.js";
+import { formatUsd, microUsd } from "./money.js";
 
 const HOUR_MS = 3_600_000n;
 
 /** A price with at least four decimals, so that columns align: 2.35 -> 2.3500. @param {string | null | undefined} text */
 export function price(text) {
-  return text ? formatUsd(parseUsd(text), 4) : "–";
+  return text ? formatUsd(microUsd(text), 4) : "–";
 }
 
 /** @param {number} count */

@@ -4,7 +4,7 @@
 import { call } from "./api.js";
 import { byId, flash, framed, h, rows, say } from "./dom.js";
 import { count, price } from "./format.js";
-import { change, cut, parseUsd } from "./money.js";
+import { change, cut, microUsd } from "./money.js";
 
 const ANEW_MS = 30_000; // classes are opened seldom
 
@@ -32,7 +32,7 @@ export class Market {
 
   /** The class that traded most, or else the first. */
   busiest() {
-    const volume = (/** @type {any} */ each) => parseUsd(this.tickers.get(each.class)?.day?.value ?? "0");
+    const volume = (/** @type {any} */ each) => microUsd(this.tickers.get(each.class)?.day?.value ?? "0");
     return this.classes.reduce((most, each) => (most === undefined || volume(each) > volume(most) ? each : most), undefined)?.class;
   }
 
@@ -80,7 +80,7 @@ export class Market {
     const { last = null, day = null } = this.tickers.get(classId) ?? {};
     const [, lastCell, changeCell, , , volumeCell] = row.children;
     const before = row.dataset.last;
-    if (say(lastCell, price(last)) && before && last) flash(lastCell, parseUsd(last) > parseUsd(before));
+    if (say(lastCell, price(last)) && before && last) flash(lastCell, microUsd(last) > microUsd(before));
     row.dataset.last = last ?? "";
     const moved = day && last ? change(day.open, last) : "–";
     say(changeCell, moved);

@@ -1,6 +1,6 @@
 // What each channel of the stream comes to: a model takes the channel's messages in order and holds the present state.
 
-import { parseUsd } from "./money.js";
+import { microUsd } from "./money.js";
 
 /** @typedef {{price: string, micro: bigint, quantity: number, orders: number}} Level */
 /** @typedef {{type: string, number: number, stream: string, [name: string]: any}} Message */
@@ -73,7 +73,7 @@ export const MODELS = { depth: Depth, fills: Fills, candles: Candles, ticker: La
 /** @param {Map<string, Level>} levels @param {[string, number, number][]} changes a quantity of 0 takes a level away */
 function merged(levels, changes) {
   for (const [price, quantity, orders] of changes) {
-    if (quantity) levels.set(price, { price, micro: parseUsd(price), quantity, orders });
+    if (quantity) levels.set(price, { price, micro: microUsd(price), quantity, orders });
     else levels.delete(price);
   }
   return [...levels.values()];

@@ -1,17 +1,28 @@
 // Money and prices as the exchange reckons: BigInt micro-dollars (µ$) inside, decimal strings outside. Never a float.
 
-const USD = /^(-?)(\d{1,13})(?:\.(\d{1,6}))?$/;
+const TYPED = /^-?\d{1,12}(\.\d{1,6})?$/;
+const SAID = /^(-?)(\d{1,13})(?:\.(\d{1,6}))?$/;
 const HOUR_MS = 3_600_000n;
 const BPS = 10_000n;
 
 /**
- * Dollars as a decimal string -> µ$. Throws RangeError.
+ * Dollars as a person types them -> µ$, as `parse_usd` in schemas/units.py. Throws RangeError.
  * @param {string} text
  * @returns {bigint}
  */
 export function parseUsd(text) {
-  const parts = USD.exec(text);
-  if (parts === null) throw new RangeError(`${text || "nothing"} is not dollars: write them like 2.60, with at most 6 decimals`);
+  if (!TYPED.test(text)) throw new RangeError(`'${text}' is not an amount in dollars: write it like 2.60, with at most 12 digits before the point and 6 after it`);
+  return microUsd(text);
+}
+
+/**
+ * Dollars as the exchange says them -> µ$. What the largest order comes to has a digit more than what is typed may have.
+ * @param {string} text
+ * @returns {bigint}
+ */
+export function microUsd(text) {
+  const parts = SAID.exec(text);
+  if (parts === null) throw new RangeError(`${text} is no amount`);
   const micro = BigInt(parts[2]) * 1_000_000n + BigInt((parts[3] ?? "").padEnd(6, "0"));
   return parts[1] ? -micro : micro;
 }
@@ -55,7 +66,7 @@ export function cost(price, gpus, durationMs) {
 
 /** To the cent, towards zero. @param {string[]} amounts decimal strings of dollars @returns {bigint} their sum in µ$ */
 export function sum(amounts) {
-  const total = amounts.reduce((before, each) => before + parseUsd(each), 0n);
+  const total = amounts.reduce((before, each) => before + microUsd(each), 0n);
   return total - (total % 10_000n);
 }
 
@@ -75,9 +86,9 @@ export function cut(text, decimals) {
  * @param {string} to
  */
 export function change(from, to) {
-  const first = parseUsd(from);
+  const first = microUsd(from);
   if (first === 0n) return "";
-  const bps = ((parseUsd(to) - first) * BPS) / first;
+  const bps = ((microUsd(to) - first) * BPS) / first;
   const size = bps < 0n ? -bps : bps;
   const sign = bps > 0n ? "+" : bps < 0n ? "−" : "";
   return `${sign}${size / 100n}.${String(size % 100n).padStart(2, "0")} %`;

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { count, price, words } from "./format.js";
-import { dollars, parseUsd } from "./money.js";
+import { dollars, microUsd } from "./money.js";
 
 const SHOWN = 4;
 
@@ -21,7 +21,7 @@ export function filled(found) {
   const each = found.fills.slice(0, SHOWN).map((/** @type {any} */ fill) => `${count(fill.quantity)} at $${price(fill.price)} (${where(fill)})`);
   if (found.fills.length > SHOWN) each.push("…");
   if (found.left) notes.push(`${count(found.left)} ${found.status === "open" ? "later, if at all" : "not at all"}`);
-  return [`${each.join(", ")}: ${dollars(parseUsd(found.cost))}`, ...notes].join("; ");
+  return [`${each.join(", ")}: ${dollars(microUsd(found.cost))}`, ...notes].join("; ");
 }
 
 /** @param {any} fill */

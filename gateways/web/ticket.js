@@ -4,7 +4,7 @@ import { call, callUntilAnswered, sentence, session } from "./api.js";
 import { confirmed } from "./confirm.js";
 import { byId, say } from "./dom.js";
 import { count, durationMs, price } from "./format.js";
-import { cost, dollars, hold, parseUsd } from "./money.js";
+import { cost, dollars, hold, microUsd, parseUsd } from "./money.js";
 import { filled, previewed } from "./preview.js";
 
 const HOURS_TO_WAIT = 23; // as `cx buy` and the client: now, or else one of the next hours
@@ -130,16 +130,16 @@ export class Ticket {
   async #bidFacts(body) {
     const [balance, found] = await Promise.all([call("GET", "/v1/balance"), previewed(true, body), session.refresh()]);
     const fee = session.account.buyer_fee_bps;
-    const free = parseUsd(balance.cash) + parseUsd(balance.credit);
-    const short = parseUsd(found.short);
+    const free = microUsd(balance.cash) + microUsd(balance.credit);
+    const short = microUsd(found.short);
     return [
       ["Rent", `${count(body.quantity)} × ${body.class} for ${body.duration}`],
       ["From", body.starts ? `now, or else within ${HOURS_TO_WAIT} hours` : body.start],
       ["Places", body.min_fill === body.quantity ? "all from one place, or none" : `at least ${count(body.min_fill)} from each`],
       ["Limit", `$${price(body.price)} per GPU-hour`],
-      ["Costs at most", `${dollars(parseUsd(found.most))}${fee ? `, ${fee / 100} % fee included` : ""}`],
-      ["Held now", `${dollars(parseUsd(found.needed))}; what it does not cost comes back`],
-      ["Free to use", `${dollars(free)} now, ${short ? `${dollars(short)} too little` : `${dollars(free - parseUsd(found.needed))} then`}`],
+      ["Costs at most", `${dollars(microUsd(found.most))}${fee ? `, ${fee / 100} % fee included` : ""}`],
+      ["Held now", `${dollars(microUsd(found.needed))}; what it does not cost comes back`],
+      ["Free to use", `${dollars(free)} now, ${short ? `${dollars(short)} too little` : `${dollars(free - microUsd(found.needed))} then`}`],
       [body.start === undefined || body.start === "now" ? "Fills now" : "Fills then", filled(found)],
     ];
   }

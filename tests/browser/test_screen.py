@@ -9,6 +9,7 @@ from gateways.client import Exchange as Client
 from schemas import units
 from tests.browser.conftest import Market
 from tests.browser.screen import DOCS, NARROW, WIDE, Screens, class_view, keep, place, sign_in, write_order
+from tests.integration.test_api_forms import ANYTHING, MONEY
 
 HOSTILE = "<img src=x onerror=alert(1)>&lt;\"'#%41?"
 VIEWS = {"class": "", "account": "#/account", "supply": "#/supply"}
@@ -131,17 +132,36 @@ async def test_money_on_the_page_is_reckoned_as_in_the_exchange(market: Market, 
         for _ in range(300)
     ]
     reckon = """async cases => {
-        const { cost, formatUsd, hold, parseUsd } = await import("/web/money.js");
+        const { cost, formatUsd, hold, microUsd } = await import("/web/money.js");
         return cases.map((each) => {
             const [price, gpus, ms, fee] = each.map(BigInt);
             const held = formatUsd(hold(price, gpus, ms, fee)).replaceAll(",", "");
-            return [held, String(cost(price, gpus, ms)), String(parseUsd(held))];
+            return [held, String(cost(price, gpus, ms)), String(microUsd(held))];
         });
     }"""
     async with screens.open() as page:
         for (price, gpus, ms, fee), reckoned in zip(cases, await page.evaluate(reckon, cases), strict=True):
             held = units.hold(price, gpus, ms, fee)
             assert reckoned == [units.format_usd(held), str(units.cost(price, gpus, ms)), str(held)]
+
+
+async def test_money_is_read_on_the_page_as_by_the_exchange_and_refused_in_its_words(screens: Screens) -> None:
+    read = """async texts => {
+        const { parseUsd } = await import("/web/money.js");
+        const read = (text) => { try { return String(parseUsd(text)); } catch (error) { return error.message; } };
+        return texts.map(read);
+    }"""
+    texts = [text for text in (*ANYTHING, *MONEY) if "'" not in text and text.isprintable()]
+    async with screens.open() as page:
+        for text, told in zip(texts, await page.evaluate(read, texts), strict=True):
+            assert told == as_read(text)
+
+
+def as_read(text: str) -> str:
+    try:
+        return str(units.parse_usd(text))
+    except ValueError as error:
+        return str(error)
 
 
 async def test_the_keyboard_is_enough(market: Market, screens: Screens) -> None:

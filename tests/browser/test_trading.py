@@ -152,7 +152,7 @@ async def test_what_is_wrong_is_said_and_nothing_is_placed(market: Market, scree
         review, error = page.locator("#ticket-review"), page.locator("#ticket-error")
         for fields, words in (
             ({"quantity": "eight"}, "GPUs must be a whole number"),
-            ({"quantity": "8", "price": "2,60"}, "2,60 is not dollars"),
+            ({"quantity": "8", "price": "2,60"}, "'2,60' is not an amount in dollars"),
             ({"price": "2.60", "duration": "a day"}, "a day is no duration"),
             ({"duration": "24h", "start": "at"}, "say when it begins"),
         ):

@@ -26,6 +26,7 @@ from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from matching_engine import checks
+from schemas import units
 from settlement.service import SettlementService
 from settlement.store import Store
 from tests.integration.conftest import CLASS, admin_key, engines, running
@@ -442,6 +443,7 @@ ONE_OF_TWO = {("PUT", "/v1/dead-man"), ("POST", "/v1/orders/cancel")}
 async def test_cursors_and_bodies_are_taken_where_they_are_as_described_and_only_there(forms: Forms) -> None:
     """First all that should be refused, and so changes nothing; then what should not, whatever it comes to."""
     await lists_go_on(forms)
+    await the_largest_is_as_described(forms)
     differ: list[str] = []
     later: list[tuple[Any, str, str, str, Any]] = []
     wrong = 0
@@ -501,3 +503,15 @@ async def lists_go_on(forms: Forms) -> None:
                 break
             gone_on.add(path)
     assert len(gone_on) >= 10, gone_on
+
+
+async def the_largest_is_as_described(forms: Forms) -> None:
+    """Of an order: the most GPUs, at the highest price, for the longest time."""
+    largest = {"class": CLASS, "quantity": units.MAX_QUANTITY, "price": units.format_usd(units.MAX_PRICE)}
+    for url, terms in (
+        ("/v1/bids/preview", {"duration": "365d", "min_fill": 1}),
+        ("/v1/asks/preview", {"start": "now+1h", "end": "now+8761h"}),
+    ):
+        operation = forms.document["paths"][url]["post"]
+        status, said = await forms.answer("POST", url, operation, body=largest | terms)
+        assert status == 200, said
