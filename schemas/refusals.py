@@ -161,9 +161,13 @@ WORDINGS: dict[Refusal, Wording] = {
     Refusal.KILLED: Wording("account", "the kill switch of account {0} is on: switch it off first"),
     Refusal.TOO_MANY_ORDERS: Wording("", "the account has {0} open orders, and its limit is {1}: cancel one first"),
     Refusal.TOO_MUCH_NOTIONAL: Wording(
-        "", "with this order the account's open orders would come to {0:usd} dollars, and its limit is {1:usd}"
+        "",
+        "with this order the account's open orders would come to {0:usd} dollars, and its limit is {1:usd}: "
+        "cancel one first, or ask for less",
     ),
-    Refusal.QUANTITY_ABOVE_LIMIT: Wording("quantity", "quantity {0} is above the account's limit of {1} an order"),
+    Refusal.QUANTITY_ABOVE_LIMIT: Wording(
+        "quantity", "quantity {0} is above the account's limit of {1} an order: split it"
+    ),
     Refusal.AMEND_INVALID: Wording("{0}", "{0} cannot be amended: {1}"),
     Refusal.RETURN_INVALID: Wording("{0}", "{0} of the returned lease is not valid: {1}"),
     Refusal.ALREADY_RETURNED: Wording("fill_id", "the lease of fill {0} was returned or withdrawn before"),

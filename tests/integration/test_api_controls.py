@@ -260,11 +260,12 @@ async def test_an_account_s_limits_refuse_what_goes_beyond_and_hold_nothing_for_
         limits = {"open_orders": 2, "notional": "600.00", "quantity": 8}
         assert await admin.send("PUT", path, limits) == (200, {"account_id": account_id, **limits})
         nine = BID | {"quantity": 9, "min_fill": 9}
-        assert await refused(developer, "POST", "/v1/bids", nine) == (422, "quantity_above_limit", "quantity")
+        await both_refuse(developer, nine, "quantity_above_limit", "quantity", "split it")
         assert (await developer.send("POST", "/v1/bids", BID))[0] == 201
-        assert await refused(developer, "POST", "/v1/bids", BID) == (422, "too_much_notional", "")
+        await both_refuse(developer, BID, "too_much_notional", "", "998.40 dollars, and its limit is 600.00: cancel")
         assert (await developer.send("POST", "/v1/bids", BID | {"price": "0.10"}))[0] == 201
-        assert await refused(developer, "POST", "/v1/bids", BID | {"price": "0.10"}) == (422, "too_many_orders", "")
+        cheap = BID | {"price": "0.10"}
+        await both_refuse(developer, cheap, "too_many_orders", "", "2 open orders, and its limit is 2: cancel one")
         assert (await developer.send("GET", "/v1/balance"))[1]["held"] == "518.40"
         for body, expected in (
             ({"notional": "5"}, (422, "limits_invalid", "open_orders")),
@@ -276,6 +277,15 @@ async def test_an_account_s_limits_refuse_what_goes_beyond_and_hold_nothing_for_
         assert (await admin.send("PUT", path, {}))[1]["notional"] == "0.00"
         assert (await developer.send("POST", "/v1/bids", nine))[0] == 201
         assert await refused(admin, "PUT", "/v1/accounts/acc_zzz/limits", {}) == (404, "unknown_account", "account")
+
+
+async def both_refuse(developer: Caller, bid: dict[str, Any], code: str, field: str, words: str) -> None:
+    """The preview as the order itself."""
+    for url in ("/v1/bids", "/v1/bids/preview"):
+        status, answer = await developer.send("POST", url, bid)
+        error = answer["error"]
+        assert (status, error["code"], error["field"]) == (422, code, field), url
+        assert words in error["message"], url
 
 
 async def test_what_holds_for_an_account_is_shown_as_it_was_just_set(exchange: Venue) -> None:
