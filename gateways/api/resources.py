@@ -743,7 +743,8 @@ class NewBid(Request):
     post_only: bool = False
     self_trade: SelfTradeName = "cancel_newest"
     client_order_id: PathName | None = None
-    """Your own name for the order, once for ever: with it, sending the order again is safe."""
+    """Your own name for the order, once for ever: with it, sending the order again is safe. No slash: it is a part of
+    paths."""
     not_after: Moment | None = None
     """Not taken after this time; a minute from now where absent."""
     ssh_key: str | None = None
@@ -772,6 +773,7 @@ class NewAsk(Request):
     post_only: bool = False
     self_trade: SelfTradeName = "cancel_newest"
     client_order_id: PathName | None = None
+    """As of a bid."""
     not_after: Moment | None = None
     display: Int = 0
     """GPUs that the book shows of it at most; 0 shows all. Its place in the queue is the same."""

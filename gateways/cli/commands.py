@@ -102,7 +102,7 @@ def buy(
     ssh_key
         one of your SSH keys (cx keys ssh), by name: the supplier lets it in
     id
-        your own name for the order: with it, sending it again is safe
+        your own name for the order, without a slash: with it, sending it again is safe
     yes
         do not ask
     """
@@ -188,7 +188,7 @@ def sell(
     tif
         gtc (stands until it ends), ioc (what sells now)
     id
-        your own name for the order: with it, sending it again is safe
+        your own name for the order, without a slash: with it, sending it again is safe
     """
     if (for_ is None) == (end is None):
         fail("say how long: --for 30d, or --end 2026-12-31T00:00:00Z", USAGE)

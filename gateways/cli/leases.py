@@ -149,7 +149,7 @@ def extend(lease_id: str, /, *, for_: ForOption, max_: MaxOption, id: str | None
     max_
         dollars per GPU-hour at the most; it costs what the ask says
     id
-        your own name for the order: with it, sending it again is safe
+        your own name for the order, without a slash: with it, sending it again is safe
     """
 
     async def call(exchange: Exchange) -> None:
