@@ -31,9 +31,11 @@ class ExchangeProcess:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, folder: Path, *, log: str = "embedded") -> AsyncIterator["ExchangeProcess"]:
+    async def running(
+        cls, folder: Path, *, log: str = "embedded", arguments: tuple[str, ...] = ()
+    ) -> AsyncIterator["ExchangeProcess"]:
         """Ready when entered, stopped in good order when left."""
-        exchange = cls(folder, log=log)
+        exchange = cls(folder, log=log, arguments=arguments)
         await exchange.start()
         try:
             yield exchange
