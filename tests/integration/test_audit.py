@@ -127,7 +127,11 @@ async def test_every_rule_finds_what_was_tampered_with_though_nothing_touches_it
 async def test_the_full_pass_finds_what_only_it_adds_up(
     market: Market, log: ScriptedLog, store: Store, dsn: str, rule: str
 ) -> None:
-    assert (await audit(store, log)).findings == []
+    told: list[tuple[int, int | None]] = []
+    found = await audit(store, log, on_progress=lambda done, of: told.append((done, of)))
+    assert found.findings == []
+    rules = len(RULES) + len(WHOLE_RULES)
+    assert told == [(done, rules + 1) for done in range(rules + 1)], "the comparison of fills is one more"
     await tamper(dsn, WHOLE_CORRUPTIONS[rule])
     assert rule in {found.rule for found in (await audit(store, log)).findings}
 
