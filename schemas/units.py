@@ -111,7 +111,9 @@ _TIME = re.compile(
 
 
 def parse_time(text: str) -> int:
-    """RFC 3339 with an offset, from 1970 on -> ms since the epoch, floored. Raises ValueError with what to do.
+    """RFC 3339 with an offset -> ms since the epoch, floored. Raises ValueError with what to do.
+
+    In 1970 and 9999, the first year and the last, it is taken in UTC alone: with an offset it may be of another.
 
     >>> parse_time("1970-01-02T00:00:00.5Z")
     86400500
@@ -123,8 +125,10 @@ def parse_time(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(advice) from None
-    if moment < _EPOCH:
+    if moment.year < 1970:
         raise ValueError(f"{text!r} is before 1970")
+    if moment.year in (1970, 9999) and moment.utcoffset():
+        raise ValueError(f"{text!r} is not in UTC: write times of 1970 and 9999 with a Z")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
