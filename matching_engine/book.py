@@ -14,9 +14,10 @@ from operator import attrgetter, itemgetter
 from typing import Any, Generic, Self, TypeVar
 
 from matching_engine.asks import is_spent, measure, needed, ring_of
-from matching_engine.calendar import LENGTHS, Hours, hours_of, whole_ring
-from matching_engine.checks import check_accepted, check_offered, check_stated, check_wanted
+from matching_engine.calendar import LENGTHS, whole_ring
+from matching_engine.checks import check_accepted, check_offered, check_stated, well_timed
 from matching_engine.orders import Ask, Bid
+from matching_engine.rings import Hours, hours_of
 from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
 from schemas.commands import HaltMode
 from schemas.units import BPS
@@ -748,11 +749,15 @@ class Memo(dict[Given, Made]):
 
     def __missing__(self, given: Given) -> Made:
         made = self._make(given)
+        self.keep(given, made)
+        return made
+
+    def keep(self, given: Given, made: Made) -> None:
+        """Remembers it where it is sound."""
         if self._sound(made):
             if len(self) >= MAX_KNOWN:
                 self.clear()
             self[given] = made
-        return made
 
 
 class Known:
@@ -772,7 +777,14 @@ class Known:
 
     def times(self, starts: tuple[int, ...], duration: int) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
         """As `wanted` has it. Of several starts it is made anew: few state the same, and to look cost as much."""
-        return self.wanted[starts, duration] if len(starts) == 1 else _wanted((starts, duration))
+        times = starts, duration
+        if len(starts) != 1:
+            return _wanted(times)
+        known = self.wanted.get(times)
+        if known is None:
+            known = _wanted(times)
+            self.wanted.keep(times, known)
+        return known
 
 
 def _stated(attributes: Attributes) -> tuple[Attributes, int, bool]:
@@ -791,6 +803,7 @@ def _offered(times: tuple[int, int, int]) -> tuple[int, int, int, int, int, bool
 
 def _wanted(times: tuple[tuple[int, ...], int]) -> tuple[tuple[int, ...], int, int, Hours | None, bool]:
     starts, duration = times
-    sound = check_wanted(starts, duration) is None
-    hours = hours_of(starts, duration) if sound else None
-    return starts, duration, (max(starts) if starts else 0) + 1, hours, sound
+    if not well_timed(starts, duration):
+        return starts, duration, 0, None, False
+    last = starts[0] if len(starts) == 1 else max(starts)
+    return starts, duration, last + 1, hours_of(starts, duration), True

@@ -1,49 +1,15 @@
 """What of an ask has been sold, at each moment (rulebook: Orders, Ask)."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from itertools import pairwise
 
+from matching_engine.rings import ALL, RING, Hours, span, twice
 from schemas.units import HOUR_MS
 
 TRIM_FROM = 64
 """Pieces; a longer calendar forgets its past, once that is more than half of it."""
 
 
-MOST_HOURS = 366 * 24
-"""From the first start of a bid to its last; else the bits would be too many."""
-
-Hours = tuple[int, int, int, int]
-"""Windows in whole hours since the epoch: the first's start; a bit for each start from there on; and how long each is:
-at least `1 << double` hours, and as many from `gap` hours later on, so that two looks tell whether all is there."""
-
-
-def hours_of(starts: Sequence[int], duration: int) -> Hours | None:
-    """Of windows that begin at `starts`, of which there are some; None where those lie too far apart for it."""
-    hour = HOUR_MS
-    length = -(-duration // hour)
-    double = length.bit_length() - 1
-    gap = length - (1 << double)
-    first = last = starts[0]
-    if len(starts) == 1:
-        return first // hour, 1, double, gap
-    for start in starts:
-        if start < first:
-            first = start
-        elif start > last:
-            last = start
-    first //= hour
-    if last // hour - first >= MOST_HOURS:
-        return None
-    bits, bit = 0, 1
-    for start in starts:
-        bits |= bit << start // hour - first
-    return first, bits, double, gap
-
-
-RING = 4096
-"""Hours, above 5 months: in a ring an hour has the bit of its number modulo this, so that rings of all asks compare."""
-ALL = (1 << RING) - 1
 LENGTHS = 14
 """As many doubles as windows of a year have."""
 ERA = 256
@@ -71,16 +37,7 @@ def whole_ring(start: int, end: int, double: int, origin: int) -> int:
     """The hours from which on `1 << double` touch `[start, end)`, in a ring that begins at the hour `origin`."""
     first = max(start // HOUR_MS - origin, 0)
     count = -(-end // HOUR_MS) - origin - first - (1 << double) + 1
-    return ring((1 << count) - 1, first) if count > 0 else 0
-
-
-def shows(ring: int, at: int, gap: int) -> bool:
-    """Whether a ring of runs has one of the windows that begin at these bits, from its start on to its end."""
-    then = ring & at
-    if gap and then:
-        then <<= gap
-        then = ring & (then | then >> RING)
-    return then != 0
+    return ring(span(0, count), first) if count > 0 else 0
 
 
 class Calendar:
@@ -138,8 +95,10 @@ class Calendar:
 
     def _run(self, double: int) -> int:
         runs = self.runs
-        while len(runs) <= double:
-            runs.append(runs[-1] & runs[-1] >> (1 << len(runs) - 1))
+        known = len(runs)
+        while known <= double:
+            runs.append(twice(runs[known - 1], 1 << known - 1))
+            known += 1
         return runs[double]
 
     def most(self, start: int, end: int) -> int:
@@ -202,16 +161,14 @@ class Calendar:
 
     def _reopen(self, start: int, end: int) -> None:
         """Looks anew at the hours of `[start, end)`."""
-        start = max(self._start, start // HOUR_MS * HOUR_MS, self.first * HOUR_MS)
-        end = min(self._end, -(-end // HOUR_MS) * HOUR_MS)
+        hour, times, sold, first, most = HOUR_MS, self.times, self.sold, self.first, self._most
+        start = max(self._start, start // hour * hour, first * hour)
+        end = min(self._end, -(-end // hour) * hour)
         if start >= end:
             return
-        times, sold, first, most = self.times, self.sold, self.first, self._most
         piece = bisect_right(times, start) - 1
         after = bisect_left(times, end, piece + 1)
-        begin = start
-        hours = self.runs[0]
-        hours &= ~((1 << -(-end // HOUR_MS) - first) - (1 << start // HOUR_MS - first))
+        hours = self.runs[0] & ~span(start // hour - first, -(-end // hour) - first)
         while piece < after:
             if sold[piece] > most:
                 piece += 1
@@ -220,7 +177,7 @@ class Calendar:
             while piece < after and sold[piece] <= most:
                 piece += 1
             last = end if piece == after else times[piece]
-            hours |= (1 << -(-last // HOUR_MS) - first) - (1 << begin // HOUR_MS - first)
+            hours |= span(begin // hour - first, -(-last // hour) - first)
         self.runs = [hours]
 
     def _cut(self, time: int) -> int:

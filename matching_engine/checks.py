@@ -144,6 +144,11 @@ def check_wanted(starts: tuple[int, ...], duration: int) -> Refused | None:
     return None
 
 
+def well_timed(starts: tuple[int, ...], duration: int) -> bool:
+    """Whether `check_wanted` has nothing against them."""
+    return check_wanted(starts, duration) is None
+
+
 def check_accepted(accepts: Accepts) -> Refused | None:
     """What a bid accepts."""
     if accepts.regions & ~_ALL_REGIONS:

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from matching_engine.asks import cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book import Book, Known
-from matching_engine.calendar import Hours
 from matching_engine.checks import (
     MAX_ACCOUNT,
     Refused,
@@ -33,6 +32,7 @@ from matching_engine.memory import Memory, Party
 from matching_engine.orders import Answer, Ask, Bid, Limits
 from matching_engine.preview import DryWalk, Preview
 from matching_engine.restoring import restored_asks, restored_bids, restored_repeats
+from matching_engine.rings import Hours
 from matching_engine.snapshot import digest
 from matching_engine.state import PartyState, State, book_state
 from schemas.attributes import Accepts, Attributes

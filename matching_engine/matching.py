@@ -7,9 +7,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from matching_engine.asks import is_spent, measure, needed, take
-from matching_engine.book import WORTH_A_LOOK, Book, some_suit, suits_supplier
-from matching_engine.calendar import ALL, hours_of, origin_of, ring, shows
+from matching_engine.book import WORTH_A_LOOK, AskChunk, Book, some_suit, suits_supplier
+from matching_engine.calendar import origin_of, ring
 from matching_engine.orders import Ask, Bid
+from matching_engine.rings import ALL, hours_of, shows
 from schemas.commands import Prefer, SelfTrade, Side
 from schemas.events import Cancelled, CancelReason, Event, Fill
 from schemas.units import HOUR_MS
@@ -61,9 +62,11 @@ def fit(ask: Ask, starts: Sequence[int], duration: int, wanted: int, need: int) 
             sold = pieces[piece]
             if sold > most:
                 continue
-            after = bisect_left(times, start + duration, piece + 1)
-            if after > piece + 1:
-                sold = max(pieces[piece:after])
+            for more in pieces[piece + 1 : bisect_left(times, start + duration, piece + 1)]:
+                if more > sold:
+                    sold = more
+                    if sold > most:
+                        break
             if sold <= most:
                 return start, _cut(ask.quantity - sold, wanted, lot)
     return NOTHING
@@ -77,6 +80,29 @@ MAX_RINGS = 16
 """Chunks whose rings a walk makes, likewise: it goes through more of them ask by ask."""
 MAX_REPAIRS = 4
 """Chunks whose bounds a walk measures anew: each walk mends a little, none pays for all."""
+
+
+def _likely(
+    chunk: AskChunk, refuses: int, first_end: int, last: int, duration: int, double: int, at: int, gap: int, origin: int
+) -> list[Ask]:
+    """Best first, asks of a chunk that suit and may be available, as far as their hours tell, over one of the windows
+    at those bits: all at once, as C code goes through a list faster than a generator does."""
+    likely: list[Ask] = []
+    for ask in chunk.orders if not chunk.first else chunk.orders[chunk.first :]:
+        if ask.signature & refuses:
+            continue
+        calendar = ask.calendar
+        if calendar is None:
+            if ask.end < first_end or ask.start > last or ask.longest < duration:
+                continue
+        else:
+            runs = calendar.runs
+            there = len(runs) > double and calendar.first == origin  # as `ring` looks, without the call
+            run = runs[double] if there else calendar.ring(double, origin)
+            if not run & at or (gap and not shows(run, at, gap)):
+                continue
+        likely.append(ask)
+    return likely
 
 
 class Walk:
@@ -314,21 +340,7 @@ class Walk:
                 suits = some_suit(signatures, refuses)
             if not suits:
                 continue
-            for ask in chunk.orders[chunk.first :]:
-                if ask.signature & refuses:
-                    continue
-                calendar = ask.calendar
-                if calendar is None:
-                    if ask.end < first_end or ask.start > last or ask.longest < duration:
-                        continue
-                else:
-                    runs = calendar.runs
-                    if len(runs) > double and calendar.first == origin:  # as `ring` does, without the call
-                        run = runs[double]
-                    else:
-                        run = calendar.ring(double, origin)
-                    if not (run & at and (not gap or shows(run, at, gap))):
-                        continue
+            for ask in _likely(chunk, refuses, first_end, last, duration, double, at, gap, origin):
                 if ask.free < need or ask.min_duration > duration or ask.chunk is not chunk:
                     continue
                 if ask.price > price:

@@ -9,7 +9,8 @@ from schemas.commands import Prefer, SelfTrade
 
 if TYPE_CHECKING:
     from matching_engine.book import Book
-    from matching_engine.calendar import Calendar, Hours
+    from matching_engine.calendar import Calendar
+    from matching_engine.rings import Hours
 
 
 class Resting(Struct, eq=False, gc=False):

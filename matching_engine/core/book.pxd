@@ -1,7 +1,7 @@
 cimport cython
 from matching_engine.asks cimport is_spent, measure, needed, ring_of
-from matching_engine.calendar cimport Calendar, hours_of, whole_ring
-from matching_engine.search cimport bisect_left, bisect_right, cx_value
+from matching_engine.calendar cimport Calendar, whole_ring
+from matching_engine.search cimport bisect_left, bisect_right, cx_value, hours_of, well_timed
 from matching_engine.structs cimport Ask as CAsk, Attributes as CAttributes, Bid as CBid, Resting as CResting
 
 cdef class Chunk:
@@ -119,8 +119,10 @@ cdef class Book:
 cdef class Known:
     cdef public object stated, accepted, offered, wanted, prices
 
+    @cython.locals(times=tuple)
     cpdef tuple times(self, tuple starts, object duration)
 
+@cython.locals(starts=tuple)
 cpdef tuple _wanted(tuple times)
 
 @cython.locals(suitable=cython.longlong, regions=cython.longlong, deliveries=cython.longlong, interconnects=cython.longlong, confidential=cython.longlong, tiers=cython.longlong)

@@ -1,5 +1,5 @@
 cimport cython
-from matching_engine.search cimport bisect_left, bisect_right, cx_value
+from matching_engine.search cimport bisect_left, bisect_right, cx_value, span, twice
 
 cdef class Calendar:
     cdef long long _start, _end, _most
@@ -12,7 +12,7 @@ cdef class Calendar:
     @cython.locals(runs=list)
     cpdef object ring(self, Py_ssize_t double, long long origin)
     cpdef object reach(self, object last)
-    @cython.locals(runs=list)
+    @cython.locals(runs=list, known=Py_ssize_t)
     cdef object _run(self, Py_ssize_t double)
     @cython.locals(times=list, first=Py_ssize_t, after=Py_ssize_t)
     cpdef long long most(self, long long start, long long end)
@@ -24,19 +24,16 @@ cdef class Calendar:
     cpdef long long longest(self, long long start, long long end, long long most)
     @cython.locals(past=Py_ssize_t)
     cpdef object trim(self, long long now)
-    @cython.locals(times=list, sold=list, most=cython.longlong, piece=Py_ssize_t, after=Py_ssize_t, begin=object, last=object, first=object)
-    cdef object _reopen(self, object start, object end)
+    @cython.locals(hour=cython.longlong, times=list, sold=list, first=cython.longlong, most=cython.longlong, piece=Py_ssize_t, after=Py_ssize_t, begin=cython.longlong, last=cython.longlong)
+    cdef object _reopen(self, long long start, long long end)
     @cython.locals(piece=Py_ssize_t)
     cdef Py_ssize_t _cut(self, long long time)
     cdef object _join(self, Py_ssize_t piece)
 
-@cython.locals(hour=cython.longlong, first=cython.longlong, last=cython.longlong, start=cython.longlong, length=object, bits=object, bit=object)
-cpdef object hours_of(object starts, object duration)
 cpdef long long origin_of(long long now)
 cpdef object ring(object run, long long first)
-@cython.locals(first=cython.longlong, count=object)
+@cython.locals(first=cython.longlong, count=cython.longlong)
 cpdef object whole_ring(long long start, long long end, Py_ssize_t double, long long origin)
-cpdef bint shows(object ring, object at, long long gap)
 # ints Calendar.longest: sold[piece] times[piece]
-# ints Calendar._reopen: sold[piece]
+# ints Calendar._reopen: sold[piece] times[piece]
 # ints Calendar._cut: self.times[piece]

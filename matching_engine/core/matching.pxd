@@ -1,8 +1,8 @@
 cimport cython
 from matching_engine.asks cimport is_spent, measure, needed, take
 from matching_engine.book cimport AskBounds, AskChunk, AskGroup, BidChunk, Book, Queue, Stairs, some_suit, suits_supplier
-from matching_engine.calendar cimport Calendar, hours_of, origin_of, ring, shows
-from matching_engine.search cimport bisect_left, bisect_right, cx_meet, cx_value
+from matching_engine.calendar cimport Calendar, origin_of, ring
+from matching_engine.search cimport bisect_left, bisect_right, cx_meet, cx_value, hours_of, shows
 from matching_engine.structs cimport Resting as CResting, Accepts as CAccepts, Ask as CAsk, Bid as CBid, ClassSpec as CClassSpec, cx_new_Cancelled, cx_new_Fill
 
 cdef class Walk:
@@ -37,12 +37,15 @@ cdef class Walk:
     cdef object _end(self, CResting order)
     cdef object _plan(self, CBid bid, object start)
 
-@cython.locals(lot=cython.longlong, first=cython.longlong, last=cython.longlong, most=cython.longlong, calendar=Calendar, times=list, pieces=list, piece=Py_ssize_t, after=Py_ssize_t, sold=cython.longlong, start=cython.longlong)
+@cython.locals(likely=list, ask=CAsk, calendar=Calendar, runs=list, there=cython.bint)
+cdef list _likely(AskChunk chunk, long long refuses, long long first_end, long long last, long long duration, Py_ssize_t double, object at, long long gap, long long origin)
+@cython.locals(lot=cython.longlong, first=cython.longlong, last=cython.longlong, most=cython.longlong, calendar=Calendar, times=list, pieces=list, piece=Py_ssize_t, sold=cython.longlong, more=cython.longlong, start=cython.longlong)
 cpdef tuple fit(CAsk ask, object starts, long long duration, long long wanted, long long need)
 cdef long long _cut(long long unsold, long long wanted, long long lot) except -1
-# locals Walk._asks_for: ask=CAsk, bid=CBid, price=cython.longlong, duration=cython.longlong, refuses=cython.longlong, accepts=CAccepts, first=cython.longlong, last=cython.longlong, first_end=cython.longlong, rings_made=Py_ssize_t, double=Py_ssize_t, gap=cython.longlong, origin=cython.longlong, hour=cython.longlong, signatures=cython.longlong, suits=cython.bint, chunks=list, group=AskGroup, place=Py_ssize_t, chunk=AskChunk, bounds=AskBounds, calendar=Calendar, runs=list, need=cython.longlong, choosy=cython.bint
+# locals Walk._asks_for: ask=CAsk, bid=CBid, price=cython.longlong, duration=cython.longlong, refuses=cython.longlong, accepts=CAccepts, first=cython.longlong, last=cython.longlong, first_end=cython.longlong, rings_made=Py_ssize_t, double=Py_ssize_t, gap=cython.longlong, origin=cython.longlong, hour=cython.longlong, signatures=cython.longlong, suits=cython.bint, chunks=list, group=AskGroup, place=Py_ssize_t, chunk=AskChunk, bounds=AskBounds, need=cython.longlong, choosy=cython.bint
 # locals Walk._bids_for: ask=CAsk, bid=CBid, price=cython.longlong, start=cython.longlong, end=cython.longlong, signature=cython.longlong, min_duration=cython.longlong, longest=cython.longlong, chunks=list, chunk=BidChunk, calendar=Calendar, duration=cython.longlong, accepts=CAccepts
-# ints Walk._asks_for: ask.signature ask.longest ask.free ask.start ask.end ask.min_duration ask.price
+# ints _likely: ask.signature ask.longest ask.start ask.end
+# ints Walk._asks_for: ask.free ask.min_duration ask.price
 # ints Walk._bids_for: bid.duration bid.refuses bid.min_fill ask.free bid.left bid.price
 # ints Walk.meet_bids: bid.duration bid.owner bid.left bid.min_fill ask.free
 # ints Walk._pass: ask.lot ask.owner ask.free bid.left
@@ -54,3 +57,4 @@ cdef long long _cut(long long unsold, long long wanted, long long lot) except -1
 # ints Walk._meet_usual_bids: ask.lot ask.owner ask.price ask.start ask.end ask.signature ask.free bid.price bid.left bid.min_fill bid.duration bid.refuses starts[0] bid.owner
 # locals Walk.__init__: book=Book, events=list
 # meets Walk._asks_for: run & at
+# meets _likely: run & at

@@ -1,5 +1,6 @@
 # What C does in place of a function of that name: searches in sorted lists and tuples of ints, as `bisect` does them;
-# looks at numbers and names, as `checks` does; whether Structs differ; what is taken out of a list.
+# looks at numbers, names and times, as `checks` does; whether Structs differ; what is taken out of a list; all of
+# `rings`, whose numbers this has again.
 
 cdef extern from *:
     """
@@ -97,9 +98,14 @@ cdef extern from *:
 
     static CYTHON_INLINE int cx_meet(PyObject *a, PyObject *b) {
     #if PY_VERSION_HEX < 0x030C0000
-        Py_ssize_t size = Py_SIZE(a) < Py_SIZE(b) ? Py_SIZE(a) : Py_SIZE(b);
-        for (Py_ssize_t place = 0; place < size; place++)
-            if (((PyLongObject *)a)->ob_digit[place] & ((PyLongObject *)b)->ob_digit[place])
+        Py_ssize_t size = Py_SIZE(a) < Py_SIZE(b) ? Py_SIZE(a) : Py_SIZE(b), place = 0;
+        digit *one = ((PyLongObject *)a)->ob_digit, *other = ((PyLongObject *)b)->ob_digit;
+        for (; place + 4 <= size; place += 4)  // by fours: three of four meet nowhere
+            if (one[place] & other[place] | one[place + 1] & other[place + 1] | one[place + 2] & other[place + 2] |
+                one[place + 3] & other[place + 3])
+                return 1;
+        for (; place < size; place++)
+            if (one[place] & other[place])
                 return 1;
         return 0;
     #else
@@ -108,6 +114,156 @@ cdef extern from *:
         Py_XDECREF(both);
         return some;
     #endif
+    }
+
+    #define CX_RING 4096
+
+    #if PY_VERSION_HEX < 0x030C0000
+    static CYTHON_INLINE digit cx_digit_from(PyLongObject *number, Py_ssize_t bit) {
+        Py_ssize_t place = bit / PyLong_SHIFT, shift = bit % PyLong_SHIFT, size = Py_SIZE(number);
+        digit bits = place < size ? number->ob_digit[place] >> shift : 0;
+        if (shift && place + 1 < size)
+            bits |= number->ob_digit[place + 1] << (PyLong_SHIFT - shift) & PyLong_MASK;
+        return bits;
+    }
+    #endif
+
+    static CYTHON_INLINE int cx_shows(PyObject *ring, PyObject *at, long long gap) {
+    #if PY_VERSION_HEX < 0x030C0000
+        PyLongObject *hours = (PyLongObject *)ring, *starts = (PyLongObject *)at;
+        Py_ssize_t size = Py_SIZE(ring) < Py_SIZE(at) ? Py_SIZE(ring) : Py_SIZE(at);
+        for (Py_ssize_t place = 0; place < size; place++) {
+            digit then = hours->ob_digit[place] & starts->ob_digit[place];
+            if (!then)
+                continue;
+            if (!gap)
+                return 1;
+            Py_ssize_t bit = place * PyLong_SHIFT + gap;
+            if (then & cx_digit_from(hours, bit))
+                return 1;
+            if (bit + PyLong_SHIFT > CX_RING) {  // some of it begins anew
+                Py_ssize_t back = bit - CX_RING;
+                digit again = back >= 0 ? cx_digit_from(hours, back) : hours->ob_digit[0] << -back & PyLong_MASK;
+                if (then & again)
+                    return 1;
+            }
+        }
+        return 0;
+    #else
+        PyObject *then = PyNumber_And(ring, at);
+        int some = then != NULL && PyObject_IsTrue(then) == 1;
+        if (some && gap) {
+            PyObject *by = PyLong_FromLongLong(gap), *around = PyLong_FromLong(CX_RING);
+            PyObject *later = by ? PyNumber_Lshift(then, by) : NULL;
+            PyObject *anew = later && around ? PyNumber_Rshift(later, around) : NULL;
+            some = anew != NULL && (cx_meet(ring, later) || cx_meet(ring, anew));
+            Py_XDECREF(by); Py_XDECREF(around); Py_XDECREF(later); Py_XDECREF(anew);
+        }
+        Py_XDECREF(then);
+        return some;
+    #endif
+    }
+
+    static CYTHON_INLINE PyObject *cx_span(long long first, long long after) {
+    #if PY_VERSION_HEX < 0x030C0000
+        Py_ssize_t size = (after + PyLong_SHIFT - 1) / PyLong_SHIFT, low = first / PyLong_SHIFT;
+        if (first >= after)
+            return PyLong_FromLong(0);
+        PyLongObject *made = _PyLong_New(size);
+        if (made) {
+            for (Py_ssize_t place = 0; place < size; place++)
+                made->ob_digit[place] = place < low ? 0 : PyLong_MASK;
+            made->ob_digit[low] &= PyLong_MASK << first % PyLong_SHIFT & PyLong_MASK;
+            if (after % PyLong_SHIFT)
+                made->ob_digit[size - 1] &= PyLong_MASK >> (PyLong_SHIFT - after % PyLong_SHIFT);
+        }
+        return (PyObject *)made;
+    #else
+        PyObject *one = PyLong_FromLong(1), *low = PyLong_FromLongLong(first), *high = PyLong_FromLongLong(after);
+        PyObject *below = one && low ? PyNumber_Lshift(one, low) : NULL, *all = one && high ? PyNumber_Lshift(one, high) : NULL;
+        PyObject *made = below && all ? PyNumber_Subtract(all, below) : NULL;
+        Py_XDECREF(one); Py_XDECREF(low); Py_XDECREF(high); Py_XDECREF(below); Py_XDECREF(all);
+        return made;
+    #endif
+    }
+
+    static CYTHON_INLINE PyObject *cx_twice(PyObject *run, Py_ssize_t later) {
+    #if PY_VERSION_HEX < 0x030C0000
+        Py_ssize_t size = Py_SIZE(run) - later / PyLong_SHIFT, shift = later % PyLong_SHIFT;
+        digit *now = ((PyLongObject *)run)->ob_digit, *then = now + later / PyLong_SHIFT;
+        if (size > 0 && !(now[size - 1] & then[size - 1] >> shift))  // its highest digit has no other behind it
+            for (size--; size > 0; size--)
+                if (now[size - 1] & (then[size - 1] >> shift | then[size] << (PyLong_SHIFT - shift)))
+                    break;
+        if (size <= 0)
+            return PyLong_FromLong(0);
+        PyLongObject *made = _PyLong_New(size);
+        if (made) {
+            Py_ssize_t whole = Py_SIZE(run) - later / PyLong_SHIFT - 1;
+            for (Py_ssize_t place = 0; place < size; place++)
+                made->ob_digit[place] = now[place] & (then[place] >> shift | (place < whole ? then[place + 1] << (PyLong_SHIFT - shift) : 0));
+        }
+        return (PyObject *)made;
+    #else
+        PyObject *by = PyLong_FromSsize_t(later), *rest = by ? PyNumber_Rshift(run, by) : NULL;
+        PyObject *made = rest ? PyNumber_And(run, rest) : NULL;
+        Py_XDECREF(by); Py_XDECREF(rest);
+        return made;
+    #endif
+    }
+
+    // Of starts that `cx_well_timed` has passed.
+    static CYTHON_INLINE PyObject *cx_hours_of(PyObject *starts, PyObject *duration) {
+        enum { HOUR = 3600000, MOST_HOURS = 366 * 24 };
+        unsigned char bits[MOST_HOURS / 8];
+        PyObject **items = PySequence_Fast_ITEMS(starts);
+        Py_ssize_t count = PySequence_Fast_GET_SIZE(starts), size = 0;
+        long long length = (cx_value(duration) + HOUR - 1) / HOUR, first = cx_value(items[0]), last = first, gap = length;
+        int twice = 0;
+        while (2LL << twice <= length)
+            twice++;
+        gap -= 1LL << twice;
+        for (Py_ssize_t place = 1; place < count; place++) {
+            long long start = cx_value(items[place]);
+            first = start < first ? start : first;
+            last = start > last ? start : last;
+        }
+        first /= HOUR;
+        if (last / HOUR - first >= MOST_HOURS)
+            Py_RETURN_NONE;
+        for (Py_ssize_t place = 0; place < count; place++) {
+            Py_ssize_t bit = cx_value(items[place]) / HOUR - first;
+            for (; size <= bit / 8; size++)
+                bits[size] = 0;
+            bits[bit / 8] |= 1 << bit % 8;
+        }
+        PyObject *hours = PyTuple_New(4);
+        if (hours) {
+            PyTuple_SET_ITEM(hours, 0, PyLong_FromLongLong(first));
+            PyTuple_SET_ITEM(hours, 1, _PyLong_FromByteArray(bits, size, 1, 0));
+            PyTuple_SET_ITEM(hours, 2, PyLong_FromLong(twice));
+            PyTuple_SET_ITEM(hours, 3, PyLong_FromLongLong(gap));
+        }
+        return hours;
+    }
+
+    static CYTHON_INLINE int cx_well_timed(PyObject *starts, PyObject *duration) {
+        const long long GRID = 60000, YEAR = 31536000000, LATEST = 253402300799999 - YEAR;
+        Py_ssize_t count = PyTuple_GET_SIZE(starts);
+        long long window = cx_value(duration), before = -1;
+        if (window < GRID || window > YEAR || window % GRID || count < 1 || count > 32)
+            return 0;
+        for (Py_ssize_t place = 0; place < count; place++) {
+            long long start = cx_value(PyTuple_GET_ITEM(starts, place));
+            if (start < 0 || start > LATEST || start % GRID)
+                return 0;
+            if (start <= before)  // usually they are in order
+                for (Py_ssize_t other = 0; other < place; other++)
+                    if (cx_value(PyTuple_GET_ITEM(starts, other)) == start)
+                        return 0;
+            before = start > before ? start : before;
+        }
+        return 1;
     }
 
     static CYTHON_INLINE Py_ssize_t cx_bisect_value(PyObject *numbers, long long number, Py_ssize_t low, int right) {
@@ -131,6 +287,11 @@ cdef extern from *:
     bint ne "cx_ne" (object one, object other) except -1
     bint is_name "cx_is_name" (object text) noexcept
     bint cx_meet(object a, object b) noexcept
+    bint shows "cx_shows" (object ring, object at, long long gap) noexcept
+    object span "cx_span" (long long first, long long after)
+    object twice "cx_twice" (object run, Py_ssize_t later)
+    object hours_of "cx_hours_of" (object starts, object duration)
+    bint well_timed "cx_well_timed" (object starts, object duration) noexcept
 
 ctypedef long long longlong
 

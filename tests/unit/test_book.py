@@ -18,9 +18,10 @@ from matching_engine.book import (
     some_suit,
     suits_supplier,
 )
-from matching_engine.calendar import ERA, RING, hours_of, ring, shows
+from matching_engine.calendar import ERA, ring
 from matching_engine.matching import Walk, fit
 from matching_engine.orders import Ask, Bid
+from matching_engine.rings import RING, hours_of, shows
 from schemas.attributes import Accepts, Attributes, ClassSpec, Delivery, Interconnect, Region, Tier, region_mask
 from schemas.commands import Prefer, SelfTrade
 from schemas.units import HOUR_MS

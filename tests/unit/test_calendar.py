@@ -3,7 +3,8 @@
 import random
 from itertools import pairwise
 
-from matching_engine.calendar import ERA, MOST_HOURS, RING, TRIM_FROM, Calendar, hours_of
+from matching_engine.calendar import ERA, TRIM_FROM, Calendar
+from matching_engine.rings import MOST_HOURS, RING, hours_of
 from schemas.units import HOUR_MS
 
 
