@@ -205,6 +205,9 @@ async def test_openapi_lists_every_route_with_its_errors_and_scopes(exchange: Ve
     document = await openapi(exchange)
     assert document["openapi"].startswith("3.1")
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    order = "get", "post", "put", "patch", "delete"
+    for path, methods in document["paths"].items():
+        assert [*methods] == sorted(methods, key=order.index), f"{path}: it is to be the same whenever it is made"
     app = app_of(exchange)
     assert listed == {(method, path) for method, path, _ in routes(app) if path not in UNLISTED and method != "HEAD"}
     for method, path, handler in routes(app):
