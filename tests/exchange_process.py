@@ -15,6 +15,12 @@ from msgspec import Struct
 from gateways.client import Exchange as Client
 
 READY_TIMEOUT_S = 60.0
+WITHOUT_RATES = tuple(
+    word
+    for name in ("key", "account", "preview", "walk")
+    for word in (f"--{name}-rate", "1000000", f"--{name}-burst", "1000000")
+)
+"""Arguments of an exchange of which one key is to ask as much as it can."""
 
 
 class ExchangeProcess:
@@ -63,6 +69,12 @@ class ExchangeProcess:
             raise RuntimeError(f"the exchange was not ready in {READY_TIMEOUT_S:.0f} s: {_tail(output)}") from None
         ready = tomllib.loads(config.read_text())
         self.url, self.key = ready["url"], ready["key"]
+
+    def pin(self, core: int) -> None:
+        """Keeps it on that core, alone of what it started."""
+        assert self._process is not None
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {core})
 
     @property
     def memory_bytes(self) -> int:

@@ -65,7 +65,9 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
             placed = iter(await desk.place_many(request.user, good))
             return [each if isinstance(each, ApiError) else next(placed) for each in read]
 
-        return _answers(await _in_parts(_batch.decode(await request.body()).orders, place, request), request)
+        raws = _batch.decode(await request.body()).orders
+        keys.count(request, len(raws))
+        return _answers(await _in_parts(raws, place, request), request)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -75,6 +77,7 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         send again.
         """
         may_end_orders(request.user)
+        keys.count(request, len(data.orders))
 
         async def cancel(names: Sequence[resources.OrderName]) -> Sequence[_Outcome]:
             return await desk.cancel_many(request.user, names)

@@ -16,7 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import Receive, Scope
 from msgspec import Struct
 
-from gateways.api.doors import Doors
+from gateways.api.doors import HELD_BACK, Doors
 from gateways.api.errors import ErrorAnswer, body_of, closing, explained, invalid, request_id
 from gateways.api.keys import Keys
 from gateways.api.requests import ApiRequest, whole_body
@@ -105,6 +105,8 @@ class DirectRoute:
         finally:
             if turn is not None:
                 self._doors.leave(scope, turn, self._path, status, began)
+        if status in HELD_BACK:
+            await self._doors.hold_back(scope)
         headers += self._doors.stamps(scope)
         return status, headers, _encode(answer)
 

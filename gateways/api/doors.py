@@ -9,10 +9,12 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateways.api.errors import REQUEST, REQUEST_ID, closing, request_id
+from gateways.api.errors import REQUEST, REQUEST_ID, ApiError, closing, request_id
 from gateways.api.limits import RATE, Left
 from gateways.api.turns import TURN, Name, Turn, Turns
 
+HELD_BACK = (401, 429)
+"""Statuses of requests that are refused before anything is done for them."""
 _REQUEST_ID = REQUEST_ID.lower().encode()
 
 Door = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -42,11 +44,21 @@ class Doors:
                 await app(scope, receive, send)
                 return
             began, status = time.perf_counter(), 500
+            turn: Turn | None = None
+
+            def leave() -> None:
+                nonlocal turn
+                if turn is not None:
+                    self.leave(scope, turn, scope["path_template"], status, began)
+                    turn = None
 
             async def stamped(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
+                    if status in HELD_BACK:
+                        leave()
+                        await self.hold_back(scope)
                     stamps = self.stamps(scope)
                     names = {name for name, _ in stamps}
                     headers = [each for each in message["headers"] if each[0] not in names] + stamps
@@ -56,14 +68,19 @@ class Doors:
                     message["headers"] = headers
                 await send(message)
 
-            turn = self.enter(scope)
             try:
+                turn = self.enter(scope)
                 await turn.begin()
                 await turn.working(app(scope, receive, stamped))
             except asyncio.CancelledError:
                 raise closing() from None
+            except ApiError as error:
+                status = error.status
+                leave()
+                await self.hold_back(scope)
+                raise
             finally:
-                self.leave(scope, turn, scope["path_template"], status, began)
+                leave()
 
         return door
 
@@ -72,6 +89,11 @@ class Doors:
         REQUEST.set(request_id(scope))
         turn = scope["state"][TURN] = Turn(self._turns, self._turns.enter(self._party(scope)))
         return turn
+
+    async def hold_back(self, scope: Scope) -> None:
+        """Returns when the request may be told that it is refused; it has left."""
+        turn: Turn | None = scope["state"].get(TURN)
+        await self._turns.hold_back(self._party(scope) if turn is None else turn.party.name)
 
     def stamps(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """Headers that every answer has."""

@@ -36,6 +36,8 @@ READING = ("GET", "HEAD")
 MAX_SPENDERS = 10_000
 """Teams of an account, and users, and pools: as what each spent stays known, none is ever gone."""
 MAX_CACHED = 10_000
+ROWS = 25
+"""Of a page, which take as long as a request."""
 TTL_S = 2.0
 """A key that another process revoked works here for at most so long."""
 _SIGNED = SIGNATURE.lower().encode()
@@ -43,6 +45,7 @@ _SECRET = "secret"
 """In the state of an ASGI scope: the digest of the secret that was sent."""
 _WHO = {"WWW-Authenticate": "Bearer"}
 _SPENDER_NAME = re.compile(SPENDER_NAME)
+_ROWS = re.compile("[0-9]{1,3}")
 
 
 def new_secret() -> str:
@@ -239,12 +242,21 @@ class Keys:
         self._known = {known: entry for known, entry in self._known.items() if entry[0].account.id != account}
         self._asking.clear()
 
-    def admit(self, key: ApiKey, needed: Scope, scope: Mapping[str, Any], *, preview: bool = False) -> None:
+    def admit(
+        self, key: ApiKey, needed: Scope, scope: Mapping[str, Any], *, weight: int = 1, preview: bool = False
+    ) -> None:
         """One request more of the key, which is to have that scope; `preview`: it walks over a book. Raises ApiError
         429, 403."""
-        scope["state"][RATE] = self._limits.take(key.id, key.account.id, time.monotonic_ns(), preview=preview)
+        now = time.monotonic_ns()
+        scope["state"][RATE] = self._limits.take(key.id, key.account.id, now, weight=weight, preview=preview)
         if needed not in key.scopes:
             raise ApiError(403, "missing_scope", f"this needs a key with the scope {needed}: yours has {shown(key)}")
+
+    def count(self, request: Request[ApiKey, Any, Any], orders: int) -> None:
+        """The request is of so many orders, each of which counts as it would alone."""
+        key = request.user
+        left = self._limits.further(key.id, key.account.id, time.monotonic_ns(), orders - 1)
+        request.scope["state"][RATE] = left
 
     def walk(self, *errors: int) -> dict[str, Any]:
         """Settings of a route that walks over a book and wants no key; `errors` as below."""
@@ -261,11 +273,11 @@ class Keys:
         `errors` are the statuses of refusals that are the route's own; `preview`: it walks over a book.
         """
 
-        async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
             assert isinstance(connection, Request), "of an HTTP route"
             key = await self.asker(connection)
             await turn_of(connection.scope).of(key.account.id)
-            self.admit(key, scope, connection.scope, preview=preview)
+            self.admit(key, scope, connection.scope, weight=_weight(connection, handler), preview=preview)
             connection.scope["user"] = key
 
         return {
@@ -274,6 +286,16 @@ class Keys:
             "opt": {"scope": scope},
             "responses": ANYWHERE | documented(401, 403, *errors),
         }
+
+
+def _weight(request: Request[Any, Any, Any], handler: BaseRouteHandler) -> int:
+    """As how many requests it counts: a page as one for ROWS of those that it may have."""
+    limit = handler.parsed_fn_signature.parameters.get("limit")
+    if limit is None:
+        return 1
+    said = request.query_params.get("limit", "")
+    rows = int(said) if _ROWS.fullmatch(said) else limit.default
+    return -(-int(rows) // ROWS) or 1
 
 
 def _secret_in(scope: Mapping[str, Any]) -> bytes | None:

@@ -1,5 +1,6 @@
 """Routes of leases: what was sold, its delivery, its use and its end."""
 
+from operator import attrgetter
 from typing import Annotated
 
 from litestar import Response, delete, get, post, put
@@ -43,19 +44,21 @@ def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: li
         limit: Limit = 100,
     ) -> resources.Page[resources.Lease]:
         """The account's leases as buyer or supplier, newest first; `state` may name several, with commas."""
+        account, side = request.user.account.id, terms.choice("role", SIDES, role)
+        wanted = [terms.choice("state", _STATES, each) for each in states.split(",")] if states else ()
+        before = None if after is None else terms.parsed("after", parse_lease_id, after)
+        of_order = None if order_id is None else terms.parsed("order_id", parse_order_id, order_id)
         await settled(store, replies)
-        account = request.user.account.id
-        found = await store.leases(
-            account,
-            role=terms.choice("role", SIDES, role),
-            states=[terms.choice("state", _STATES, each) for each in states.split(",")] if states else (),
-            class_id=class_id,
-            before=None if after is None else terms.parsed("after", parse_lease_id, after),
-            limit=limit,
-            order_id=None if order_id is None else terms.parsed("order_id", parse_order_id, order_id),
+
+        async def older(before: LeaseId | None, count: int) -> list[Lease]:
+            return await store.leases(
+                account, role=side, states=wanted, class_id=class_id, before=before, limit=count, order_id=of_order
+            )
+
+        items, last = await listed(
+            older, attrgetter("id"), lambda lease: shown(lease, account, in_list=True), before, limit
         )
-        items = await listed(lambda lease: shown(lease, account, in_list=True), found)
-        return resources.Page(items, format_lease_id(found[-1].id) if len(found) == limit else None)
+        return resources.Page(items, None if last is None else format_lease_id(last))
 
     @get("/v1/leases/{lease_id:str}", **keys.door(Scope.READ, 404))
     async def show_lease(request: ApiRequest, lease_id: FromPath[str]) -> resources.Lease:

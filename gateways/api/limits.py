@@ -28,8 +28,9 @@ class Rate(Struct, frozen=True):
 class Rates(Struct, frozen=True):
     """At each gateway."""
 
-    key: Rate = Rate(2_000, 4_000)
-    account: Rate = Rate(4_000, 8_000)
+    key: Rate = Rate(500, 1_000)
+    """A small part of what a gateway does, so that a key which asks for all that it may slows no other."""
+    account: Rate = Rate(1_000, 2_000)
     """Of all its keys together: a hundred keys have no hundred shares."""
     preview: Rate = Rate(20, 100)
     """Of an account's previews and whys, each of which walks over a book."""
@@ -76,17 +77,22 @@ class Buckets:
         self._full_at: dict[Name, int] = {}
         """Who asked last is last."""
 
-    def asked(self, number: Name, now: int) -> int:
-        """When the bucket is full again if it gives one more. Raises ApiError 429 where it has none."""
-        full_at = max(self._full_at.get(number, 0), now) + self._step
-        over = full_at - now - self._rate.burst * self._step
+    def asked(self, number: Name, now: int, weight: int = 1) -> int:
+        """When the bucket is full again if it gives so many more. Raises ApiError 429 where it has not even one: what
+        weighs more than is left passes, and who asks next waits for it."""
+        full_at = max(self._full_at.get(number, 0), now)
+        over = full_at + self._step - now - self._rate.burst * self._step
         if over > 0:
-            headers = self._left(full_at - self._step - now).headers | {"Retry-After": str(-(-over // NS))}
+            headers = self._left(full_at - now).headers | {"Retry-After": str(-(-over // NS))}
             message = (
                 f"{self._what} may ask {self._rate.per_s} times a second, and {self._rate.burst} times at once: wait"
             )
             raise ApiError(429, "rate_limited", message, headers=headers)
-        return full_at
+        return full_at + weight * self._step
+
+    def further(self, number: Name, now: int, weight: int) -> Left:
+        """It gives so many more, of what was asked for already, whether it has them or not; what is left."""
+        return self.give(number, max(self._full_at.get(number, 0), now) + weight * self._step, now)
 
     def give(self, number: Name, full_at: int, now: int) -> Left:
         """It gives what was asked for; what is left."""
@@ -113,12 +119,16 @@ class Limits:
         """One walk more over a book, which wants no key: likewise."""
         return self._walks.give(party, self._walks.asked(party, now), now)
 
-    def take(self, key_id: int, account: int, now: int, *, preview: bool = False) -> Left:
-        """One request more: what is left where least is. Raises ApiError 429 where nothing is, and then it costs
-        nothing."""
-        of_key, of_account = self._keys.asked(key_id, now), self._accounts.asked(account, now)
+    def take(self, key_id: int, account: int, now: int, *, weight: int = 1, preview: bool = False) -> Left:
+        """One request more, which counts as so many: what is left where least is. Raises ApiError 429 where nothing
+        is, and then it costs nothing."""
+        of_key, of_account = self._keys.asked(key_id, now, weight), self._accounts.asked(account, now, weight)
         of_previews = self._previews.asked(account, now) if preview else None
         left = min(self._keys.give(key_id, of_key, now), self._accounts.give(account, of_account, now))
         if of_previews is not None:
             left = min(left, self._previews.give(account, of_previews, now))
         return left
+
+    def further(self, key_id: int, account: int, now: int, weight: int) -> Left:
+        """What was taken as one request counts as so many more; what is left where least is."""
+        return min(self._keys.further(key_id, now, weight), self._accounts.further(account, now, weight))

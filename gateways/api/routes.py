@@ -34,7 +34,7 @@ from schemas.ids import (
 )
 from schemas.log import Log
 from schemas.refusals import Refusal
-from schemas.store import ApiKey, OrderStatus, Scope, Store, Totals
+from schemas.store import ApiKey, Order, OrderStatus, Scope, Store, Totals
 from schemas.tape import INTERVALS, Tape
 from schemas.units import (
     GRID_MS,
@@ -358,17 +358,15 @@ def order_routes(
     async def orders_of(
         request: ApiRequest, side: Side | None, status: str | None, class_id: str | None, after: str | None, limit: int
     ) -> resources.Page[resources.Order]:
+        wanted = None if status is None else terms.choice("status", _STATUSES, status)
+        before = None if after is None else terms.parsed("after", parse_order_id, after)
         await settled(store, replies)
-        found = await store.orders(
-            request.user.account.id,
-            status=None if status is None else terms.choice("status", _STATUSES, status),
-            class_id=class_id,
-            before=None if after is None else terms.parsed("after", parse_order_id, after),
-            limit=limit,
-            side=side,
-        )
-        last = found[-1].order_id if len(found) == limit else None
-        items = await listed(lambda order: terms.shown_order(order, None), found)
+
+        async def older(before: int | None, count: int) -> list[Order]:
+            account = request.user.account.id
+            return await store.orders(account, status=wanted, class_id=class_id, before=before, limit=count, side=side)
+
+        items, last = await listed(older, _order_id, lambda order: terms.shown_order(order, None), before, limit)
         return resources.Page(items, None if last is None else format_order_id(last))
 
     @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 404))
@@ -521,6 +519,11 @@ def placed(order: resources.Order, replayed: bool) -> Response[resources.Order]:
     if replayed:
         return Response(order, status_code=200, headers={REPLAYED: "true"}, media_type=MediaType.JSON)
     return Response(order, status_code=201, media_type=MediaType.JSON)
+
+
+def _order_id(order: Order) -> int:
+    assert order.order_id is not None, "those alone are listed"
+    return order.order_id
 
 
 def _window(start: str, duration: str, now: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from gateways.api.errors import ApiError
 Outcome = TypeVar("Outcome")
 Value = TypeVar("Value")
 Shown = TypeVar("Shown")
+Place = TypeVar("Place")
 Name = int | str
 """An account's id, or an address."""
 US = 1_000
@@ -45,8 +46,12 @@ SMOOTHING = 8
 """What a party's requests cost is known from so many of the last, about."""
 TURN_NS = 250 * MS
 """A request that takes longer waits for something, and counts no more."""
-SHOWN_AT_ONCE = 25
-"""Of a list: some half a ms."""
+REFUSED_NS = 5 * MS
+"""Of one party a request is refused at the door every so long: who asks again at once costs others nothing."""
+MAX_HELD_NS = 2_000 * MS
+"""For so long at most."""
+LISTED_AT_ONCE = 50
+"""Of a list: some ms."""
 MAX_PARTIES = 10_000
 """From here on those are forgotten that want nothing."""
 TURN = "turn"
@@ -56,7 +61,18 @@ TURN = "turn"
 class Party:
     """What it has under way here."""
 
-    __slots__ = ("at_work", "begun", "cost", "had", "is_ready", "name", "started_in", "under_way", "waiting")
+    __slots__ = (
+        "at_work",
+        "begun",
+        "cost",
+        "had",
+        "is_ready",
+        "name",
+        "refused_at",
+        "started_in",
+        "under_way",
+        "waiting",
+    )
 
     def __init__(self, name: Name, had: int) -> None:
         self.name = name
@@ -67,6 +83,8 @@ class Party:
         self.under_way = 0
         """Requests, those too that wait for something to happen."""
         self.at_work = 0
+        self.refused_at = 0
+        """ns: when it is told that the last of its requests is refused."""
         self.started_in = -1
         """The turn of the event loop in which one last started."""
         self.is_ready = False
@@ -187,11 +205,7 @@ class Turns:
 
     def enter(self, name: Name) -> Party:
         """A request came. Raises ApiError 429 where too many are under way: to who has most."""
-        party = self._parties.get(name)
-        if party is None:
-            party = self._parties[name] = Party(name, self._clock)
-            if len(self._parties) > MAX_PARTIES:
-                self._parties = {each.name: each for each in self._parties.values() if each.under_way} | {name: party}
+        party = self._party(name)
         if party.under_way >= self._max_under_way // 2:
             raise _busy(party)
         if self.under_way >= self._max_under_way:
@@ -203,6 +217,21 @@ class Turns:
         party.under_way += 1
         self.under_way += 1
         return party
+
+    def _party(self, name: Name) -> Party:
+        party = self._parties.get(name)
+        if party is None:
+            party = self._parties[name] = Party(name, self._clock)
+            if len(self._parties) > MAX_PARTIES:
+                self._parties = {each.name: each for each in self._parties.values() if each.under_way} | {name: party}
+        return party
+
+    async def hold_back(self, name: Name) -> None:
+        """Returns when the party may be told that a request of it is refused. What waits here is under way no more:
+        there is one for each connection at most."""
+        party, now = self._party(name), self.now()
+        party.refused_at = min(max(party.refused_at, now) + REFUSED_NS, now + MAX_HELD_NS)
+        await asyncio.sleep((party.refused_at - now) / 1e9)
 
     def leave(self, party: Party) -> None:
         """The request has its answer."""
@@ -339,14 +368,24 @@ class Turns:
             self._most_waiting = now
 
 
-async def listed(show: Callable[[Value], Shown], found: Sequence[Value]) -> list[Shown]:
-    """What a long list is shown as, others' turns of the event loop between."""
+async def listed(
+    fetch: Callable[[Place | None, int], Awaitable[Sequence[Value]]],
+    place: Callable[[Value], Place],
+    show: Callable[[Value], Shown],
+    after: Place | None,
+    limit: int,
+) -> tuple[list[Shown], Place | None]:
+    """A page of a list, behind `after`, and where the next one goes on if there is any. It is fetched part by part: to
+    wait for each leaves the event loop to others between."""
     items: list[Shown] = []
-    for first in range(0, len(found), SHOWN_AT_ONCE):
-        if first:
-            await asyncio.sleep(0)
-        items += map(show, found[first : first + SHOWN_AT_ONCE])
-    return items
+    while len(items) < limit:
+        wanted = min(LISTED_AT_ONCE, limit - len(items))
+        found = await fetch(after, wanted)
+        items += map(show, found)
+        if len(found) < wanted:
+            return items, None
+        after = place(found[-1])
+    return items, after
 
 
 def _busy(party: Party) -> ApiError:

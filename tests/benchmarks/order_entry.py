@@ -10,7 +10,7 @@ import msgspec
 
 from tests.benchmarks.harness import Result, in_turn
 from tests.benchmarks.order_to_fill import posting
-from tests.exchange_process import ExchangeProcess, ready_market
+from tests.exchange_process import WITHOUT_RATES, ExchangeProcess, ready_market
 
 BATCH = 50
 ORDERS = 500
@@ -21,7 +21,7 @@ async def order_entry_batch50() -> Result:
     """Bids a second that are taken, held for, appended and answered."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            ExchangeProcess.running(Path(folder) / "exchange") as exchange,
+            ExchangeProcess.running(Path(folder) / "exchange", arguments=WITHOUT_RATES) as exchange,
             ready_market(exchange) as market,
         ):
             bid = {"class": "L40S-48GB", "quantity": 1, "price": "0.60", "duration": "1h", "min_fill": 1}

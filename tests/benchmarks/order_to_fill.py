@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from settlement.postgres import EmbeddedPostgres
 from tests.benchmarks.broker import running_broker
 from tests.benchmarks.harness import Result, in_turn, p50_ms
-from tests.exchange_process import ExchangeProcess, ready_market
+from tests.exchange_process import WITHOUT_RATES, ExchangeProcess, ready_market
 
 REQUESTS = 200
 ROUNDS = 5
@@ -63,7 +63,7 @@ def _bid(class_id: str) -> dict[str, Any]:
 async def _buying(folder: Path, log: str) -> AsyncIterator[Request]:
     """A request that places a bid of one GPU and sees its fill in the answer."""
     async with (
-        ExchangeProcess.running(folder / "exchange", log=log) as exchange,
+        ExchangeProcess.running(folder / "exchange", log=log, arguments=WITHOUT_RATES) as exchange,
         ready_market(exchange) as market,
         posting(exchange.url, "/v1/bids", _bid(market.class_id), market.buyer_key) as post,
     ):

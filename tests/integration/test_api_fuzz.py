@@ -12,7 +12,7 @@ import pytest
 
 from gateways.client import Exchange as Client
 from schemas.store import Scope
-from tests.exchange_process import ExchangeProcess
+from tests.exchange_process import WITHOUT_RATES, ExchangeProcess
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "180"))
@@ -24,18 +24,13 @@ MOST_UNTAKEN = 25
 classes, kills accounts and retires what it can."""
 ODD = {"OPTIONS", "HEAD", "TRACE", "QUERY"}
 """Methods that no route is described with."""
-WITHOUT_RATES = tuple(
-    word
-    for name in ("key", "account", "preview", "walk")
-    for word in (f"--{name}-rate", "1000000", f"--{name}-burst", "1000000")
-)
-"""Else most of what it asks of previews were answered by 429, and tried nothing."""
 _ANSWERS = re.compile(r'api_answers_total{method="(\w+)",route="([^"]+)",status="(\d+)"}')
 
 
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS + 240)
 async def test_every_answer_is_as_described(tmp_path: Path) -> None:
+    # With rates, most of what it asks of previews were answered by 429, and tried nothing.
     async with ExchangeProcess.running(tmp_path / "exchange", arguments=WITHOUT_RATES) as exchange:
         known = await something_of_each(exchange)
         environment = {**os.environ, **known, "SCHEMATHESIS_HOOKS": "tests.api_hooks"}

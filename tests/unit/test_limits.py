@@ -31,6 +31,26 @@ def test_a_key_has_its_burst_and_then_its_rate_and_another_has_its_own() -> None
     assert (rested["RateLimit-Remaining"], rested["RateLimit-Reset"]) == ("2", "1"), "a rest gives the burst, no more"
 
 
+def test_what_weighs_more_than_is_left_passes_and_who_asks_next_waits_for_it() -> None:
+    buckets = Buckets(Rate(per_s=2, burst=3), "a key")
+    assert buckets.give(1, buckets.asked(1, 0, weight=2), 0).remaining == 1
+    assert buckets.give(1, buckets.asked(1, 0, weight=7), 0) == (0, 3, 5), "six more than it had"
+    with pytest.raises(ApiError) as refused:
+        buckets.asked(1, 0)
+    assert refused.value.headers["Retry-After"] == "4"
+    with pytest.raises(ApiError):
+        buckets.asked(1, 7 * NS // 2 - 1)
+    assert buckets.give(1, buckets.asked(1, 7 * NS // 2), 7 * NS // 2).remaining == 0
+
+
+def test_what_was_taken_as_one_may_count_as_more() -> None:
+    limits = Limits(Rates(key=Rate(1, 10), account=Rate(1, 12)))
+    assert limits.take(1, 7, 0, weight=3).remaining == 7
+    assert limits.further(1, 7, 0, 6) == (1, 10, 9)
+    assert limits.further(2, 7, 0, 2) == (1, 12, 11), "of the account there is less than of its other key"
+    assert limits.further(2, 7, 0, 0) == (1, 12, 11)
+
+
 def test_who_asked_longest_ago_is_forgotten_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateways.api.limits.MAX_BUCKETS", 2)
     buckets = Buckets(Rate(per_s=1, burst=2), "a key")
@@ -66,4 +86,4 @@ def test_previews_have_a_bucket_of_their_own() -> None:
     assert limits.take(1, 7, 0, preview=True).headers["RateLimit-Remaining"] == "0"
     with pytest.raises(ApiError, match="for what an order would do or why it waits"):
         limits.take(2, 7, 0, preview=True)
-    assert limits.take(1, 7, 0).headers["RateLimit-Remaining"] == "3998"
+    assert limits.take(1, 7, 0).headers["RateLimit-Remaining"] == "998"

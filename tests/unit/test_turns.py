@@ -15,6 +15,7 @@ from gateways.api.turns import (
     MAX_AT_WORK,
     MAX_OF_ONE,
     MS,
+    REFUSED_NS,
     SLICE_NS,
     TURN_NS,
     US,
@@ -313,6 +314,27 @@ async def test_parties_that_want_nothing_are_forgotten(monkeypatch: pytest.Monke
     turns.enter(3)
     assert turns.enter(1) is first
     assert turns.enter(2) is not second
+
+
+async def test_a_party_is_refused_no_more_often_than_every_so_long_and_waits_for_a_bounded_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.api.turns.MAX_HELD_NS", 4 * REFUSED_NS)
+    turns, began = Turns(1_000, clock), clock.ns
+    noisy, quiet = [turns.enter(name) for name in (NOISY, QUIET)]
+    told = []
+    for _ in range(6):
+        told.append(asyncio.create_task(turns.hold_back(NOISY)))
+        await asyncio.sleep(0)
+    assert noisy.refused_at == began + 4 * REFUSED_NS
+    assert quiet.refused_at == 0
+    assert not any(each.done() for each in told)
+    await turns.hold_back(QUIET)
+    assert quiet.refused_at == began + REFUSED_NS
+    clock.ns += 100 * REFUSED_NS
+    await turns.hold_back(NOISY)
+    assert noisy.refused_at == began + 101 * REFUSED_NS
+    await asyncio.gather(*told)
 
 
 async def test_a_request_given_up_just_as_it_starts_leaves_nothing() -> None:
