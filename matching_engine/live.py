@@ -44,7 +44,7 @@ class LiveOrders:
         party.orders.append(order_id)
         leavers = self._leavers if leaves == self._leaves else self._leaving_at(leaves)
         leavers.append(order_id)
-        if len(party.orders) > party.most:
+        if len(party.orders) > 2 * party.live + 64:
             self._tidy(party)
 
     def _leaving_at(self, leaves: int) -> list[int]:
@@ -142,7 +142,7 @@ class LiveOrders:
         orders = self.orders
         ids = [known for known in party.orders if known in orders]
         self._left += len(party.orders) - len(ids)
-        party.orders, party.most = ids, 2 * len(ids) + 64
+        party.orders = ids
         if self._left > 2 * len(orders) + 1024:
             self._sort_by_leaving()
 

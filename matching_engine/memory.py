@@ -20,7 +20,7 @@ Repeat = tuple[Key, Answered]
 class Party:
     """An account, as far as the engine knows it."""
 
-    __slots__ = ("account", "answered", "bound", "dead_man", "killed", "limits", "live", "most", "orders")
+    __slots__ = ("account", "answered", "bound", "dead_man", "killed", "limits", "live", "orders")
 
     def __init__(self, account: int) -> None:
         self.account = account
@@ -29,8 +29,6 @@ class Party:
         del self.answered[None]  # a dict of texts alone keeps no hashes: a look-up would read the texts of others
         self.orders: list[int] = []
         """Ids of its live orders in order, and of some that have left."""
-        self.most = 64
-        """At more ids those that have left are looked for."""
         self.live = 0
         """How many orders live."""
         self.killed = False

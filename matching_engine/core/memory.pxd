@@ -6,7 +6,7 @@ cdef class Party:
     cdef public object account, limits, dead_man
     cdef public dict answered
     cdef public list orders
-    cdef public Py_ssize_t most, live
+    cdef public Py_ssize_t live
     cdef public bint killed, bound
 
 cdef class Memory:
