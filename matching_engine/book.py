@@ -441,7 +441,8 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         if not self.chunks:
             return False
         chunk: Any = self.chunks[0]
-        return bool(chunk.ranks[chunk.first] <= self._sign * price)
+        front: Any = chunk.front
+        return bool(self._sign * front.price <= self._sign * price)
 
     def add(self, order: AnyOrder) -> None:
         """Puts the order at its place: behind all of its price, unless it comes back and they are newer."""

@@ -94,11 +94,13 @@ class Memory:
                 if party is None:
                     del self.returned[key]
                     continue
-                known = party.answered.get(key)
-                if known is not None and known.not_after < now:  # else it was used anew
-                    del party.answered[key]
-                    if not party.answered and not (party.live or party.bound or party.dead_man):
-                        del self.parties[party.account]
+                known = party.answered.pop(key, None)
+                if known is None:
+                    continue
+                if known.not_after >= now:  # it was used anew
+                    party.answered[key] = known
+                elif not party.answered and not (party.live or party.bound or party.dead_man):
+                    del self.parties[party.account]
         self._minute = -1
         self.due = (minutes[0] + 1) * GRID_MS if minutes else NEVER
 

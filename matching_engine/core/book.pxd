@@ -82,7 +82,7 @@ cdef class Queue:
     cdef public list chunks, first_ranks
 
     cpdef list within(self, long long price)
-    @cython.locals(chunk=Chunk)
+    @cython.locals(chunk=Chunk, front=CResting)
     cpdef bint has_within(self, long long price)
     @cython.locals(chunk=Chunk, at=Py_ssize_t, place=Py_ssize_t, ranks=list, orders=list, rank=cython.longlong, before=CResting)
     cpdef object add(self, CResting order)
@@ -134,7 +134,7 @@ cpdef bint suits_supplier(object accepts, object supplier)
 # ints AskChunk.measure: ask.signature ask.free ask.longest
 # ints BidChunk.short: bid.refuses
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
-# ints Queue.has_within: chunk.ranks[chunk.first]
+# ints Queue.has_within: front.price
 # ints Queue.add: order.price before.price before.place order.place
 # ints Queue._bring_back: ranks[place]
 # locals Chunk.__init__: order=CResting, orders=list

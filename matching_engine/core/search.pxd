@@ -1,6 +1,6 @@
 # What C does in place of a function of that name: searches in sorted lists and tuples of ints, as `bisect` does them;
-# looks at numbers, names and times, as `checks` does; whether Structs differ; what is taken out of a list; all of
-# `rings`, whose numbers this has again.
+# looks at numbers, names and times, as `checks` does; whether Structs differ; what is put into a list or taken out of
+# one; all of `rings`, whose numbers this has again.
 
 cdef extern from *:
     """
@@ -85,6 +85,19 @@ cdef extern from *:
             wrong |= letters[size] < ' ' || letters[size] > '~';
         return !wrong;
     }
+
+    // PyList_Insert moves what stands behind one by one.
+    static CYTHON_INLINE int cx_insert(PyObject *list, Py_ssize_t place, PyObject *item) {
+        Py_ssize_t size = PyList_GET_SIZE(list);
+        if (place < 0 || place > size || size >= ((PyListObject *)list)->allocated)
+            return PyList_Insert(list, place, item);
+        PyObject **there = ((PyListObject *)list)->ob_item + place;
+        memmove(there + 1, there, (size - place) * sizeof(PyObject *));
+        *there = Py_NewRef(item);
+        Py_SET_SIZE(list, size + 1);
+        return 0;
+    }
+    #define PyList_Insert cx_insert
 
     static CYTHON_INLINE PyObject *cx_taken(PyObject *events) {
         Py_ssize_t size = PyList_GET_SIZE(events);
