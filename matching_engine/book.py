@@ -28,6 +28,8 @@ GROUP = 64
 """Chunks of asks at which their group is split."""
 WORTH_A_LOOK = 8
 """Chunks from which on a walk asks for their group's bounds first."""
+FEW = 16
+"""Bids up to which those short enough are put in order one by one; of more, all of their chunk are looked at."""
 NOBODY = 1 << 62
 """More than any quantity, duration or time."""
 MAX_KNOWN = 4096
@@ -399,13 +401,20 @@ class BidChunk(Chunk[Bid]):
         if self.lengths is None:
             self.by_length = sorted([bid for bid in self.orders if bid.chunk is self], key=attrgetter("duration"))
             self.lengths = [bid.duration for bid in self.by_length]
+        few = bisect_right(self.lengths, longest)
         bids: list[Bid] = []
-        for bid in self.by_length[: bisect_right(self.lengths, longest)]:
-            if not bid.refuses & signature and bid.chunk is self:
-                bids.append(bid)  # noqa: PERF401 - a comprehension's variable has no C type
-        if len(bids) > 1:
-            bids.sort(key=attrgetter("place"))
-            bids.sort(key=attrgetter("price"), reverse=True)
+        for bid in self.by_length[:few] if few <= FEW else self.orders:
+            if bid.duration > longest or bid.refuses & signature or bid.chunk is not self:
+                continue
+            at = len(bids)
+            if few <= FEW:
+                price, place = bid.price, bid.place
+                while at:
+                    before = bids[at - 1]
+                    if before.price > price or (before.price == price and before.place < place):
+                        break
+                    at -= 1
+            bids.insert(at, bid)
         return bids
 
 

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 
-from matching_engine.rings import ALL, RING, Hours, span, twice
+from matching_engine.rings import ALL, RING, Hours, opens, span, twice
 from schemas.units import HOUR_MS
 
 TRIM_FROM = 64
@@ -66,10 +66,7 @@ class Calendar:
         if hours is None:
             return True
         first, starts, double, gap = hours
-        run = self._run(double)
-        first -= self.first
-        then = (starts << first if first >= 0 else starts >> -first) & run
-        return then != 0 and (not gap or then << gap & run != 0)
+        return opens(self._run(double), starts, first - self.first, gap)
 
     def ring(self, double: int, origin: int) -> int:
         """The hours from which on `1 << double` are open, in a ring that begins at the hour `origin`."""

@@ -187,7 +187,7 @@ class Walk:
                     break
                 continue
             starts = self._to_come(bid)
-            while bid.live and self._trade_once(ask, bid, starts, ask):
+            while bid.live and self._trade_once(ask, bid, starts, ask) and len(starts) > 1:
                 pass
             if bid.live and bid.left < bid.min_fill <= before:
                 short.append(bid)

@@ -25,6 +25,12 @@ def shows(ring: int, at: int, gap: int) -> bool:
     return then != 0
 
 
+def opens(run: int, starts: int, later: int, gap: int) -> bool:
+    """Likewise of a run that is no ring, and of starts whose bits are so much later in it, or earlier."""
+    then = run & (starts << later if later >= 0 else starts >> -later)
+    return then != 0 and (not gap or then << gap & run != 0)
+
+
 def span(first: int, after: int) -> int:
     """The bits from `first` to before `after`, which is not less."""
     return (1 << after) - (1 << first)

@@ -73,7 +73,7 @@ cdef class BidChunk(Chunk):
     @cython.locals(bid=CBid, duration=cython.longlong, first=cython.longlong, last=cython.longlong, starts=tuple, refuses=cython.longlong)
     cpdef object widen(self, order)
     cpdef object sift(self)
-    @cython.locals(bid=CBid, bids=list)
+    @cython.locals(bid=CBid, before=CBid, bids=list, few=Py_ssize_t, at=Py_ssize_t, price=cython.longlong, place=cython.longlong)
     cpdef list short(self, long long longest, long long signature)
 
 cdef class Queue:
@@ -132,7 +132,7 @@ cpdef bint suits_supplier(object accepts, object supplier)
 # ints Stairs.spans: self.ends[step - 1] starts[at] self.ends[step]
 # ints AskChunk.widen: ask.signature ask.free ask.longest ask.start ask.end stairs.starts[0] stairs.ends[0]
 # ints AskChunk.measure: ask.signature ask.free ask.longest
-# ints BidChunk.short: bid.refuses
+# ints BidChunk.short: bid.refuses bid.duration bid.price bid.place before.price before.place
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
 # ints Queue.has_within: front.price
 # ints Queue.add: order.price before.price before.place order.place

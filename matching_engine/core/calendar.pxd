@@ -1,5 +1,5 @@
 cimport cython
-from matching_engine.search cimport bisect_left, bisect_right, cx_value, span, twice
+from matching_engine.search cimport bisect_left, bisect_right, cx_value, opens, span, twice
 
 cdef class Calendar:
     cdef long long _start, _end, _most

@@ -177,6 +177,39 @@ cdef extern from *:
     #endif
     }
 
+    static CYTHON_INLINE int cx_opens(PyObject *run, PyObject *starts, long long later, long long gap) {
+    #if PY_VERSION_HEX < 0x030C0000
+        PyLongObject *hours = (PyLongObject *)run;
+        for (Py_ssize_t place = 0; place < Py_SIZE(starts); place++) {
+            digit then = ((PyLongObject *)starts)->ob_digit[place];
+            long long bit = place * PyLong_SHIFT + later;
+            if (!then || bit <= -PyLong_SHIFT)
+                continue;
+            if (bit < 0)  // what is earlier than the run is not open
+                then &= PyLong_MASK << -bit;
+            then &= bit >= 0 ? cx_digit_from(hours, bit) : hours->ob_digit[0] << -bit;
+            if (then && gap)
+                then &= bit + gap >= 0 ? cx_digit_from(hours, bit + gap) : hours->ob_digit[0] << -(bit + gap);
+            if (then && Py_SIZE(run))
+                return 1;
+        }
+        return 0;
+    #else
+        PyObject *by = PyLong_FromLongLong(later < 0 ? -later : later), *then = NULL;
+        if (by)
+            then = later < 0 ? PyNumber_Rshift(starts, by) : PyNumber_Lshift(starts, by);
+        int some = then != NULL && cx_meet(run, then);
+        if (some && gap) {
+            PyObject *both = PyNumber_And(run, then), *more = PyLong_FromLongLong(gap);
+            PyObject *behind = both && more ? PyNumber_Lshift(both, more) : NULL;
+            some = behind != NULL && cx_meet(run, behind);
+            Py_XDECREF(both); Py_XDECREF(more); Py_XDECREF(behind);
+        }
+        Py_XDECREF(by); Py_XDECREF(then);
+        return some;
+    #endif
+    }
+
     static CYTHON_INLINE PyObject *cx_span(long long first, long long after) {
     #if PY_VERSION_HEX < 0x030C0000
         Py_ssize_t size = (after + PyLong_SHIFT - 1) / PyLong_SHIFT, low = first / PyLong_SHIFT;
@@ -301,6 +334,7 @@ cdef extern from *:
     bint is_name "cx_is_name" (object text) noexcept
     bint cx_meet(object a, object b) noexcept
     bint shows "cx_shows" (object ring, object at, long long gap) noexcept
+    bint opens "cx_opens" (object run, object starts, long long later, long long gap) noexcept
     object span "cx_span" (long long first, long long after)
     object twice "cx_twice" (object run, Py_ssize_t later)
     object hours_of "cx_hours_of" (object starts, object duration)
