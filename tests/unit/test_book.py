@@ -279,6 +279,7 @@ def test_a_chunk_knows_from_which_hours_on_one_of_its_asks_can_serve() -> None:
 
 def test_a_chunk_of_bids_finds_the_short_ones_that_suit(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "CHUNK", 16)
+    monkeypatch.setattr(book_module, "FEW", 6)
     rng = random.Random(13)
     orders: list[Bid] = []
     found = 0
