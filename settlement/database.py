@@ -62,7 +62,9 @@ async def connect(dsn: str, *, max_size: int) -> Pool:
             max_inactive_connection_lifetime=0,
             command_timeout=None,
             reset=_keep,
-            server_settings={"application_name": "cx", "jit": "off"},
+            # A plan that was made while a table was small is kept, and would read all of it for each order once it has
+            # grown. Only who asks for a whole table reads one.
+            server_settings={"application_name": "cx", "jit": "off", "enable_seqscan": "off"},
         )
     try:
         with as_store_error():

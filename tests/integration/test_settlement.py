@@ -44,7 +44,7 @@ from schemas.store import (
     Spender,
 )
 from schemas.units import HOUR_MS, MINUTE_MS
-from settlement import database, service
+from settlement import database, ledger, service
 from settlement.audit import audit
 from settlement.store import Store
 from tests.settling import (
@@ -694,6 +694,24 @@ async def test_who_waits_ends_the_rest_of_settlement(
         await placed(market, bid_of(buyer, LIMIT, 1, 1, market.log.time, f"bid {number}"))
     orders = await market.store.orders(buyer.id, status=None, class_id=None, before=None, limit=100)
     assert [order.client_order_id for order in orders] == ["bid 2", "bid 1", "bid 0"]
+
+
+async def test_intents_are_looked_for_by_an_index_though_their_statement_was_planned_while_there_were_none(
+    buyer: Account, dsn: str
+) -> None:
+    place, cash = database.Queries().place_plain, ledger.cash(buyer.id)
+    pool = await database.connect(dsn, max_size=1)
+    try:
+        async with pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            for _ in range(10):  # from the sixth on by one plan, which is kept
+                assert await connection.fetch(place, [], [cash], [1], [buyer.id], ["a bid"])
+            scans = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'orders'"
+            assert tuple(await connection.fetchrow(scans)) == (0, 10)
+            await transaction.rollback()
+    finally:
+        await pool.close()
 
 
 async def test_a_database_of_before_the_reserves_comes_over_with_its_orders_on_their_way(bare_dsn: str) -> None:
