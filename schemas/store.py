@@ -855,10 +855,6 @@ class Store(Protocol):
         note it, and raises nothing. Raises StoreError where far too many intents wait already."""
         ...
 
-    async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
-        """Likewise of many, in order. Where it raises, some may be written."""
-        ...
-
     async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
         """Likewise for an amend of an open order whose command is `terms`. One at a time of an order."""
         ...

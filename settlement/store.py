@@ -342,9 +342,18 @@ class Store:
         return entries.listed(rows, kinds, before, limit)
 
     async def place(self, intent: Intent, *, now: int) -> Placed:
-        row = _sent(intent, now)
-        (answer,) = await self._intents.place_all([row])
-        return _placed(row, answer)
+        placed: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: Placed | Exception) -> None:
+            if placed.done():
+                return
+            if isinstance(outcome, Exception):
+                placed.set_exception(outcome)
+            else:
+                placed.set_result(outcome)
+
+        self.place_soon(intent, now=now, told=told)
+        return await placed
 
     def place_soon(self, intent: Intent, *, now: int, told: Callable[[Placed | Exception], None]) -> None:
         row = _sent(intent, now)
@@ -353,10 +362,6 @@ class Store:
             told(answer if isinstance(answer, Exception) else _placed(row, answer))
 
         self._intents.place_soon(row, tell)
-
-    async def place_all(self, intents: Sequence[Intent], *, now: int) -> list[Placed]:
-        rows = [_sent(intent, now) for intent in intents]
-        return [_placed(*each) for each in zip(rows, await self._intents.place_all(rows), strict=True)]
 
     async def place_amend(self, amendment: Amendment, *, terms: bytes, now: int) -> PlacedAmend:
         row = AmendRow(

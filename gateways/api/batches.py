@@ -12,7 +12,7 @@ from msgspec import Meta
 from gateways.api import resources
 from gateways.api.errors import ApiError, as_api_error, body_of, request_id
 from gateways.api.keys import Keys
-from gateways.api.orders import Desk, NewOrder
+from gateways.api.orders import Begun, Desk, NewOrder
 from gateways.api.requests import ApiRequest
 from gateways.api.resources import MAX_BATCH
 from gateways.api.routes import may_end_orders
@@ -25,6 +25,7 @@ SMALL_PART = 10
 """Likewise, while other accounts want something too."""
 
 Value = TypeVar("Value")
+Done = TypeVar("Done")
 _Outcome = resources.Order | tuple[resources.Order, bool] | ApiError
 
 
@@ -59,15 +60,14 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         """
         may_end_orders(request.user)
 
-        async def place(raws: Sequence[msgspec.Raw]) -> list[_Outcome]:
-            read = [_read(raw, request.user) for raw in raws]
-            good = [each for each in read if not isinstance(each, ApiError)]
-            placed = iter(await desk.place_many(request.user, good))
-            return [each if isinstance(each, ApiError) else next(placed) for each in read]
+        async def begin(raws: Sequence[msgspec.Raw]) -> Sequence[Begun | ApiError]:
+            return await desk.begin_many(request.user, [_read(raw, request.user) for raw in raws])
 
         raws = _batch.decode(await request.body()).orders
         keys.count(request, len(raws))
-        return _answers(await _in_parts(raws, place, request), request)
+        # All are on their way before any is waited for: parts cost no more than turns.
+        begun = await _in_parts(raws, begin, request)
+        return _answers(await _in_parts(begun, desk.answer_many, request), request)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -88,15 +88,15 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
 
 
 async def _in_parts(
-    orders: Sequence[Value], do: Callable[[Sequence[Value]], Awaitable[Sequence[_Outcome]]], request: ApiRequest
-) -> list[_Outcome]:
+    orders: Sequence[Value], do: Callable[[Sequence[Value]], Awaitable[Sequence[Done]]], request: ApiRequest
+) -> list[Done]:
     """One part after the other, so that others have their turns between: a batch costs what its orders cost."""
     turn = turn_of(request.scope)
-    outcomes: list[_Outcome] = []
-    while len(outcomes) < len(orders):
+    done: list[Done] = []
+    while len(done) < len(orders):
         size = PART if await turn.again() else SMALL_PART
-        outcomes += await do(orders[len(outcomes) : len(outcomes) + size])
-    return outcomes
+        done += await do(orders[len(done) : len(done) + size])
+    return done
 
 
 def _read(raw: msgspec.Raw, key: ApiKey) -> NewOrder | ApiError:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from gateways.api import resources
 from gateways.api.errors import ApiError, as_api_error, invalid, new_name, refused, unknown
@@ -69,6 +70,17 @@ Value = TypeVar("Value")
 _digest_form = msgspec.msgpack.Encoder()
 
 
+class Begun(Struct):
+    """An order that is on its way, or was there before."""
+
+    intent: Intent
+    at: int
+    """ms."""
+    answer: Waiter | None
+    written: Placed | None = None
+    """What the store has said."""
+
+
 class Desk:
     """Places, amends, cancels and shows orders."""
 
@@ -95,33 +107,28 @@ class Desk:
         """The order, and whether it was there before. Raises ApiError."""
         now, names_key = self._log.now(), isinstance(body, resources.NewBid) and body.ssh_key is not None
         ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
-        intent, first = await self._prepared(key, body, ssh_keys, now)
-        if first is not None:
-            return await self._repeat(first, intent.digest)
-        return await self._enter(intent, now)
+        return await self._answer(await self._begun(key, body, ssh_keys, now))
 
-    async def place_many(
-        self, key: ApiKey, bodies: Sequence[NewOrder]
-    ) -> list[tuple[resources.Order, bool] | ApiError]:
-        """Each as `place` answers it, in order: one write of all that is new, one append a partition."""
+    async def begin_many(self, key: ApiKey, bodies: Sequence[NewOrder | ApiError]) -> list[Begun | ApiError]:
+        """All that are right are on their way, in order: they share a write, and an append a partition."""
         now = self._log.now()
         names_key = any(isinstance(body, resources.NewBid) and body.ssh_key is not None for body in bodies)
         ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
-        prepared = [await _or_refusal(self._prepared(key, body, ssh_keys, now)) for body in bodies]
-        intents = [each[0] for each in prepared if not isinstance(each, ApiError) and each[1] is None]
-        placed = await self._store.place_all(intents, now=now)
-        self._append([one.order for one in placed if one.status is PlaceStatus.NEW and one.order is not None])
-        written = iter(placed)
+        return [
+            body if isinstance(body, ApiError) else await _or_refusal(self._begun(key, body, ssh_keys, now))
+            for body in bodies
+        ]
 
-        def answer(each: tuple[Intent, Order | None] | ApiError) -> Awaitable[tuple[resources.Order, bool] | ApiError]:
-            if isinstance(each, ApiError):
-                return _itself(each)
-            intent, first = each
-            if first is not None:
-                return _or_refusal(self._repeat(first, intent.digest))
-            return _or_refusal(self._entered(intent, next(written), now))
+    async def answer_many(self, begun: Sequence[Begun | ApiError]) -> list[tuple[resources.Order, bool] | ApiError]:
+        """Each as `place` answers it, in order."""
+        return [each if isinstance(each, ApiError) else await _or_refusal(self._answer(each)) for each in begun]
 
-        return await asyncio.gather(*map(answer, prepared))
+    async def _begun(self, key: ApiKey, body: NewOrder, ssh_keys: Sequence[SshKey], now: int) -> Begun:
+        """The order on its way. Raises ApiError."""
+        intent, first = await self._prepared(key, body, ssh_keys, now)
+        if first is not None:
+            return Begun(intent, now, None, Placed(PlaceStatus.REPLAY, first))
+        return self._begin(intent, now)
 
     async def understood(self, key: ApiKey, body: NewOrder) -> tuple[PlaceBid | PlaceAsk, int]:
         """The command that the order would be sent as now, and how far its partition has answered. Raises ApiError."""
@@ -200,47 +207,45 @@ class Desk:
             spender=key.spender,
             ssh_key=lease.ssh_key,
         )
-        return await self._enter(intent, now)
+        return await self._answer(self._begin(intent, now))
 
-    async def _enter(self, intent: Intent, now: int) -> tuple[resources.Order, bool]:
-        """The intent is written, with what it holds, and sent; or it was there before. Raises ApiError."""
-        name = (intent.command.account, intent.command.client_order_id)
+    def _begin(self, intent: Intent, now: int) -> Begun:
+        """The intent is to be written, with what it holds, and sent. Raises StoreError."""
         answer: Waiter = asyncio.get_running_loop().create_future()
-        written: Placed | None = None
+        begun = Begun(intent, now, answer)
 
         def told(outcome: Placed | Exception) -> None:
             """It goes on its way at once, not when this request's turn comes round, and also where the caller left."""
-            nonlocal written
             if isinstance(outcome, Exception):
                 _tell(answer, outcome)
                 return
-            written = outcome
+            begun.written = outcome
             if outcome.status is PlaceStatus.NEW and outcome.order is not None:
                 self._append([outcome.order])
-                self._under_way[name].append(answer)
+                self._under_way[outcome.order.account, outcome.order.client_order_id].append(answer)
             else:
                 _tell(answer, None)
 
         self._store.place_soon(intent, now=now, told=told)
-        try:
-            execution = await answer
-        except (TimeoutError, LogError):
-            raise _unknown(name[1]) from None
-        assert written is not None, "told before there was an answer"
-        if execution is None:
-            return await self._entered(intent, written, now)
-        assert written.order is not None, "what is new is there"
-        return await self._shown(written.order, execution), False
+        return begun
 
-    async def _entered(self, intent: Intent, placed: Placed, now: int) -> tuple[resources.Order, bool]:
-        """Likewise, of what the store has written."""
+    async def _answer(self, begun: Begun) -> tuple[resources.Order, bool]:
+        """The order, and whether it was there before. Raises ApiError."""
+        intent, execution = begun.intent, None
+        if begun.answer is not None:
+            try:
+                execution = await begun.answer
+            except (TimeoutError, LogError):
+                raise _unknown(intent.command.client_order_id) from None
+        placed = begun.written
+        assert placed is not None, "told before there was an answer"
         if placed.status is PlaceStatus.NO_FUNDS:
             raise _no_funds("the order", "held", intent.hold, placed.cash)
         if placed.cap is not None:
-            raise _over_cap("the order can cost", intent.hold, placed.cap, now)
+            raise _over_cap("the order can cost", intent.hold, placed.cap, begun.at)
         assert placed.order is not None, "only an order without funds, or over a cap, is not there"
-        if placed.status is PlaceStatus.NEW:
-            return await self._shown(placed.order, await self._answered(placed.order)), False
+        if execution is not None:
+            return await self._shown(placed.order, execution), False
         return await self._repeat(placed.order, intent.digest)
 
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
@@ -736,6 +741,7 @@ def _tell(waiter: Waiter, outcome: Execution | Exception | None) -> None:
         return
     if isinstance(outcome, Exception):
         waiter.set_exception(outcome)
+        waiter.exception()  # who has left does not ask for it
     else:
         waiter.set_result(outcome)
 

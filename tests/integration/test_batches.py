@@ -1,6 +1,7 @@
 """Many orders in one request: each is answered for itself, and once, as if it had come alone."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -9,6 +10,7 @@ import pytest
 from gateways.client import ExchangeError
 from gateways.client.types import Ask, Bid
 from schemas.ids import parse_account_id, parse_order_id
+from schemas.store import Intent, Placed
 from schemas.topics import COMMANDS
 from settlement import ledger
 from tests.integration.conftest import CLASS, Venue
@@ -170,18 +172,21 @@ async def test_many_orders_go_over_the_stream_s_connection_too(exchange: Venue) 
 async def test_who_sends_again_may_hear_of_it_before_who_sent_first(
     exchange: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place_all, append = exchange.store.place_all, exchange.log.append
+    place_soon, append, late_s = exchange.store.place_soon, exchange.log.append, iter([0.2])
 
-    async def told_late(*words: Any, **named: Any) -> Any:
-        placed = await place_all(*words, **named)
-        await asyncio.sleep(0.2)
-        return placed
+    def told_late(intent: Intent, *, now: int, told: Callable[[Placed | Exception], None]) -> None:
+        delay_s = next(late_s, 0)
+
+        def later(outcome: Placed | Exception) -> None:
+            asyncio.get_running_loop().call_later(delay_s, lambda: told(outcome))
+
+        place_soon(intent, now=now, told=later)
 
     async def slow(*words: Any, **named: Any) -> Any:
         await asyncio.sleep(0.3)
         return await append(*words, **named)
 
-    monkeypatch.setattr(exchange.store, "place_all", told_late)
+    monkeypatch.setattr(exchange.store, "place_soon", told_late)
     monkeypatch.setattr(exchange.log, "append", slow)
     order = {**BID, "price": "0.50", "client_order_id": "mine"}
     async with exchange.trader("hasty") as hasty:
@@ -192,6 +197,28 @@ async def test_who_sends_again_may_hear_of_it_before_who_sent_first(
         assert not isinstance(found, ExchangeError)
         assert found.order_id == again.order_id
         assert (await hasty.bid(CLASS, 8, "0.50", duration="1h", min_fill=8)).status == "open", "it goes on"
+
+
+async def test_all_of_a_batch_is_on_its_way_before_any_is_waited_for(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, come, all_there = exchange.log.append, 0, asyncio.Event()
+
+    async def together(topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
+        nonlocal come
+        come += len(values)
+        if come >= 50:
+            asyncio.get_running_loop().call_soon(all_there.set)  # those that wait go on in order
+        await all_there.wait()
+        return await append(topic, partition, values)
+
+    async with caller(exchange, "cloud") as cloud:  # not alone: it was just opened by another, so parts are small
+        monkeypatch.setattr(exchange.log, "append", together)
+        async with asyncio.timeout(4):
+            _, body = await cloud.send("POST", "/v1/orders/batch", {"orders": [ASK] * 50})
+        assert [each["status"] for each in body["answers"]] == [201] * 50
+        ids = [each["order"]["order_id"] for each in body["answers"]]
+        assert ids == sorted(set(ids), key=parse_order_id), "in order"
 
 
 async def test_orders_of_an_account_whose_cash_is_locked_hold_up_no_other_account(exchange: Venue, dsn: str) -> None:
