@@ -99,7 +99,7 @@ class Doors:
     trusted_proxies
         address or network whose X-Forwarded-For is believed on where a request comes from; may be repeated
     key_rate
-        requests a second of each API key
+        requests a second of each API key; an order counts as one, and so do 25 rows of a page
     key_burst
         of each API key at once, after a rest
     account_rate
