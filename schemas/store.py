@@ -69,6 +69,8 @@ class Account(Struct, frozen=True):
 
     def at(self, now: int) -> "Account":
         """The account with the fees that are in force for it at that log time, and of its tier's only those to come."""
+        if not self.fees:  # as of nearly all
+            return self
         coming = next((place for place, fee in enumerate(self.fees) if fee.since > now), len(self.fees))
         if not coming:
             return self
@@ -173,7 +175,12 @@ class ApiKey(Struct, frozen=True):
 
     def ended(self, now: int) -> bool:
         """Whether it is not taken any more."""
-        return self.revoked or (self.ends_at is not None and now >= self.ends_at)
+        expires_at, overlap_until = self.expires_at, self.overlap_until
+        return (
+            self.revoked
+            or (expires_at is not None and now >= expires_at)
+            or (overlap_until is not None and now >= overlap_until)
+        )
 
 
 class Balance(Struct, frozen=True):

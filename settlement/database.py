@@ -63,7 +63,7 @@ async def connect(dsn: str, *, max_size: int) -> Pool:
             command_timeout=None,
             reset=_keep,
             # A plan that was made while a table was small is kept, and would read all of it for each order once it has
-            # grown. Only who asks for a whole table reads one.
+            # grown. Who adds up whole tables says so (`whole_tables`).
             server_settings={"application_name": "cx", "jit": "off", "enable_seqscan": "off"},
         )
     try:

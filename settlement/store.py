@@ -160,6 +160,7 @@ class Store:
             # asyncpg leaves a statement that was cancelled half said, in a transaction that has begun: this ends it.
             await connection.execute(self._sql.nothing)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(self._sql.whole_tables)
                 yield connection
         finally:
             await self._pool.release(connection)
@@ -556,7 +557,9 @@ class Store:
         await self._rows(self._sql.remove_sent, *zip(*((row[:3]) for row in rows), strict=True))
 
     async def totals(self) -> Totals:
-        return Totals(**await self._row(self._sql.totals))
+        with as_store_error():
+            async with self.snapshot() as connection:
+                return Totals(**await connection.fetchrow(self._sql.totals))
 
     async def invoices(self, account: Account, *, role: Side, before: int | None, limit: int) -> list[Head]:
         async with self.snapshot() as connection:

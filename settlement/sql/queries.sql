@@ -467,6 +467,9 @@ SELECT position FROM positions WHERE topic = $1 AND partition = $2;
 -- name: hurry
 NOTIFY wanted;
 
+-- name: whole_tables
+SET LOCAL enable_seqscan = on;
+
 -- name: totals
 SELECT
     (SELECT count(*) FROM orders) AS orders,
