@@ -23,6 +23,8 @@ PART = 100
 """Orders that are done at once."""
 SMALL_PART = 10
 """Likewise, while other accounts want something too."""
+UNDER_WAY = 25
+"""Then so many are waited for before others begin: of a write and of a poll that has all 500, others wait for all."""
 
 Value = TypeVar("Value")
 Done = TypeVar("Done")
@@ -65,9 +67,12 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
 
         raws = _batch.decode(await request.body()).orders
         keys.count(request, len(raws))
-        # All are on their way before any is waited for: parts cost no more than turns.
-        begun = await _in_parts(raws, begin, request)
-        return _answers(await _in_parts(begun, desk.answer_many, request), request)
+
+        async def place(raws: Sequence[msgspec.Raw]) -> Sequence[_Outcome]:
+            # All are on their way before any is waited for: parts cost no more than turns.
+            return await _in_parts(await _in_parts(raws, begin, request), desk.answer_many, request)
+
+        return _answers(await _in_parts(raws, place, request, MAX_BATCH, UNDER_WAY), request)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -88,13 +93,17 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
 
 
 async def _in_parts(
-    orders: Sequence[Value], do: Callable[[Sequence[Value]], Awaitable[Sequence[Done]]], request: ApiRequest
+    orders: Sequence[Value],
+    do: Callable[[Sequence[Value]], Awaitable[Sequence[Done]]],
+    request: ApiRequest,
+    part: int = PART,
+    small_part: int = SMALL_PART,
 ) -> list[Done]:
     """One part after the other, so that others have their turns between: a batch costs what its orders cost."""
     turn = turn_of(request.scope)
     done: list[Done] = []
     while len(done) < len(orders):
-        size = PART if await turn.again() else SMALL_PART
+        size = part if await turn.again() else small_part
         done += await do(orders[len(done) : len(done) + size])
     return done
 

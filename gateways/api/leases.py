@@ -16,7 +16,7 @@ from gateways.api.replies import APPLIED_TIMEOUT_S, Replies, settled
 from gateways.api.requests import ApiRequest
 from gateways.api.routes import ClassFilter, Limit, placed
 from gateways.api.ssh import public_key
-from gateways.api.turns import listed
+from gateways.api.turns import listed, turn_of
 from schemas.commands import Side
 from schemas.ids import LeaseId, format_lease_id, parse_lease_id, parse_order_id, partition_of
 from schemas.log import Log
@@ -56,7 +56,12 @@ def lease_routes(store: Store, keys: Keys, desk: Desk, clerk: Clerk, replies: li
             )
 
         items, last = await listed(
-            older, attrgetter("id"), lambda lease: shown(lease, account, in_list=True), before, limit
+            older,
+            attrgetter("id"),
+            lambda lease: shown(lease, account, in_list=True),
+            before,
+            limit,
+            turn_of(request.scope),
         )
         return resources.Page(items, None if last is None else format_lease_id(last))
 

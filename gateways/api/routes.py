@@ -366,7 +366,9 @@ def order_routes(
             account = request.user.account.id
             return await store.orders(account, status=wanted, class_id=class_id, before=before, limit=count, side=side)
 
-        items, last = await listed(older, _order_id, lambda order: terms.shown_order(order, None), before, limit)
+        items, last = await listed(
+            older, _order_id, lambda order: terms.shown_order(order, None), before, limit, turn_of(request.scope)
+        )
         return resources.Page(items, None if last is None else format_order_id(last))
 
     @get("/v1/orders/{order_id:str}", **keys.door(Scope.READ, 404))

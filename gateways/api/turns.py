@@ -50,8 +50,8 @@ REFUSED_NS = 5 * MS
 """Of one party a request is refused at the door every so long: who asks again at once costs others nothing."""
 MAX_HELD_NS = 2_000 * MS
 """For so long at most."""
-LISTED_AT_ONCE = 50
-"""Of a list: some ms."""
+LISTED_AT_ONCE = 20
+"""Of a list: a part of a ms."""
 MAX_PARTIES = 10_000
 """From here on those are forgotten that want nothing."""
 TURN = "turn"
@@ -164,6 +164,11 @@ class Turn:
         no other party wants anything, so that the part may be large."""
         self.end()
         await self._begin(self.party.begun)
+        return self.is_alone
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other party has come lately."""
         return self._turns.is_alone(self.party)
 
     async def _begin(self, line: deque[asyncio.Future[int]]) -> None:
@@ -374,12 +379,13 @@ async def listed(
     show: Callable[[Value], Shown],
     after: Place | None,
     limit: int,
+    turn: Turn,
 ) -> tuple[list[Shown], Place | None]:
-    """A page of a list, behind `after`, and where the next one goes on if there is any. It is fetched part by part: to
-    wait for each leaves the event loop to others between."""
+    """A page of a list, behind `after`, and where the next one goes on if there is any. While others want something
+    too it is fetched part by part: to wait for each leaves the event loop to them between."""
     items: list[Shown] = []
     while len(items) < limit:
-        wanted = min(LISTED_AT_ONCE, limit - len(items))
+        wanted = min(limit if turn.is_alone else LISTED_AT_ONCE, limit - len(items))
         found = await fetch(after, wanted)
         items += map(show, found)
         if len(found) < wanted:

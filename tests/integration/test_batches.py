@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from gateways.api.batches import UNDER_WAY
 from gateways.client import ExchangeError
 from gateways.client.types import Ask, Bid
 from schemas.ids import parse_account_id, parse_order_id
@@ -199,15 +200,17 @@ async def test_who_sends_again_may_hear_of_it_before_who_sent_first(
         assert (await hasty.bid(CLASS, 8, "0.50", duration="1h", min_fill=8)).status == "open", "it goes on"
 
 
-async def test_all_of_a_batch_is_on_its_way_before_any_is_waited_for(
+async def test_many_of_a_batch_are_on_their_way_before_any_is_waited_for_and_while_others_come_not_all(
     exchange: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, come, all_there = exchange.log.append, 0, asyncio.Event()
+    waited: list[int] = []
 
     async def together(topic: str, partition: int, values: Sequence[bytes]) -> Sequence[int]:
         nonlocal come
         come += len(values)
-        if come >= 50:
+        waited.append(come)
+        if come >= UNDER_WAY:
             asyncio.get_running_loop().call_soon(all_there.set)  # those that wait go on in order
         await all_there.wait()
         return await append(topic, partition, values)
@@ -215,8 +218,9 @@ async def test_all_of_a_batch_is_on_its_way_before_any_is_waited_for(
     async with caller(exchange, "cloud") as cloud:  # not alone: it was just opened by another, so parts are small
         monkeypatch.setattr(exchange.log, "append", together)
         async with asyncio.timeout(4):
-            _, body = await cloud.send("POST", "/v1/orders/batch", {"orders": [ASK] * 50})
-        assert [each["status"] for each in body["answers"]] == [201] * 50
+            _, body = await cloud.send("POST", "/v1/orders/batch", {"orders": [ASK] * 3 * UNDER_WAY})
+        assert [each["status"] for each in body["answers"]] == [201] * 3 * UNDER_WAY
+        assert UNDER_WAY in waited, "all before any is waited for, and of the others none"
         ids = [each["order"]["order_id"] for each in body["answers"]]
         assert ids == sorted(set(ids), key=parse_order_id), "in order"
 
