@@ -625,7 +625,7 @@ class Engine:
             return Refusal.KILLED, (command.account,)
         if (wrong := check_fill(command.fill)) is not None:
             return wrong
-        if command.fill in self._memory.returned:
+        if self._memory.came_back(command.fill, self.now):
             return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
         if not isinstance(ask, Ask):
             return Refusal.UNKNOWN_ORDER, (_shown_order(command.ask_id),)
@@ -715,7 +715,7 @@ class Engine:
         wrong = check_lease(command)
         if wrong is not None:
             return wrong
-        if command.fill in self._memory.returned:
+        if self._memory.came_back(command.fill, self.now):
             return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
         ask = self._orders.get(command.ask_id)
         if not isinstance(ask, Ask):

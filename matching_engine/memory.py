@@ -9,6 +9,8 @@ from schemas.ids import FillId
 from schemas.units import GRID_MS
 
 NEVER = 1 << 62
+FORGOTTEN_AT_ONCE = 2_000
+"""At a command: a minute may leave 60,000 names, which take 10 ms and more."""
 
 Answered = tuple[int, int]
 """(position of the first command, its not_after)."""
@@ -84,13 +86,20 @@ class Memory:
         self.returned[fill] = end
         self._after((end - 1) // GRID_MS).extend((None, fill))
 
+    def came_back(self, fill: FillId, now: int) -> bool:
+        """Whether the lease did, and its window still runs."""
+        return self.returned.get(fill, 0) > now
+
     def forget_before(self, now: int) -> None:
-        """What need not be remembered at `now` any more is forgotten."""
-        minutes = self._minutes
-        while minutes and (minutes[0] + 1) * GRID_MS <= now:
-            keys = self.forget.pop(heappop(minutes))
-            for place in range(0, len(keys), 2):
-                party, key = keys[place], keys[place + 1]
+        """Of what need not be remembered at `now` any more FORGOTTEN_AT_ONCE is forgotten. What is left over counts no
+        more, and goes when this is called again: it is due."""
+        minutes, left = self._minutes, FORGOTTEN_AT_ONCE
+        while left and minutes and (minutes[0] + 1) * GRID_MS <= now:
+            keys = self.forget[minutes[0]]
+            while keys and left:
+                left -= 1
+                key = keys.pop()
+                party = keys.pop()
                 if party is None:
                     del self.returned[key]
                     continue
@@ -101,6 +110,8 @@ class Memory:
                     party.answered[key] = known
                 elif not party.answered and not (party.live or party.bound or party.dead_man):
                     del self.parties[party.account]
+            if not keys:
+                del self.forget[heappop(minutes)]
         self._minute = -1
         self.due = (minutes[0] + 1) * GRID_MS if minutes else NEVER
 

@@ -9,6 +9,7 @@ import pytest
 from matching_engine.checks import MAX_ACCOUNT
 from matching_engine.columns import in_columns
 from matching_engine.engine import Engine
+from matching_engine.memory import FORGOTTEN_AT_ONCE, NEVER, Memory
 from schemas.commands import (
     Amend,
     Cancel,
@@ -29,7 +30,18 @@ from schemas.commands import (
     TimeInForce,
     Withdraw,
 )
-from schemas.events import Accepted, Amended, Cancelled, DeadManChanged, Expired, Fill, KillChanged, Rejected, Returned
+from schemas.events import (
+    Accepted,
+    Amended,
+    Cancelled,
+    DeadManChanged,
+    Duplicate,
+    Expired,
+    Fill,
+    KillChanged,
+    Rejected,
+    Returned,
+)
 from schemas.ids import format_order_id
 from schemas.refusals import Refusal
 from schemas.units import HOUR_MS, MAX_TIME_MS, MINUTE_MS
@@ -218,6 +230,33 @@ def test_a_restored_engine_remembers_returns_and_repeats_as_long_as_the_one_befo
         assert len(whole.repeats) == 2
         engine.apply(101, ends + 2 * MINUTE_MS, Tick())
         assert (engine._memory.parties, engine._memory.returned, engine._memory.forget) == ({}, {}, {})
+
+
+def test_of_what_is_remembered_a_bounded_part_is_forgotten_at_a_command_and_the_rest_counts_no_more() -> None:
+    market, memory = Market(), Memory()
+    count = 2 * FORGOTTEN_AT_ONCE + 500
+    memory.fill([(1, f"{n}") for n in range(count)], [(n, MINUTE_MS - 1) for n in range(count)])
+    left = []
+    while memory.due <= MINUTE_MS:
+        memory.forget_before(MINUTE_MS)
+        left.append(sum(len(party.answered) for party in memory.parties.values()))
+    assert left == [FORGOTTEN_AT_ONCE + 500, 500, 0]
+    assert (memory.forget, memory.parties, memory.due) == ({}, {}, NEVER)
+    market.send(ask("a", quantity=2))
+    market.send(bid("b", quantity=1, min_fill=1))
+    once, ends = Return((2, 0), 1, 1, START, START + HOUR_MS), START + HOUR_MS
+    assert isinstance(market.send(once)[0], Returned)
+    for number in range(FORGOTTEN_AT_ONCE):
+        market.send(bid(f"{number}", price=1, not_after=ends - 1), ends - 1)
+    for now, code in ((ends - 1, Refusal.ALREADY_RETURNED), (ends, Refusal.UNKNOWN_ORDER)):
+        (refused,) = market.send(once, now)
+        assert isinstance(refused, Rejected)
+        assert refused.code is code
+    assert (2, 0) in market.engine._memory.returned, "it is not forgotten yet"
+    (new,) = market.send(bid("0", not_after=ends + 1, starts=(ends,)), ends)
+    assert not isinstance(new, Duplicate)
+    market.send(Tick(), ends + 1)
+    assert market.engine._memory.returned == {}
 
 
 def test_a_state_names_each_account_of_which_it_keeps_something() -> None:
