@@ -15,7 +15,7 @@ from schemas.store import Scope
 from tests.exchange_process import WITHOUT_RATES, ExchangeProcess
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "180"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "300"))
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "30")
 """Of an operation, in each of the phases that draw."""
 CLASS = "FUZZED-SXM-192GB"
