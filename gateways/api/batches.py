@@ -67,12 +67,13 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
 
         raws = _batch.decode(await request.body()).orders
         keys.count(request, len(raws))
-
-        async def place(raws: Sequence[msgspec.Raw]) -> Sequence[_Outcome]:
-            # All are on their way before any is waited for: parts cost no more than turns.
-            return await _in_parts(await _in_parts(raws, begin, request), desk.answer_many, request)
-
-        return _answers(await _in_parts(raws, place, request, MAX_BATCH, UNDER_WAY), request)
+        turn, outcomes = turn_of(request.scope), list[_Outcome]()
+        while len(outcomes) < len(raws):
+            # So many are on their way before any is waited for: parts cost no more than turns.
+            together = MAX_BATCH if turn.is_alone else UNDER_WAY
+            begun = await _in_parts(raws[len(outcomes) : len(outcomes) + together], begin, request)
+            outcomes += await _in_parts(begun, desk.answer_many, request)
+        return _answers(outcomes, request)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -93,17 +94,13 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
 
 
 async def _in_parts(
-    orders: Sequence[Value],
-    do: Callable[[Sequence[Value]], Awaitable[Sequence[Done]]],
-    request: ApiRequest,
-    part: int = PART,
-    small_part: int = SMALL_PART,
+    orders: Sequence[Value], do: Callable[[Sequence[Value]], Awaitable[Sequence[Done]]], request: ApiRequest
 ) -> list[Done]:
     """One part after the other, so that others have their turns between: a batch costs what its orders cost."""
     turn = turn_of(request.scope)
     done: list[Done] = []
     while len(done) < len(orders):
-        size = part if await turn.again() else small_part
+        size = PART if await turn.again() else SMALL_PART
         done += await do(orders[len(done) : len(done) + size])
     return done
 
