@@ -200,9 +200,9 @@ async def serving(
     rates: Rates = USUAL,
     streams: Bounds | None = None,
 ) -> AsyncIterator[str]:
-    """The HTTP API, with a replica of the books beside it: its address. It answers as soon as an engine that runs in
-    this process does, and by the log for those that run elsewhere. Raises OSError where so many streams cannot be."""
-    replica, tape = Replica(log), Tape(log)
+    """The HTTP API, with the books beside it: its address. It answers as soon as an engine that runs in this process
+    does, and by the log for those that run elsewhere. Raises OSError where so many streams cannot be."""
+    replica, tape = Replica(log, engines), Tape(log)
     api = Exchange(
         log=log,
         store=store,

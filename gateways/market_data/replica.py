@@ -1,18 +1,21 @@
-"""A read-only replica of the engine: the same fold over the same commands, so that gateways can ask for books."""
+"""The engines' books, read only, so that gateways can ask for them: of an engine that runs in this process its own, else
+those of the same fold over the same commands."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from matching_engine.asks import for_sale
 from matching_engine.engine import Engine
 from matching_engine.orders import Limits
+from matching_engine.replay import next_offset
+from matching_engine.service import EngineService
 from matching_engine.why import why
 from schemas.attributes import Attributes
 from schemas.book import BookLevel, BookView, Offer, OffersView, Preview, Reason, Standing
 from schemas.codec import decode_command
 from schemas.commands import PlaceAsk, PlaceBid
-from schemas.events import Cancelled, Fill, Rejected
+from schemas.events import Cancelled, Execution, Fill, Rejected
 from schemas.ids import partition_of
 from schemas.log import Log
 from schemas.topics import COMMANDS
@@ -33,29 +36,37 @@ _View = tuple[str, int, int, int]
 
 
 class Replica:
-    """`schemas.book.Previews` and `Standings` over all partitions.
+    """`schemas.book.Previews` and `Standings` over all partitions. `beside` are the engines of the first of them that run
+    in this process: to fold their commands once more would cost as much as to match them.
 
     `run` ends only by being cancelled, or with the error that ended it.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, beside: Sequence[EngineService] = ()) -> None:
         self.ready = asyncio.Event()
         """Set when all commands that the log held at the start are folded."""
         self._log = log
+        self._beside = beside
         self._engines = [Engine(partition) for partition in range(log.partitions(COMMANDS))]
         self._views: dict[_View, BookView] = {}
         self._offers: dict[_View, OffersView] = {}
-        self._folded = asyncio.Condition()
-        """Who waits for commands to be folded."""
+        self._waiting: set[asyncio.Future[None]] = set()
+        """Who waits for commands to be folded: bounded by the requests under way."""
 
     async def run(self) -> None:
         """Folds the commands of all partitions as they come."""
-        caught_up = [asyncio.Event() for _ in self._engines]
+        ends = [await self._log.end(COMMANDS, partition) for partition in range(len(self._engines))]
         async with asyncio.TaskGroup() as group:
-            for partition, engine in enumerate(self._engines):
-                group.create_task(self._fold(partition, engine, caught_up[partition]))
-            for event in caught_up:
-                await event.wait()
+            for service in self._beside:
+                service.listeners.append(self._hear)
+            for partition in range(len(self._beside), len(self._engines)):
+                group.create_task(self._fold(partition, ends[partition]))
+            for partition, service in enumerate(self._beside):
+                await service.ready.wait()
+                self._engines[partition] = service.engine
+            await self._until(
+                lambda: all(next_offset(engine.position) >= end for engine, end in zip(self._engines, ends, strict=True))
+            )
             self.ready.set()
 
     async def book(self, class_id: str, start_ms: int, duration_ms: int, levels: int) -> BookView | None:
@@ -96,19 +107,17 @@ class Replica:
 
     async def _folded_to(self, position: int, timeout_s: float) -> Engine:
         """The engine of the position's partition, once it has come so far. Raises TimeoutError."""
-        engine = self._engines[partition_of(position) if position >= 0 else 0]
+        partition = partition_of(position) if position >= 0 else 0
         async with asyncio.timeout(timeout_s):
-            async with self._folded:
-                await self._folded.wait_for(lambda: engine.position >= position)
-        return engine
+            await self._until(lambda: self._engines[partition].position >= position)
+        return self._engines[partition]
 
     async def standing(self, account: int, positions: Sequence[int], timeout_s: float) -> Standing:
         """As `schemas.book.Standings` says."""
         async with asyncio.timeout(timeout_s):
-            async with self._folded:
-                await self._folded.wait_for(
-                    lambda: all(engine.position >= at for engine, at in zip(self._engines, positions, strict=True))
-                )
+            await self._until(
+                lambda: all(engine.position >= at for engine, at in zip(self._engines, positions, strict=True))
+            )
         # What concerns all classes is said to every partition, so that all know the same of an account.
         known = [party for engine in self._engines if (party := engine.party(account)) is not None]
         limits = next((party.limits for party in known if party.limits is not None), Limits(account))
@@ -120,14 +129,34 @@ class Replica:
             dead_man=max((party.dead_man for party in known), default=0),
         )
 
-    async def _fold(self, partition: int, engine: Engine, caught_up: asyncio.Event) -> None:
-        end = await self._log.end(COMMANDS, partition)
-        offset = 0
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """Returns once that is so, which changes only as commands are folded."""
+        while not is_so():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
+
+    def _hear(self, _: Execution) -> None:
+        """An engine of this process has answered a command."""
+        self._views.clear()
+        self._offers.clear()
+        if self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _fold(self, partition: int, end: int) -> None:
+        """`end` is where the log ended at the start."""
+        engine, offset = self._engines[partition], 0
         reader = await self._log.reader(COMMANDS, partition, offset)
         try:
             while True:
-                if offset >= end:
-                    caught_up.set()
                 for nth, record in enumerate(await reader.poll(MAX_POLL), 1):
                     engine.apply(record.offset, record.time, decode_command(record.value))
                     offset = record.offset + 1
@@ -135,10 +164,9 @@ class Replica:
                     self._offers.clear()
                     if nth % MAX_FOLDED == 0:
                         await asyncio.sleep(0)
-                async with self._folded:
-                    self._folded.notify_all()
+                self._wake()
                 # Rests, so that what comes meanwhile is one poll; behind, it only lets others run.
-                await asyncio.sleep(PACE_S if caught_up.is_set() else 0)
+                await asyncio.sleep(PACE_S if offset >= end else 0)
         finally:
             await reader.close()
 

@@ -1,13 +1,17 @@
 """The replica shows the book that the engine matches on, for one delivery window, and never an older one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateways.log.embedded import EmbeddedLog
 from gateways.market_data.replica import Replica
+from matching_engine.metrics import EngineMetrics
+from matching_engine.service import EngineService
 from schemas.attributes import Accepts, Attributes, ClassSpec
 from schemas.book import BookLevel, BookView, Standing
 from schemas.codec import encode
@@ -78,16 +82,32 @@ class Market:
                 await asyncio.sleep(0.001)
 
 
-@pytest.fixture
-async def market(log: EmbeddedLog) -> AsyncIterator[Market]:
-    replica = Replica(log)
+def engines(log: EmbeddedLog, count: int) -> list[EngineService]:
+    """Of the first partitions; no tick comes between the commands of a test."""
+    metrics = EngineMetrics(CollectorRegistry())
+    return [EngineService(log, partition, metrics=metrics, idle_tick_s=60) for partition in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def running(services: Sequence[EngineService | Replica]) -> AsyncIterator[None]:
+    """The services, ready."""
+    runs = [asyncio.create_task(service.run()) for service in services]
+    for service in services:
+        await service.ready.wait()
+    yield
+    for run in runs:
+        run.cancel()
+    await asyncio.gather(*runs, return_exceptions=True)
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["all folded", "one beside", "all beside"])
+async def market(log: EmbeddedLog, request: pytest.FixtureRequest) -> AsyncIterator[Market]:
+    beside = engines(log, request.param)
+    replica = Replica(log, beside)
     market = Market(log, replica)
     await market.append(CreateClass(ClassSpec(H100, "NVIDIA H100", 80, "SXM")))
-    run = asyncio.create_task(replica.run())
-    await replica.ready.wait()
-    yield market
-    run.cancel()
-    await asyncio.gather(run, return_exceptions=True)
+    async with running([*beside, replica]):
+        yield market
 
 
 async def test_levels_show_what_is_unsold_over_the_window_asked_for(market: Market) -> None:
@@ -126,18 +146,37 @@ async def test_no_such_class_and_a_start_of_now(market: Market) -> None:
     assert view.start == ceil_grid(view.time)
 
 
-async def test_ready_only_when_all_that_was_there_is_folded(market: Market, tmp_path: Path) -> None:
-    last = max([await market.bid(2_000_000 + 100 * number, 1, hours=1) for number in range(1200)])
-    expected = await market.view(last, hours=1)
-    await market.log.close()
-    log = await EmbeddedLog.open(tmp_path, partitions=2)
-    replica = Replica(log)
-    run = asyncio.create_task(replica.run())
-    await replica.ready.wait()
-    assert await replica.book(H100, market.opens, HOUR_MS, 10) == expected
-    run.cancel()
-    await asyncio.gather(run, return_exceptions=True)
-    await log.close()
+async def test_ready_only_when_all_that_was_there_is_folded(log: EmbeddedLog) -> None:
+    market = Market(log, Replica(log))
+    await market.append(CreateClass(ClassSpec(H100, "NVIDIA H100", 80, "SXM")))
+    bids = [await market.bid(2_000_000 + 100 * number, 1, hours=1) for number in range(1200)]
+    async with running([market.replica]):
+        book = await market.replica.book(H100, market.opens, HOUR_MS, 10)
+    assert book is not None
+    assert (book.position, [level.price for level in book.bids][-1]) == (bids[-1], 2_000_000 + 100 * 1190)
+    beside = engines(log, 2)
+    other = Replica(log, beside)
+    async with running([*beside, other]):
+        assert await other.book(H100, market.opens, HOUR_MS, 10) == book
+
+
+async def test_an_engine_beside_is_read_and_no_other_folds_for_it(log: EmbeddedLog) -> None:
+    beside = engines(log, 2)
+    market = Market(log, Replica(log, beside))
+    await market.append(CreateClass(ClassSpec(H100, "NVIDIA H100", 80, "SXM")))
+    async with running([*beside, market.replica]):
+        ask = await market.ask(2_500_000, 8, hours=24)
+        await market.view(ask, hours=1)
+        engine = beside[1].engine
+        before = engine.state_hash()
+        bid = PlaceBid(H100, 2, 2, "if", MAX_TIME_MS, 3, 2_500_000, HOUR_MS, (market.opens,), Accepts(), 1)
+        assert [fill.quantity for fill in (await market.replica.preview(bid, ask, 5)).fills] == [3]
+        assert engine.state_hash() == before
+        late = asyncio.create_task(market.replica.preview(bid, position(1, 2), 5))
+        await asyncio.sleep(0)
+        assert not late.done()
+        await market.append(Cancel(1, ask))
+        assert (await late).fills == ()
 
 
 async def test_what_holds_for_an_account_is_told_once_its_commands_are_folded(market: Market) -> None:
