@@ -93,6 +93,7 @@ def parse_usd(text: str) -> int:
 
 
 @lru_cache(4096)
+@lru_cache(4096)
 def format_usd(amount: int) -> str:
     """µ$ -> dollars as an exact decimal string with at least two decimals.
 

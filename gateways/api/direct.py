@@ -1,12 +1,15 @@
 """The hot path: nothing of Litestar's stands between a request's bytes and what places an order, nor on the way back.
 
 Litestar's own way costs as much as an order does. Such a route is one of its own all the same: it is described there,
-and there it takes what comes under another form of its path.
+and there it takes what comes under another form of its path. Nor has a request a task of its own, where its order has
+to wait for nothing but its answer: that costs as much as to check it.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -17,9 +20,9 @@ from litestar.types import Receive, Scope
 from msgspec import Struct
 
 from gateways.api.doors import HELD_BACK, Doors
-from gateways.api.errors import ErrorAnswer, body_of, closing, explained, invalid, request_id
+from gateways.api.errors import REQUEST, ApiError, ErrorAnswer, body_of, closing, explained, invalid, request_id
 from gateways.api.keys import Keys
-from gateways.api.requests import ApiRequest, whole_body
+from gateways.api.requests import ApiRequest, must_have_no_zero, whole_body
 from gateways.api.turns import Turn
 from schemas.store import ApiKey
 from schemas.store import Scope as KeyScope
@@ -32,8 +35,14 @@ _JSON = (b"content-type", b"application/json")
 _REPLAYED = (REPLAYED.lower().encode(), b"true")
 
 Headers = list[tuple[bytes, bytes]]
-Place = Callable[[ApiKey, Any], Awaitable[tuple[Any, bool]]]
-"""Of a key and what it wants: what became of it, and whether that was there before."""
+Answered = tuple[Any, bool]
+"""What became of what was wanted, and whether that was there before."""
+Place = Callable[[ApiKey, Any], Awaitable[Answered]]
+"""Of a key and what it wants."""
+Made = Callable[[], Any | Coroutine[Any, Any, Answered]]
+"""Makes the answer: of what was not there before, or else what has to be awaited."""
+PlaceSoon = Callable[[ApiKey, Any, Callable[[Made], None]], bool]
+"""Likewise, without a wait before it is on its way: whether it can be. Who is told hears of it once."""
 
 
 class Entry(Struct, frozen=True):
@@ -41,12 +50,13 @@ class Entry(Struct, frozen=True):
 
     body: type
     place: Place
+    place_soon: PlaceSoon
     scope: KeyScope
 
 
-def direct(body: type, place: Place, door: dict[str, Any]) -> dict[str, Any]:
+def direct(body: type, place: Place, place_soon: PlaceSoon, door: dict[str, Any]) -> dict[str, Any]:
     """Settings of a route behind that door, to which requests come directly."""
-    return {**door, "opt": {**door["opt"], _DIRECT: Entry(body, place, door["opt"]["scope"])}}
+    return {**door, "opt": {**door["opt"], _DIRECT: Entry(body, place, place_soon, door["opt"]["scope"])}}
 
 
 class Application(Litestar):
@@ -79,20 +89,21 @@ class DirectRoute:
 
     def __init__(self, path: str, handler: HTTPRouteHandler, keys: Keys, doors: Doors, max_body: int) -> None:
         entry: Entry = handler.opt[_DIRECT]
-        self._path = path
+        self.path = path
+        self.doors = doors
+        self.place = entry.place
+        self.place_soon = entry.place_soon
         self._handler = handler
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(entry.body).decode
-        self._place = entry.place
         self._scope = entry.scope
         self._keys = keys
-        self._doors = doors
         self._max_body = max_body
 
     async def answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
         """Status, headers without the length, and body: every request has its answer."""
-        began, status, turn = time.perf_counter(), 500, None
+        began, status, turn = time.perf_counter_ns(), 500, None
         try:
-            turn = self._doors.enter(scope)
+            turn = self.doors.enter(scope)
             await turn.begin()
             answer, replayed = await turn.working(self._placed(scope, receive, turn))
             status, headers = 200 if replayed else 201, [_JSON]
@@ -104,13 +115,13 @@ class DirectRoute:
             status, answer, headers = _told(scope, error)
         finally:
             if turn is not None:
-                self._doors.leave(scope, turn, self._path, status, began)
+                self.doors.leave(scope, turn, self.path, status, began)
         if status in HELD_BACK:
-            await self._doors.hold_back(scope)
-        headers += self._doors.stamps(scope)
+            await self.doors.hold_back(scope)
+        headers += self.doors.stamps(scope)
         return status, headers, _encode(answer)
 
-    async def _placed(self, scope: Scope, receive: Receive, turn: Turn) -> tuple[Any, bool]:
+    async def _placed(self, scope: Scope, receive: Receive, turn: Turn) -> Answered:
         key, body = self._keys.known(scope), None
         if key is None:
             scope["route_handler"] = self._handler
@@ -118,14 +129,155 @@ class DirectRoute:
             key = await self._keys.asker(request)
             body = await request.body()
         await turn.of(key.account.id)
-        self._keys.admit(key, self._scope, scope)
+        self.admit(key, scope)
         if scope["query_string"]:
             raise invalid("", "there are no parameters here: say all of it in the body")
         if body is None:
             body = await whole_body(receive, self._max_body)
+        return await self.place(key, self.wanted(body))
+
+    def holder(self, scope: Scope, turn: Turn) -> ApiKey | None:
+        """Whose request it is, where that is known and it is this account's turn. Raises ApiError."""
+        key = self._keys.known(scope)
+        return key if key is not None and key.account.id == turn.party.name else None
+
+    def admit(self, key: ApiKey, scope: Scope) -> None:
+        """One request more of the key. Raises ApiError 429, 403."""
+        self._keys.admit(key, self._scope, scope)
+
+    def wanted(self, body: bytes) -> Any:
+        """What the body says. Raises ApiError 400, and msgspec's errors."""
         if not body:
             raise invalid("", "the body is empty: send a JSON object")
-        return await self._place(key, self._decode(body))
+        return self._decode(body)
+
+    async def unknown(self, scope: Scope, body: bytes, turn: Turn) -> Answered:
+        """Of a request of whom nobody knows yet."""
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return await self._placed(scope, receive, turn)
+
+
+class Call(ABC):
+    """A request whose body is there, until it has its answer."""
+
+    __slots__ = ("_began", "_body", "_is_answered", "_turn", "route", "scope")
+
+    def __init__(self, route: DirectRoute, scope: Any) -> None:
+        self.route = route
+        self.scope = scope
+        self._began = 0
+        self._body = b""
+        self._turn: Turn | None = None
+        self._is_answered = False
+
+    @abstractmethod
+    def answered(self, status: int, head: bytes, content: bytes) -> None:
+        """It has its answer. The head is lines of headers, without its length."""
+
+    @abstractmethod
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """It has to be awaited, beside others."""
+
+    def begin(self, body: bytes) -> None:
+        """It is to be answered, be it by an error."""
+        self._began, self._body = time.perf_counter_ns(), body
+        try:
+            self._turn = self.route.doors.enter(self.scope)
+        except ApiError as error:
+            self._refuse(error)
+        else:
+            self._turn.begin_soon(self._start)
+
+    def cancel(self, msg: str | None = None) -> None:
+        """The server closes, as uvicorn tells its tasks."""
+        asyncio.get_running_loop().call_soon(self._refuse, closing())
+
+    def _start(self, refusal: ApiError | None) -> None:
+        """Its turn is there, or will not come."""
+        turn, route = self._turn, self.route
+        assert turn is not None, "it has entered"
+        began = turn.now()
+        try:
+            if refusal is not None:
+                raise refusal
+            REQUEST.set(request_id(self.scope))  # others have had theirs since
+            key = route.holder(self.scope, turn)
+            if key is None:
+                self._await(route.unknown(self.scope, self._body, turn))
+                return
+            route.admit(key, self.scope)
+            must_have_no_zero(self._body)
+            wanted = route.wanted(self._body)
+            if not route.place_soon(key, wanted, self._told):
+                self._await(route.place(key, wanted))
+        except Exception as error:
+            self._refuse(error)
+        finally:
+            turn.took(turn.now() - began)
+
+    def _told(self, made: Made) -> None:
+        """What is wanted is there, or was refused."""
+        turn = self._turn
+        assert turn is not None, "it has entered"
+        if self._is_answered:
+            return
+        began = turn.now()
+        try:
+            answer = made()
+            if isinstance(answer, CoroutineType):
+                self._await(answer)
+            else:
+                self._answer(201, _JSON_LINE, answer)
+        except Exception as error:
+            self._refuse(error)
+        finally:
+            turn.took(turn.now() - began)
+
+    def _await(self, work: Awaitable[Answered]) -> None:
+        self.spawn(self._awaited(work))
+
+    async def _awaited(self, work: Awaitable[Answered]) -> None:
+        assert self._turn is not None, "it has entered"
+        try:
+            answer, replayed = await self._turn.working(work)
+        except asyncio.CancelledError:
+            self._refuse(closing())
+        except Exception as error:
+            self._refuse(error)
+        else:
+            self._answer(200 if replayed else 201, _JSON_LINE + _REPLAYED_LINE if replayed else _JSON_LINE, answer)
+
+    def _refuse(self, error: Exception) -> None:
+        status, answer, headers = _told(self.scope, error)
+        self._answer(status, b"".join(map(_line, headers)), answer)
+
+    def _answer(self, status: int, head: bytes, answer: Any) -> None:
+        if self._is_answered:
+            return
+        self._is_answered = True
+        doors = self.route.doors
+        if self._turn is not None:
+            doors.leave(self.scope, self._turn, self.route.path, status, self._began)
+        head += doors.lines(self.scope)
+        content = _encode(answer)
+        if status in HELD_BACK:
+            self.spawn(self._held_back(status, head, content))
+        else:
+            self.answered(status, head, content)
+
+    async def _held_back(self, status: int, head: bytes, content: bytes) -> None:
+        await self.route.doors.hold_back(self.scope)
+        self.answered(status, head, content)
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    return b"%b: %b\r\n" % header
+
+
+_JSON_LINE, _REPLAYED_LINE = _line(_JSON), _line(_REPLAYED)
 
 
 def _told(scope: Scope, error: Exception) -> tuple[int, ErrorAnswer, Headers]:

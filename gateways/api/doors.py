@@ -2,22 +2,60 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import accumulate
 
 import structlog
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from gateways.api.errors import REQUEST, REQUEST_ID, ApiError, closing, request_id
 from gateways.api.limits import RATE, Left
 from gateways.api.turns import TURN, Name, Turn, Turns
 
+ANSWER_MS = (5, 10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000)
 HELD_BACK = (401, 429)
 """Statuses of requests that are refused before anything is done for them."""
 _REQUEST_ID = REQUEST_ID.lower().encode()
 
+_BOUNDS_NS = tuple(bound * 1_000_000 for bound in ANSWER_MS)
+
 Door = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Answers:
+    """`api_answers` and `api_seconds`, as a counter and a histogram. Those of the library take as long for each answer
+    as to check who asks."""
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[str, str, int], list[int]] = {}
+        """By route, method and status, as many as there are: answers by how long they took, and ns of all."""
+
+    def add(self, route: str, method: str, status: int, spent: int) -> None:
+        """An answer took so many ns."""
+        named = route, method, status
+        counts = self._counted.get(named)
+        if counts is None:
+            counts = self._counted[named] = [0] * (len(_BOUNDS_NS) + 2)
+        counts[bisect_left(_BOUNDS_NS, spent)] += 1
+        counts[-1] += spent
+
+    def collect(self) -> Iterable[CounterMetricFamily | HistogramMetricFamily]:
+        """For the registry."""
+        answers = CounterMetricFamily("api_answers", "Requests answered", labels=["route", "method", "status"])
+        seconds = HistogramMetricFamily("api_seconds", "Time to answer", labels=["route", "method"])
+        spent: dict[tuple[str, str], list[int]] = {}
+        for (route, method, status), counts in self._counted.items():
+            answers.add_metric([route, method, str(status)], sum(counts[:-1]))
+            known = spent.setdefault((route, method), [0] * len(counts))
+            spent[route, method] = [one + other for one, other in zip(known, counts, strict=True)]
+        bounds = [*(str(bound / 1_000) for bound in ANSWER_MS), "+Inf"]
+        for labels, (*counts, ns) in spent.items():
+            seconds.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), ns / 1e9)
+        yield from (answers, seconds)
 
 
 class Doors:
@@ -29,12 +67,10 @@ class Doors:
         self._turns = turns
         self._party = party
         self._access_log = structlog.get_logger("access") if access_log else None
-        self._answers = Counter("api_answers", "Requests answered", ["route", "method", "status"], registry=registry)
-        self._seconds = Histogram("api_seconds", "Time to answer", ["route", "method"], registry=registry)
+        self._answers = Answers()
+        registry.register(self._answers)
         in_flight = Gauge("api_in_flight", "Requests being answered", registry=registry)
         in_flight.set_function(lambda: turns.under_way)
-        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        """As many as routes have methods and statuses: to find a figure by its labels takes longer than to count."""
 
     def middleware(self, app: ASGIApp) -> Door:
         """A Litestar middleware."""
@@ -43,7 +79,7 @@ class Doors:
             if scope["type"] == ScopeType.WEBSOCKET:  # which lasts, and is bounded by itself
                 await app(scope, receive, send)
                 return
-            began, status = time.perf_counter(), 500
+            began, status = time.perf_counter_ns(), 500
             turn: Turn | None = None
 
             def leave() -> None:
@@ -103,30 +139,28 @@ class Doors:
             stamps += left.encoded()
         return stamps
 
-    def leave(self, scope: Scope, turn: Turn, route: str, status: int, began: float) -> None:
-        """The request has its answer; it began at that time of `time.perf_counter`."""
+    def lines(self, scope: Scope) -> bytes:
+        """The same, as HTTP has them."""
+        left: Left | None = scope["state"].get(RATE)
+        this = b"%b: %b\r\n" % (_REQUEST_ID, request_id(scope).encode())
+        return this if left is None else this + left.lines()
+
+    def leave(self, scope: Scope, turn: Turn, route: str, status: int, began: int) -> None:
+        """The request has its answer; it began at that time of `time.perf_counter_ns`."""
         turn.end()
         self._turns.leave(turn.party)
-        seconds = time.perf_counter() - began
+        spent = time.perf_counter_ns() - began
         method = str(scope.get("method"))
-        answers, spent = self._figures(route, method, status)
-        answers.inc()
-        spent.observe(seconds)
+        self._answers.add(route, method, status, spent)
         if self._access_log is not None:
             self._access_log.info(
                 "answered",
                 method=method,
                 path=scope["path"],
                 status=status,
-                seconds=round(seconds, 6),
+                seconds=round(spent / 1e9, 6),
                 request_id=request_id(scope),
             )
-
-    def _figures(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-        named = route, method, status
-        if named not in self._counted:
-            self._counted[named] = self._answers.labels(*named), self._seconds.labels(route, method)
-        return self._counted[named]
 
 
 def _methods(scope: Scope) -> set[str]:

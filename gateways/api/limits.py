@@ -66,6 +66,11 @@ class Left(NamedTuple):
             (b"ratelimit-reset", b"%d" % self.reset_s),
         ]
 
+    def lines(self) -> bytes:
+        """The same, as HTTP has headers."""
+        line = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n"
+        return line % (self.limit, self.remaining, self.reset_s)
+
 
 class Buckets:
     """Of one kind, by number or name. `what` has one of them, as people are told. Times are ns of a monotonic clock."""

@@ -50,11 +50,13 @@ class Classes:
         self._known_at = -REFRESH_S
         self._refreshing = asyncio.Lock()
 
+    def at_hand(self, class_id: str) -> Listing | None:
+        """The class, where it is known without asking the store."""
+        return self._known.get(class_id) if time.monotonic() - self._known_at <= REFRESH_S else None
+
     async def listing(self, class_id: str) -> Listing:
         """Raises ApiError 404."""
-        if time.monotonic() - self._known_at <= REFRESH_S and (listing := self._known.get(class_id)) is not None:
-            return listing
-        listing = await self._find(class_id)
+        listing = self.at_hand(class_id) or await self._find(class_id)
         if listing is None:
             raise refused(Refusal.UNKNOWN_CLASS, (class_id,))
         return listing

@@ -6,8 +6,9 @@ command's not_after. So the same bytes may be appended again, and every way ends
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -47,6 +48,7 @@ from schemas.store import (
     Intent,
     Lease,
     LeaseState,
+    Listing,
     Order,
     OrderStatus,
     Placed,
@@ -62,9 +64,13 @@ from schemas.units import BPS, HOUR_MS, ceil_grid, format_time, format_usd, hold
 LATER_FIELDS = ("display", "ssh_key")
 """Of a new order, since there were others; false where they change nothing."""
 
+Outcome = Execution | Exception | None
+"""The engine's answer to an order, or why there is none; None where it was not new, and the store has the answer."""
+Hear = Callable[[Outcome], None]
 Waiter = asyncio.Future[Execution | None]
-"""For the engine's answer to an order; None where it was not new, and the store has the answer."""
 NewOrder = resources.NewBid | resources.NewAsk
+Answered = tuple[resources.Order, bool]
+"""The order, and whether it was there before."""
 Value = TypeVar("Value")
 
 _digest_form = msgspec.msgpack.Encoder()
@@ -76,7 +82,8 @@ class Begun(Struct):
     intent: Intent
     at: int
     """ms."""
-    answer: Waiter | None
+    answer: Waiter | None = None
+    """Where somebody awaits it."""
     written: Placed | None = None
     """What the store has said."""
 
@@ -93,7 +100,7 @@ class Desk:
         self._classes = classes
         self._checks = checks
         self._timeout_s = timeout_s
-        self._under_way: dict[tuple[int, str], list[Waiter]] = {}
+        self._under_way: dict[tuple[int, str], list[Hear]] = {}
         """Orders that this process has sent and that are not answered: who waits for each, equal ones together."""
         self._unsent: dict[int, list[Order]] = {}
         """Of them by partition those of this turn of the event loop."""
@@ -103,23 +110,51 @@ class Desk:
             reply.listeners.append(self._hear)
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def place(self, key: ApiKey, body: NewOrder) -> tuple[resources.Order, bool]:
+    async def place(self, key: ApiKey, body: NewOrder) -> Answered:
         """The order, and whether it was there before. Raises ApiError."""
-        now, names_key = self._log.now(), isinstance(body, resources.NewBid) and body.ssh_key is not None
-        ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
+        now = self._log.now()
+        ssh_keys = await self._store.ssh_keys(key.account.id) if _ssh_name(body) is not None else []
         return await self._answer(await self._begun(key, body, ssh_keys, now))
+
+    def place_soon(
+        self,
+        key: ApiKey,
+        body: NewOrder,
+        told: Callable[[Callable[[], resources.Order | Coroutine[Any, Any, Answered]]], None],
+    ) -> bool:
+        """`place`, where the store need not be asked anything before: whether that is so. `told` hears what makes the
+        answer: the new order, or what has to be awaited for whatever else became of it. Raises ApiError."""
+        listing = self._classes.at_hand(body.class_id)
+        if listing is None or _ssh_name(body) is not None:
+            return False
+        now = self._log.now()
+        intent, wrong = self._understood(key, body, "", listing, now)
+        if wrong is not None:
+            return False
+        begun, command = Begun(intent, now), intent.command
+        assert not isinstance(command, Extend), "an extension is no new order"
+
+        def hear(outcome: Outcome) -> None:
+            order = None if begun.written is None else begun.written.order
+            if isinstance(outcome, Execution) and order is not None and _is_accepted(outcome):
+                told(partial(_as_accepted, order, outcome, command))
+            else:
+                told(partial(self._answer_to, begun, outcome))
+
+        self._begin(begun, hear)
+        return True
 
     async def begin_many(self, key: ApiKey, bodies: Sequence[NewOrder | ApiError]) -> list[Begun | ApiError]:
         """All that are right are on their way, in order: they share a write, and an append a partition."""
         now = self._log.now()
-        names_key = any(isinstance(body, resources.NewBid) and body.ssh_key is not None for body in bodies)
+        names_key = any(not isinstance(body, ApiError) and _ssh_name(body) is not None for body in bodies)
         ssh_keys = await self._store.ssh_keys(key.account.id) if names_key else []
         return [
             body if isinstance(body, ApiError) else await _or_refusal(self._begun(key, body, ssh_keys, now))
             for body in bodies
         ]
 
-    async def answer_many(self, begun: Sequence[Begun | ApiError]) -> list[tuple[resources.Order, bool] | ApiError]:
+    async def answer_many(self, begun: Sequence[Begun | ApiError]) -> list[Answered | ApiError]:
         """Each as `place` answers it, in order."""
         return [each if isinstance(each, ApiError) else await _or_refusal(self._answer(each)) for each in begun]
 
@@ -127,8 +162,8 @@ class Desk:
         """The order on its way. Raises ApiError."""
         intent, first = await self._prepared(key, body, ssh_keys, now)
         if first is not None:
-            return Begun(intent, now, None, Placed(PlaceStatus.REPLAY, first))
-        return self._begin(intent, now)
+            return Begun(intent, now, written=Placed(PlaceStatus.REPLAY, first))
+        return self._awaited(intent, now)
 
     async def understood(self, key: ApiKey, body: NewOrder) -> tuple[PlaceBid | PlaceAsk, int]:
         """The command that the order would be sent as now, and how far its partition has answered. Raises ApiError."""
@@ -144,9 +179,27 @@ class Desk:
 
         Raises ApiError.
         """
-        client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
-        must_be_of_paths("client_order_id", client_order_id)
         listing = await self._classes.listing(body.class_id)
+        ssh_name = _ssh_name(body)
+        ssh_key = next((known.public_key for known in ssh_keys if known.name == ssh_name), "")
+        intent, wrong = self._understood(key, body, ssh_key, listing, now)
+        if wrong is None and ssh_name is not None and not ssh_key:
+            wrong = Refusal.UNKNOWN_SSH_KEY, (ascii(ssh_name)[1:65],)
+        first = None
+        if wrong is not None:
+            # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
+            named = body.client_order_id
+            first = None if named is None else await self._store.order_by_client_id(key.account.id, named)
+            if first is None:
+                raise refused(*wrong)
+        return intent, first
+
+    def _understood(
+        self, key: ApiKey, body: NewOrder, ssh_key: str, listing: Listing, now: int
+    ) -> tuple[Intent, tuple[Refusal, Args] | None]:
+        """What an order of a class is to be entered as, with that public key; and what is wrong with it by the rules.
+        Raises ApiError."""
+        client_order_id = _name_for(body.client_order_id)
         account = key.account.at(now)  # for the fee that the order is stamped with
         command: PlaceBid | PlaceAsk
         if isinstance(body, resources.NewBid):
@@ -154,17 +207,6 @@ class Desk:
         else:
             command = ask_command(body, account, client_order_id, now, self._log.speed)
         wrong = self._check(command, listing.spec, now)
-        ssh_key = ""
-        if isinstance(body, resources.NewBid) and body.ssh_key is not None:
-            ssh_key = next((known.public_key for known in ssh_keys if known.name == body.ssh_key), "")
-            wrong = wrong or (None if ssh_key else (Refusal.UNKNOWN_SSH_KEY, (ascii(body.ssh_key)[1:65],)))
-        first = None
-        if wrong is not None:
-            # An order that was right when it was first sent may be late by now: then it is a repeat all the same.
-            named = body.client_order_id is not None
-            first = await self._store.order_by_client_id(account.id, client_order_id) if named else None
-            if first is None:
-                raise refused(*wrong)
         intent = Intent(
             command=command,
             class_id=body.class_id,
@@ -174,13 +216,12 @@ class Desk:
             spender=key.spender,
             ssh_key=ssh_key,
         )
-        return intent, first
+        return intent, wrong
 
-    async def extend(self, key: ApiKey, lease: Lease, body: resources.NewExtension) -> tuple[resources.Order, bool]:
+    async def extend(self, key: ApiKey, lease: Lease, body: resources.NewExtension) -> Answered:
         """The bid that makes a lease of the account longer, and whether it was there before. Raises ApiError."""
         account = key.account
-        client_order_id = body.client_order_id if body.client_order_id is not None else new_name()
-        must_be_of_paths("client_order_id", client_order_id)
+        client_order_id = _name_for(body.client_order_id)
         digest = meaning(body, about=format_lease_id(lease.id))
         named = body.client_order_id is not None
         if named and (first := await self._store.order_by_client_id(account.id, client_order_id)) is not None:
@@ -207,45 +248,58 @@ class Desk:
             spender=key.spender,
             ssh_key=lease.ssh_key,
         )
-        return await self._answer(self._begin(intent, now))
+        return await self._answer(self._awaited(intent, now))
 
-    def _begin(self, intent: Intent, now: int) -> Begun:
-        """The intent is to be written, with what it holds, and sent. Raises StoreError."""
+    def _awaited(self, intent: Intent, now: int) -> Begun:
+        """The intent on its way, for who awaits its answer. Raises StoreError."""
         answer: Waiter = asyncio.get_running_loop().create_future()
         begun = Begun(intent, now, answer)
+        self._begin(begun, partial(_tell, answer))
+        return begun
+
+    def _begin(self, begun: Begun, hear: Hear) -> None:
+        """The intent is to be written, with what it holds, and sent; `hear` is told what became of it. Raises
+        StoreError."""
 
         def told(outcome: Placed | Exception) -> None:
             """It goes on its way at once, not when this request's turn comes round, and also where the caller left."""
             if isinstance(outcome, Exception):
-                _tell(answer, outcome)
+                hear(outcome)
                 return
             begun.written = outcome
             if outcome.status is PlaceStatus.NEW and outcome.order is not None:
                 self._append([outcome.order])
-                self._under_way[outcome.order.account, outcome.order.client_order_id].append(answer)
+                self._under_way[outcome.order.account, outcome.order.client_order_id].append(hear)
             else:
-                _tell(answer, None)
+                hear(None)
 
-        self._store.place_soon(intent, now=now, told=told)
-        return begun
+        self._store.place_soon(begun.intent, now=begun.at, told=told)
 
-    async def _answer(self, begun: Begun) -> tuple[resources.Order, bool]:
+    async def _answer(self, begun: Begun) -> Answered:
         """The order, and whether it was there before. Raises ApiError."""
-        intent, execution = begun.intent, None
+        outcome: Outcome = None
         if begun.answer is not None:
             try:
-                execution = await begun.answer
-            except (TimeoutError, LogError):
-                raise _unknown(intent.command.client_order_id) from None
-        placed = begun.written
+                outcome = await begun.answer
+            except (TimeoutError, LogError) as error:
+                outcome = error
+        return await self._answer_to(begun, outcome)
+
+    async def _answer_to(self, begun: Begun, outcome: Outcome) -> Answered:
+        """Likewise, where that is what became of it."""
+        intent, placed = begun.intent, begun.written
+        if isinstance(outcome, TimeoutError | LogError):
+            raise _unknown(intent.command.client_order_id)
+        if isinstance(outcome, Exception):
+            raise outcome
         assert placed is not None, "told before there was an answer"
         if placed.status is PlaceStatus.NO_FUNDS:
             raise _no_funds("the order", "held", intent.hold, placed.cash)
         if placed.cap is not None:
             raise _over_cap("the order can cost", intent.hold, placed.cap, begun.at)
         assert placed.order is not None, "only an order without funds, or over a cap, is not there"
-        if execution is not None:
-            return await self._shown(placed.order, execution), False
+        if outcome is not None:
+            return await self._shown(placed.order, outcome), False
         return await self._repeat(placed.order, intent.digest)
 
     async def amend(self, key: ApiKey, order_id: int, body: resources.NewTerms) -> tuple[resources.Order, bool]:
@@ -435,7 +489,7 @@ class Desk:
             return self._checks.check_bid(command, starts, spec, now)
         return self._checks.check_ask(command, command.start or ceil_grid(now), spec, now)
 
-    async def _repeat(self, first: Order, digest: bytes) -> tuple[resources.Order, bool]:
+    async def _repeat(self, first: Order, digest: bytes) -> Answered:
         """The same order again -> the first one, which was there before."""
         if first.digest != digest:
             raise ApiError(
@@ -458,7 +512,7 @@ class Desk:
         if name not in self._under_way:
             self._append([order])
         answer: Waiter = asyncio.get_running_loop().create_future()
-        self._under_way[name].append(answer)
+        self._under_way[name].append(partial(_tell, answer))
         try:
             execution = await answer
         except (TimeoutError, LogError):
@@ -516,14 +570,14 @@ class Desk:
 
     def _end(self, name: tuple[int, str], outcome: Execution | Exception) -> None:
         """Tells all who wait for that order."""
-        for answer in self._under_way.pop(name):
-            _tell(answer, outcome)
+        for hear in self._under_way.pop(name):
+            hear(outcome)
 
     async def _shown(self, order: Order, execution: Execution) -> resources.Order:
         """The order as the execution of its command left it."""
         for event in execution.events:
             if isinstance(event, Accepted):
-                return shown_order(_as_answered(order, execution), fills_in(execution))
+                return _as_accepted(order, execution)
             if isinstance(event, Duplicate):
                 return await self._first(order, event.first, execution)
             if isinstance(event, Rejected):
@@ -685,9 +739,27 @@ def _hold(bid: PlaceBid, left: int) -> int:
     return hold(bid.price, left, bid.duration, bid.fee_bps)
 
 
-def _as_answered(order: Order, execution: Execution) -> Order:
-    """The order as the execution of its own command left it."""
-    command = command_of(order)
+def _name_for(sent: str | None) -> str:
+    """Of an order: as its caller named it, or a new one. Raises ApiError 400."""
+    if sent is None:
+        return new_name()
+    must_be_of_paths("client_order_id", sent)
+    return sent
+
+
+def _ssh_name(body: NewOrder) -> str | None:
+    """Of the account's SSH key that it names."""
+    return body.ssh_key if isinstance(body, resources.NewBid) else None
+
+
+def _is_accepted(execution: Execution) -> bool:
+    """Whether the engine took the order, by the first answer to this copy of it."""
+    return any(isinstance(event, Accepted) for event in execution.events)
+
+
+def _as_accepted(order: Order, execution: Execution, sent: PlaceBid | PlaceAsk | None = None) -> resources.Order:
+    """The order as the execution of its own command left it; `sent` is that, where it is at hand and no extension."""
+    command = sent or command_of(order)
     filled = sum(event.quantity for event in execution.events if isinstance(event, Fill))
     left = command.quantity - filled if isinstance(command, PlaceBid) else command.quantity
     status, reason = OrderStatus.OPEN, ""
@@ -699,7 +771,7 @@ def _as_answered(order: Order, execution: Execution) -> Order:
         elif isinstance(event, Expired) and event.order_id == execution.position:
             status = OrderStatus.EXPIRED
     held = _hold(command, left) if isinstance(command, PlaceBid) and status is OrderStatus.OPEN else 0
-    return msgspec.structs.replace(
+    answered = msgspec.structs.replace(
         order,
         order_id=execution.position,
         status=status,
@@ -709,6 +781,7 @@ def _as_answered(order: Order, execution: Execution) -> Order:
         reason=reason,
         created_at=execution.time,
     )
+    return shown_order(answered, fills_in(execution), sent)
 
 
 def _no_funds(what: str, held: str, hold: int, cash: int) -> ApiError:

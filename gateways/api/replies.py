@@ -34,6 +34,10 @@ class Waiters(Generic[Answer]):
     def __init__(self) -> None:
         self._waiting: dict[int, set[asyncio.Future[Answer]]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     def add(self, key: int) -> asyncio.Future[Answer]:
         """Done with what `wake` gives. Goes by itself when it is done or cancelled."""
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -138,8 +142,9 @@ class Replies:
         self._recent[position] = execution
         if len(self._recent) > MAX_RECENT:
             self._recent.popitem(last=False)
-        self._answers.wake(position, execution)
-        for event in execution.events:
+        if self._answers:
+            self._answers.wake(position, execution)
+        for event in execution.events if self._orders else ():
             if isinstance(event, Fill):
                 self._orders.wake(event.bid_id, position)
                 self._orders.wake(event.ask_id, position)

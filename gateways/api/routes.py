@@ -307,7 +307,7 @@ def order_routes(
     bid_door = keys.door(Scope.TRADE, 402, 404, 409, 422, 504)
     ask_door = keys.door(Scope.SUPPLY, 404, 409, 422, 504)
 
-    @post("/v1/bids", **direct(resources.NewBid, desk.place, bid_door))
+    @post("/v1/bids", **direct(resources.NewBid, desk.place, desk.place_soon, bid_door))
     async def place_bid(request: ApiRequest, data: JSONBody[resources.NewBid]) -> Response[resources.Order]:
         """Bid for GPUs over time. The answer has the order as understood and what it traded at once.
 
@@ -315,7 +315,7 @@ def order_routes(
         """
         return placed(*await desk.place(request.user, data))
 
-    @post("/v1/asks", **direct(resources.NewAsk, desk.place, ask_door))
+    @post("/v1/asks", **direct(resources.NewAsk, desk.place, desk.place_soon, ask_door))
     async def place_ask(request: ApiRequest, data: JSONBody[resources.NewAsk]) -> Response[resources.Order]:
         """Offer capacity. The answer has the order as understood and what it traded at once."""
         return placed(*await desk.place(request.user, data))

@@ -371,51 +371,51 @@ def extension_command(
     )
 
 
-def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resources.Order:
-    """An order with every term as understood."""
-    command = command_of(order)
-    now = ceil_grid(order.created_at)
-    state: dict[str, Any] = {
-        "order_id": None if order.order_id is None else format_order_id(order.order_id),
-        "client_order_id": order.client_order_id,
-        "class_id": order.class_id,
-        "status": order.status,
-        "quantity": command.quantity,
-        "filled": order.filled,
-        "left": order.left,
-        "price": format_usd(command.price),
-        "held": format_usd(order.held),
-        "reason": order.reason,
-        "refusal": None
-        if order.refusal is None
-        else resources.RefusalNote(
-            code=order.refusal,
-            message=sentence(order.refusal, order.refusal_args),
-            field=field(order.refusal, order.refusal_args),
-        ),
-        "created_at": format_time(order.created_at),
-        "fills": fills,
-        "time_in_force": name_of(command.time_in_force),
-        "expire_at": format_time(command.expire_at) if command.expire_at else None,
-        "post_only": command.post_only,
-        "self_trade": name_of(command.self_trade),
-        "not_after": format_time(command.not_after),
-        **shown_spender(order.spender),
-        "fee_bps": command.fee_bps,
-    }
+def shown_order(
+    order: Order, fills: list[resources.OrderFill] | None, command: PlaceBid | PlaceAsk | None = None
+) -> resources.Order:
+    """An order with every term as understood; `command` is what it was sent as, where that is at hand: no extension."""
+    lease = None
+    if command is None:
+        command, lease = command_of(order), extends(order)
+    now, spender = ceil_grid(order.created_at), order.spender
+    state = (
+        None if order.order_id is None else format_order_id(order.order_id),
+        order.client_order_id,
+        order.class_id,
+        order.status,
+        command.quantity,
+        order.filled,
+        order.left,
+        format_usd(command.price),
+        format_usd(order.held),
+        order.reason,
+        None if order.refusal is None else _shown_refusal(order.refusal, order.refusal_args),
+        format_time(order.created_at),
+        fills,
+        name_of(command.time_in_force),
+        format_time(command.expire_at) if command.expire_at else None,
+        command.post_only,
+        name_of(command.self_trade),
+        format_time(command.not_after),
+        command.fee_bps,
+        spender.team or None,
+        spender.user or None,
+        spender.pool or None,
+    )
     if isinstance(command, PlaceBid):
         return resources.Bid(
-            **state,
+            *state,
             duration=format_duration(command.duration),
             starts=[format_time(start or now) for start in command.starts],
             min_fill=command.min_fill,
             accepts=_shown_accepts(command.accepts),
             prefer=name_of(command.prefer),
             ssh_key=order.ssh_key or None,
-            extends=None if (lease := extends(order)) is None else format_lease_id(lease),
+            extends=None if lease is None else format_lease_id(lease),
         )
     return resources.Ask(
-        **state,
+        *state,
         start=format_time(command.start or now),
         end=format_time(command.end),
         **shown_attributes(command.attributes),
@@ -423,6 +423,10 @@ def shown_order(order: Order, fills: list[resources.OrderFill] | None) -> resour
         lot=command.lot,
         display=command.display,
     )
+
+
+def _shown_refusal(refusal: Refusal, args: Args) -> resources.RefusalNote:
+    return resources.RefusalNote(code=refusal, message=sentence(refusal, args), field=field(refusal, args))
 
 
 @lru_cache(1024)

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateways.api.errors import ApiError
 
@@ -58,6 +58,19 @@ TURN = "turn"
 """In the state of an ASGI scope: the request's."""
 
 
+class Waiting(Protocol):
+    """What waits for a turn: a future that somebody awaits, or what is to be done then."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, expected: int, /) -> None: ...
+
+    def set_exception(self, error: ApiError, /) -> None: ...
+
+
+Line = deque[Waiting]
+
+
 class Party:
     """What it has under way here."""
 
@@ -89,9 +102,9 @@ class Party:
         """The turn of the event loop in which one last started."""
         self.is_ready = False
         """It is among those of whom one is started next."""
-        self.waiting: deque[asyncio.Future[int]] = deque()
+        self.waiting: Line = deque()
         """Requests that wait for their turn, the first in front."""
-        self.begun: deque[asyncio.Future[int]] = deque()
+        self.begun: Line = deque()
         """Those of which a part is done: they come before, and are not refused any more."""
 
     @property
@@ -117,6 +130,16 @@ class Turn:
         """Returns once it is there. Raises ApiError 429 where another's request was to wait in place of this one."""
         await self._begin(self.party.waiting)
 
+    def begin_soon(self, then: Callable[[ApiError | None], None]) -> None:
+        """Likewise: `then` is called once it is there, at once where nobody is to wait, or with the refusal."""
+        party = self.party
+        expected = self._turns.starts(party, party.waiting)
+        if expected:
+            self._begun(expected)
+            then(None)
+        else:
+            self._turns.wait_for(party, party.waiting, _Then(self, then))
+
     @types.coroutine
     def working(self, work: Awaitable[Outcome]) -> Generator[Any, Any, Outcome]:
         """Does it, and measures for how long it holds the event loop."""
@@ -137,6 +160,10 @@ class Turn:
             except BaseException as error:
                 step = partial(steps.throw, error)
 
+    def now(self) -> int:
+        """In ns."""
+        return self._turns.now()
+
     def took(self, spent: int) -> None:
         """It held the event loop for so many ns."""
         if self.at_work_until is None:
@@ -148,6 +175,7 @@ class Turn:
         """The request waits for something to happen now, or is done. Once more changes nothing."""
         if self.at_work_until is not None:
             self.at_work_until = None
+            self._turns.unwatch(self)
             self._turns.end(self.party, self._expected, self._taken + BESIDE_NS)
 
     async def of(self, name: Name) -> None:
@@ -171,10 +199,33 @@ class Turn:
         """Whether no other party has come lately."""
         return self._turns.is_alone(self.party)
 
-    async def _begin(self, line: deque[asyncio.Future[int]]) -> None:
-        self._expected = self._turns.starts(self.party, line) or await self._turns.wait(self.party, line)
+    async def _begin(self, line: Line) -> None:
+        self._begun(self._turns.starts(self.party, line) or await self._turns.wait(self.party, line))
+
+    def _begun(self, expected: int) -> None:
+        self._expected = expected
         self._taken = 0
         self._turns.watch(self)
+
+
+class _Then:
+    """What is to be done at a request's turn."""
+
+    __slots__ = ("_then", "_turn")
+
+    def __init__(self, turn: Turn, then: Callable[[ApiError | None], None]) -> None:
+        self._turn = turn
+        self._then = then
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, expected: int, /) -> None:
+        self._turn._begun(expected)
+        self._then(None)
+
+    def set_exception(self, error: ApiError, /) -> None:
+        asyncio.get_running_loop().call_soon(self._then, error)
 
 
 class Turns:
@@ -198,8 +249,10 @@ class Turns:
         """Of this turn of the event loop, among those in which anything started or may."""
         self._is_going_on = False
         """More is started in the next turn of the event loop, if there is any."""
-        self._watched: deque[tuple[int, Turn]] = deque()
-        """Requests by when they are at work no more, the first in front: bounded by what comes in TURN_NS."""
+        self._watched: dict[Turn, None] = {}
+        """Requests at work, who is so for longest in front."""
+        self._is_watching = False
+        """Somebody looks at them when the first may be at work for too long."""
         self._newest: Party | None = None
         """Who came last, and when before that another came."""
         self._another_at = -LATELY_NS
@@ -247,7 +300,7 @@ class Turns:
         """Whether no other has come lately."""
         return party is self._newest and self.now() - self._another_at >= LATELY_NS
 
-    def starts(self, party: Party, line: deque[asyncio.Future[int]]) -> int:
+    def starts(self, party: Party, line: Line) -> int:
         """What is counted for the party's request that comes to the end of that line: it is at work at once. 0: it is
         to wait."""
         self._came(party)
@@ -259,13 +312,10 @@ class Turns:
             return 0
         return self._start(party)
 
-    async def wait(self, party: Party, line: deque[asyncio.Future[int]]) -> int:
+    async def wait(self, party: Party, line: Line) -> int:
         """Until that request is at work: what is counted for it. Raises ApiError 429."""
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        line.append(turn)
-        if line is party.waiting:
-            self._rank(party, 1)
-        self._make_ready(party)
+        self.wait_for(party, line, turn)
         try:
             return await turn
         except BaseException:
@@ -277,22 +327,36 @@ class Turns:
                     self._rank(party, -1)
             raise
 
+    def wait_for(self, party: Party, line: Line, turn: Waiting) -> None:
+        """It hears what is counted for that request once it is at work, or the refusal."""
+        line.append(turn)
+        if line is party.waiting:
+            self._rank(party, 1)
+        self._make_ready(party)
+
     def watch(self, turn: Turn) -> None:
         """The request is at work, for TURN_NS at most: by one timer for all, which costs less than one for each."""
         turn.at_work_until = self.now() + TURN_NS
-        if not self._watched:
+        self._watched[turn] = None
+        if not self._is_watching:
+            self._is_watching = True
             asyncio.get_running_loop().call_later(TURN_NS / 1e9, self.end_slow)
-        self._watched.append((turn.at_work_until, turn))
+
+    def unwatch(self, turn: Turn) -> None:
+        """It is at work no more."""
+        del self._watched[turn]
 
     def end_slow(self) -> None:
         """Those count no more that have been at work for too long."""
         now = self.now()
-        while self._watched and self._watched[0][0] <= now:
-            until, turn = self._watched.popleft()
-            if turn.at_work_until == until:  # else it has ended, or goes on with a further part
-                turn.end()
-        if self._watched:
-            asyncio.get_running_loop().call_later((self._watched[0][0] - now) / 1e9, self.end_slow)
+        while self._watched:
+            turn = next(iter(self._watched))
+            assert turn.at_work_until is not None, "it is at work"
+            if turn.at_work_until > now:
+                asyncio.get_running_loop().call_later((turn.at_work_until - now) / 1e9, self.end_slow)
+                return
+            turn.end()
+        self._is_watching = False
 
     def end(self, party: Party, expected: int, taken: int) -> None:
         """One of the party's requests is at work no more; how many ns were counted for it, and how many it took."""

@@ -1,5 +1,5 @@
-"""The engines' books, read only, so that gateways can ask for them: of an engine that runs in this process its own, else
-those of the same fold over the same commands."""
+"""The engines' books, read only, so that gateways can ask for them: of an engine that runs in this process its own,
+else those of the same fold over the same commands."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -36,8 +36,8 @@ _View = tuple[str, int, int, int]
 
 
 class Replica:
-    """`schemas.book.Previews` and `Standings` over all partitions. `beside` are the engines of the first of them that run
-    in this process: to fold their commands once more would cost as much as to match them.
+    """`schemas.book.Previews` and `Standings` over all partitions. `beside` are the engines of the first of them that
+    run in this process: to fold their commands once more would cost as much as to match them.
 
     `run` ends only by being cancelled, or with the error that ended it.
     """
@@ -65,7 +65,9 @@ class Replica:
                 await service.ready.wait()
                 self._engines[partition] = service.engine
             await self._until(
-                lambda: all(next_offset(engine.position) >= end for engine, end in zip(self._engines, ends, strict=True))
+                lambda: all(
+                    next_offset(engine.position) >= end for engine, end in zip(self._engines, ends, strict=True)
+                )
             )
             self.ready.set()
 
