@@ -222,8 +222,6 @@ class Call(ABC):
         """What is wanted is there, or was refused."""
         turn = self._turn
         assert turn is not None, "it has entered"
-        if self._is_answered:
-            return
         began = turn.now()
         try:
             answer = made()

@@ -2,26 +2,29 @@
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import pytest
+import uvicorn
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from gateways.api.app import MAX_BODY_BYTES, Exchange, create_app
+from gateways.api.app import MAX_BODY_BYTES, MAX_IN_FLIGHT, Exchange, create_app
 from gateways.api.http import MAX_DIRECT_BYTES
 from gateways.api.server import serve
 from gateways.api.vault import Vault, new_vault_secret
 from gateways.market_data.replica import Replica
 from gateways.market_data.tape import Tape
 from matching_engine import checks
-from schemas.store import Scope
+from schemas.store import Scope, StoreError
 from tests.integration.conftest import CLASS, Venue, running
 
 PUBLIC = {
@@ -226,8 +229,9 @@ async def test_openapi_lists_every_route_with_its_errors_and_scopes(exchange: Ve
     assert {"class", "quantity", "price", "duration", "min_fill"} == set(bid["required"])
 
 
-async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venue) -> None:
-    app = Exchange(
+def new_api(exchange: Venue, max_in_flight: int = MAX_IN_FLIGHT) -> Exchange:
+    """A further API of the same exchange."""
+    return Exchange(
         log=exchange.log,
         store=exchange.store,
         books=Replica(exchange.log),
@@ -236,9 +240,12 @@ async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venu
         vault=Vault([new_vault_secret()]),
         checks=checks,
         registry=CollectorRegistry(),
-        max_in_flight=4,
+        max_in_flight=max_in_flight,
     )
 
+
+async def test_more_requests_than_the_bound_are_told_to_come_back(exchange: Venue) -> None:
+    app = new_api(exchange, max_in_flight=4)
     async with running([app]), serve(create_app(app)) as server, aiohttp.ClientSession(server.url) as http:
 
         async def wait_for_fills() -> int:
@@ -364,3 +371,48 @@ async def test_an_order_s_body_is_bounded(exchange: Venue) -> None:
         for path in ("/v1/orders/batch", "/v1/orders/cancel"):
             async with http.post(path, data=b" " * (MAX_BODY_BYTES + 1)) as answer:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (413, "too_large")
+
+
+async def test_an_order_that_waits_when_the_server_closes_is_told_so(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Authorization": f"Bearer {await exchange.key_of('patient', 'read', 'trade', money='1000')}"}
+    body = {"class": CLASS, "quantity": 1, "price": "0.01", "duration": "1h", "min_fill": 1}
+    app = new_api(exchange)
+    async with aiohttp.ClientSession(headers=headers) as http:
+        async with running([app]), serve(create_app(app)) as server:
+            async with http.post(f"{server.url}/v1/bids", json=body) as answer:
+                assert answer.status == 201, "from now on the key and the class are known here"
+            kept: asyncio.Queue[Callable[[Exception], None]] = asyncio.Queue()
+            monkeypatch.setattr(exchange.store, "place_soon", lambda _intent, *, now, told: kept.put_nowait(told))
+            waiting = asyncio.create_task(http.post(f"{server.url}/v1/bids", json=body))
+            tell = await kept.get()
+        async with await waiting as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (503, "closing")
+            assert answer.headers["Connection"] == "close"
+        tell(StoreError("late"))  # nobody hears it any more
+
+
+async def test_a_connection_that_nobody_uses_is_closed_and_no_other(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_keep_alive=1))
+    key = await exchange.key_of("idle", "read", "trade", money="1000")
+    body = msgspec.json.encode({"class": CLASS, "quantity": 1, "price": "0.01", "duration": "1h", "min_fill": 1})
+    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    app, now = new_api(exchange), asyncio.get_running_loop().time
+    async with running([app]), serve(create_app(app)) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        order = head.encode() + body, b"201"
+        waits = b"GET /v1/fills?wait_s=2 HTTP/1.1\r\nHost: x\r\n\r\n"  # for longer than a connection may be idle
+        for request, status in (order, order, (waits, b"200"), order):
+            await asyncio.sleep(0.6)
+            writer.write(request)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 %b " % status)
+            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+        began = now()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert 0.9 < now() - began < 2.5
+        writer.close()
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
