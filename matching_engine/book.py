@@ -96,12 +96,14 @@ class Chunk(ABC, Generic[AnyOrder]):
 
     def sift(self) -> None:
         """Lets go of orders that are not of it any more."""
-        there: list[AnyOrder] = []
-        ranks: list[int] = []
-        for place, order in enumerate(self.orders):
+        there, ranks = self.orders[self.first :], self.ranks[self.first :]
+        staying = 0
+        for place, order in enumerate(there):
             if order.chunk is self:
-                there.append(order)
-                ranks.append(self.ranks[place])
+                there[staying] = order
+                ranks[staying] = ranks[place]
+                staying += 1
+        del there[staying:], ranks[staying:]
         self.gone += self.live - len(there)
         self.first, self.live, self.lost, self.orders, self.ranks = 0, len(there), 0, there, ranks
         self.front = there[0] if there else None
@@ -264,12 +266,15 @@ class AskChunk(Chunk[Ask]):
         signatures = free = longest = 0
         times: list[tuple[int, int]] = []
         whole: list[tuple[int, int]] = []
+        start = end = -1
         for ask in self.orders:
             if ask.chunk is not self:
                 continue
             calendar = ask.calendar
             if calendar is None:
-                whole.append((ask.start, ask.end))
+                if ask.start is not start or ask.end is not end:  # as most are: `Known` gives one object
+                    start, end = ask.start, ask.end
+                    whole.append((start, end))
             else:
                 self.cut = True
                 times.append((ask.start, ask.end))

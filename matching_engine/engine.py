@@ -174,7 +174,7 @@ class Engine:
                 self._leave_by_time()
             if now >= self._memory.due:
                 self._memory.forget_before(now)
-        if self._untold:
+        if len(self._untold):  # which C need not ask whether it is true
             self._tell(events)
         this = self._base | offset if self._base else offset  # in partition 0 it is the very object
         prev = self.position
@@ -246,7 +246,7 @@ class Engine:
 
     def order(self, order_id: int) -> Order | None:
         """The live order with this id."""
-        return self._orders.get(order_id)
+        return self._live.find(order_id)
 
     def party(self, account: int) -> Party | None:
         """What is known of the account; None where nothing is."""
@@ -466,7 +466,7 @@ class Engine:
         if party.killed:
             _reject(terms, (Refusal.KILLED, (terms.account,)), events)
             return
-        order = self._orders.get(command.order_id)
+        order = self._live.find(command.order_id)
         if order is None or order.account != terms.account:
             _reject(terms, (Refusal.UNKNOWN_ORDER, (_shown_order(command.order_id),)), events)
             return
@@ -506,6 +506,7 @@ class Engine:
             reduce(ask, terms.quantity)
             if ask.chunk is not None and is_spent(ask):
                 book.set_aside(ask)
+                self._live.set_aside(ask)
             events.append(_amended(ask))
             return None
         refused = self._check_new_terms(book, terms) or self._check_ask(book, terms, start, ask)
@@ -576,7 +577,7 @@ class Engine:
         party = self._first_time(this, command, command.account, command.client_order_id, command.not_after, events)
         if party is None:
             return
-        ask = self._orders.get(command.ask_id)
+        ask = self._live.find(command.ask_id)
         refused = self._check_extend(command, ask, party)
         if refused is not None or not isinstance(ask, Ask):
             _reject(command, refused, events)
@@ -617,7 +618,9 @@ class Engine:
         )
         times, accepted = self._known.wanted[(start,), duration], self._known.accepted[terms.accepts]
         bid = self._new_bid(this, this, book, terms, times, accepted)
-        Walk(book, self.now, events).fill(ask, bid, start, quantity)
+        walk = Walk(book, self.now, events)
+        walk.fill(ask, bid, start, quantity)
+        self._live.drop(walk.done)
         events += [Extension(0, command.fill), Filled(this, account)]
 
     def _check_extend(self, command: Extend, ask: Order | None, party: Party) -> Refused | None:
@@ -636,6 +639,8 @@ class Engine:
     def _cancel(self, this: int, command: Cancel, events: list[Event]) -> None:
         account, order_id = command.account, command.order_id
         order = self._orders.get(order_id)
+        if order is None:  # which is sold out, or gone
+            order = self._live.find(order_id)
         if order is None or order.account != account:
             _refuse(account, (Refusal.UNKNOWN_ORDER, (_shown_order(order_id),)), events)
         else:
@@ -670,7 +675,7 @@ class Engine:
         if class_id and class_id not in self.books:
             _refuse(account, (Refusal.UNKNOWN_CLASS, (shown(class_id),)), events)
             return
-        orders: Iterable[Order] = self._live.of(account) if account else self._by_id(self._orders.values())
+        orders: Iterable[Order] = self._live.of(account) if account else self._live.all()
         ended = [
             order
             for order in orders
@@ -697,6 +702,7 @@ class Engine:
         elif not is_spent(ask):
             del book.spent[ask.id]
             book.add(ask)
+            self._live.bring_back(ask)
         if book.halt is TRADES:
             self._meet_bids(ask, events)
 
@@ -717,7 +723,7 @@ class Engine:
             return wrong
         if self._memory.came_back(command.fill, self.now):
             return Refusal.ALREADY_RETURNED, (format_fill_id(command.fill),)
-        ask = self._orders.get(command.ask_id)
+        ask = self._live.find(command.ask_id)
         if not isinstance(ask, Ask):
             return Refusal.UNKNOWN_ORDER, (_shown_order(command.ask_id),)
         start = max(command.start, ceil_grid(self.now))
@@ -1086,8 +1092,11 @@ class Engine:
 
     def _remove(self, order: Order) -> None:
         book = order.book
+        if order.chunk is None:
+            del self._live.spent[order.id]
+        else:
+            del self._orders[order.id]
         book.remove(order)
-        del self._orders[order.id]
         party = self._parties[order.account]
         party.live -= 1
 
@@ -1097,7 +1106,7 @@ class Engine:
             of_books[order.book].append(order)
         for book, those in of_books.items():
             book.remove_all(those)
-        self._live.drop(orders)
+        self._live.forget(orders)
 
     @staticmethod
     def _by_id(orders: Iterable[Order]) -> list[Order]:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from operator import attrgetter
 
 from matching_engine.memory import NEVER, Memory, Party
 from matching_engine.orders import Ask, Bid
@@ -14,13 +15,15 @@ Order = Ask | Bid
 class LiveOrders:
     """The orders of all books of one engine, and the accounts whose they are."""
 
-    __slots__ = ("_dead_men", "_leavers", "_leaves", "_leaving", "_left", "_times", "due", "memory", "orders")
+    __slots__ = ("_dead_men", "_leavers", "_leaves", "_leaving", "_left", "_times", "due", "memory", "orders", "spent")
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         """The accounts."""
         self.orders: dict[int, Order] = {}
-        """By id."""
+        """By id, those that stand in the queues of their books: few, so that caches hold what cancels look into."""
+        self.spent: dict[int, Order] = {}
+        """Likewise the others: asks that are sold out, often many more."""
         self.due = NEVER
         """The first ms of `now` at which an order leaves."""
         self._leaving: dict[int, list[int]] = {}
@@ -36,10 +39,18 @@ class LiveOrders:
         self._dead_men: list[tuple[int, int]] = []
         """A heap of (until, account), and of some that were renewed since."""
 
+    def find(self, order_id: int) -> Order | None:
+        """The live order with this id."""
+        order = self.orders.get(order_id)
+        return self.spent.get(order_id) if order is None else order
+
     def keep(self, order: Order, party: Party) -> None:
         """An order of that account that is in its book can be found from now on."""
         order_id, leaves = order.id, order.leaves
-        self.orders[order_id] = order
+        if order.chunk is None:
+            self.spent[order_id] = order
+        else:
+            self.orders[order_id] = order
         party.live += 1
         party.orders.append(order_id)
         leavers = self._leavers if leaves == self._leaves else self._leaving_at(leaves)
@@ -67,13 +78,38 @@ class LiveOrders:
         if at == len(ids) or ids[at] != order.id:  # its place was cleared away meanwhile
             ids.insert(at, order.id)
 
-    def drop(self, done: Iterable[Order]) -> None:
-        """Forgets orders that are out of their book already."""
+    def drop(self, done: list[Order]) -> None:
+        """After a walk, empties its list of orders that are out of their queues already. Asks sold out live on."""
         orders, parties = self.orders, self.memory.parties
-        for order in done:
+        while done:
+            order = done.pop()
             del orders[order.id]
+            if order.live:
+                self.spent[order.id] = order
+            else:
+                party = parties[order.account]
+                party.live -= 1
+
+    def forget(self, gone: Iterable[Order]) -> None:
+        """These have left their books."""
+        orders, parties = self.orders, self.memory.parties
+        for order in gone:
+            if orders.pop(order.id, None) is None:
+                del self.spent[order.id]
             party = parties[order.account]
             party.live -= 1
+
+    def set_aside(self, ask: Order) -> None:
+        """It stands in no queue any more, and lives on."""
+        self.spent[ask.id] = self.orders.pop(ask.id)
+
+    def bring_back(self, ask: Order) -> None:
+        """It stands in a queue again."""
+        self.orders[ask.id] = self.spent.pop(ask.id)
+
+    def all(self) -> list[Order]:
+        """In order of id."""
+        return sorted([*self.orders.values(), *self.spent.values()], key=attrgetter("id"))
 
     def fill(self, orders: Sequence[Order], by_id: list[int]) -> None:
         """Takes in orders of a state, with their numbers in the order of their ids. After the last comes `filled`."""
@@ -82,6 +118,8 @@ class LiveOrders:
         for number in by_id:
             party = self.memory.party(orders[number].account)
             party.orders.append(ids[number])
+        for spent in [order for order in orders if order.chunk is None]:
+            self.set_aside(spent)
         leaves, leavers = 0, list[int]()
         for order in orders:
             if order.leaves != leaves:  # most leave when the one before does
@@ -102,8 +140,7 @@ class LiveOrders:
         party = self.memory.parties.get(account)
         if party is None:
             return []
-        orders = self.orders
-        return [orders[known] for known in party.orders if known in orders]
+        return [order for known in party.orders if (order := self.find(known)) is not None]
 
     def set_dead_man(self, account: int, until: int) -> None:
         """All of the account is cancelled then."""
@@ -130,7 +167,7 @@ class LiveOrders:
         while times and times[0] <= now:
             leaves = heappop(times)
             for order_id in self._leaving.pop(leaves):
-                leaver = self.orders.get(order_id)
+                leaver = self.find(order_id)
                 if leaver is not None and leaver.leaves == leaves:  # else it left, or was amended
                     leavers[order_id] = leaver
         self._leaves = -1
@@ -139,18 +176,19 @@ class LiveOrders:
 
     def _tidy(self, party: Party) -> None:
         """Lets go of ids of orders that have left, where they have become many."""
-        orders = self.orders
-        ids = [known for known in party.orders if known in orders]
+        orders, spent = self.orders, self.spent
+        ids = [known for known in party.orders if known in orders or known in spent]
         self._left += len(party.orders) - len(ids)
         party.orders = ids
-        if self._left > 2 * len(orders) + 1024:
+        if self._left > 2 * (len(orders) + len(spent)) + 1024:
             self._sort_by_leaving()
 
     def _sort_by_leaving(self) -> None:
         """Makes `_leaving` anew, of the live orders alone."""
         leaving = defaultdict[int, list[int]](list)
-        for order_id, order in self.orders.items():
-            leaving[order.leaves].append(order_id)
+        for orders in (self.orders, self.spent):
+            for order_id, order in orders.items():
+                leaving[order.leaves].append(order_id)
         self._leaving, self._leaves = dict(leaving), -1
         self._times = sorted(leaving)  # which is a heap, too
         self._left = 0

@@ -108,7 +108,8 @@ def _likely(
 class Walk:
     """One command's matching in one book.
 
-    It appends what happens to `events`, takes resting orders that are done out of the book, and lists them in `done`.
+    It appends what happens to `events`, takes resting orders that are done out of their queue, and lists them in
+    `done`.
     """
 
     __slots__ = ("_first_number", "_most", "_plainly", "_repairs", "_resuming", "book", "done", "events", "full", "now")
@@ -127,7 +128,7 @@ class Walk:
         that moves is cancelled, unless all that rests is tried for `resuming`.
         """
         self.done: list[Ask | Bid] = []
-        """Resting orders that left."""
+        """Resting orders that left; and asks, still live, that are sold out."""
         self.begin(book, now, events)
         self._resuming = resuming
         self._plainly = True
@@ -141,8 +142,6 @@ class Walk:
         self.book = book
         self.now = now
         self.events = events
-        if self.done:
-            self.done = []
         self.full = False
         self._repairs = MAX_REPAIRS
         self._first_number = book.fills + 1
@@ -277,6 +276,7 @@ class Walk:
             chunk.need = left
         if ask.free < ask.lot and ask.chunk is not None:
             book.set_aside(ask)
+            self.done.append(ask)
 
     def _to_come(self, bid: Bid) -> Sequence[int]:
         starts, hours = bid.starts, bid.hours

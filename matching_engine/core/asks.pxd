@@ -1,6 +1,6 @@
 cimport cython
 from matching_engine.calendar cimport Calendar, whole_ring
-from matching_engine.search cimport bisect_right, cx_value
+from matching_engine.search cimport bisect_right, cx_read, cx_value
 from matching_engine.structs cimport Ask as CAsk, Bid as CBid
 
 cpdef object sold_throughout(CAsk ask)

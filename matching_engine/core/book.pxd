@@ -1,7 +1,7 @@
 cimport cython
 from matching_engine.asks cimport is_spent, measure, needed, ring_of
 from matching_engine.calendar cimport Calendar, whole_ring
-from matching_engine.search cimport bisect_left, bisect_right, cx_value, hours_of, well_timed
+from matching_engine.search cimport bisect_left, bisect_right, cx_read, cx_value, hours_of, well_timed
 from matching_engine.structs cimport Ask as CAsk, Attributes as CAttributes, Bid as CBid, Resting as CResting
 
 cdef class Chunk:
@@ -12,13 +12,14 @@ cdef class Chunk:
 
     @cython.locals(orders=list, first=Py_ssize_t, ahead=CResting)
     cpdef object lose(self, CResting order)
-    @cython.locals(order=CResting, place=Py_ssize_t, there=list, ranks=list)
+    @cython.locals(order=CResting, place=Py_ssize_t, staying=Py_ssize_t, there=list, ranks=list)
     cpdef object sift(self)
     cpdef object measure(self)
     cpdef object widen(self, order)
     cpdef object follow(self, before)
     cpdef object leave(self)
 
+@cython.final
 cdef class Stairs:
     cdef public list starts, ends
 
@@ -29,6 +30,7 @@ cdef class Stairs:
     @cython.locals(step=Py_ssize_t, at=Py_ssize_t, start=cython.longlong, first=cython.longlong)
     cpdef bint spans(self, object starts, long long duration)
 
+@cython.final
 cdef class AskBounds:
     cdef public long long signatures, free, longest
     cdef public Stairs stairs
@@ -37,6 +39,7 @@ cdef class AskBounds:
     cpdef bint take_in(self, long long signatures, long long free, long long longest)
     cpdef object take_in_all(self, AskBounds others)
 
+@cython.final
 cdef class AskGroup:
     cdef public list chunks
     cdef public AskBounds bounds
@@ -76,6 +79,7 @@ cdef class BidChunk(Chunk):
     @cython.locals(bid=CBid, before=CBid, bids=list, few=Py_ssize_t, at=Py_ssize_t, price=cython.longlong, place=cython.longlong)
     cpdef list short(self, long long longest, long long signature)
 
+@cython.final
 cdef class Queue:
     cdef public object _kind
     cdef public long long _sign
@@ -97,6 +101,7 @@ cdef class Queue:
     @cython.locals(chunk=Chunk, half=Py_ssize_t)
     cdef object _split(self, Py_ssize_t at)
 
+@cython.final
 cdef class Book:
     cdef public object spec, halt
     cdef public long long fills, reference
@@ -116,6 +121,7 @@ cdef class Book:
     cpdef object remove_all(self, object orders)
     cpdef object set_aside(self, CAsk ask)
 
+@cython.final
 cdef class Known:
     cdef public object stated, accepted, offered, wanted, prices
 
@@ -134,6 +140,7 @@ cpdef bint suits_supplier(object accepts, object supplier)
 # ints AskChunk.measure: ask.signature ask.free ask.longest
 # ints BidChunk.short: bid.refuses bid.duration bid.price bid.place before.price before.place
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
+# ints Queue._have: CHUNK
 # ints Queue.has_within: front.price
 # ints Queue.add: order.price before.price before.place order.place
 # ints Queue._bring_back: ranks[place]

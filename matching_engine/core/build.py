@@ -10,7 +10,9 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
   beyond 63 bits the nearest that has no more.
 - `# made: …` lists Structs that are made where they are called, field by field: all are given, but for the last that
   are None or True by default.
+- `# lent NAME: …` lists fields that such Structs take over there, to which no reference is counted on the way.
 - `# meets NAME: …` lists such `one & other`, ints from 0 on, of which that function asks only whether there is any bit.
+- `# as NAME: … => …` says what that function reads in place of an expression: the same, by a function of `search.pxd`.
 
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
 `structs.pxd` is made here and says where that is.
@@ -39,9 +41,18 @@ MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "
 HERE = Path(__file__).parent
 DIRECTIVES = ("language_level=3", "annotation_typing=False", "binding=False")
 OPTIONS = ("-O2", "-DNDEBUG", "-fPIC", "-fno-strict-aliasing", "-w")
+SPARES = 64
+"""Of each Struct so many that ended are kept at most."""
 KNOWING = ("-fprofile-use", "-fprofile-partial-training")
 """How gcc compiles what has counted: what is rare, half of the code, is out of the way of what is usual. Functions that
 the training did not come by are compiled as they are without it."""
+Lent = tuple[int, ...]
+"""The places of those fields, of a Struct that is made, which no reference is counted to on the way."""
+_KIND = """    static PyTypeObject *cx_kind(const char *module, const char *name) {
+        PyObject *of = PyImport_ImportModule(module), *kind = of ? PyObject_GetAttrString(of, name) : NULL;
+        Py_XDECREF(of);
+        return (PyTypeObject *)kind;
+    }"""
 
 
 class _Member(ctypes.Structure):
@@ -63,8 +74,8 @@ class _Descriptor(ctypes.Structure):
     )
 
 
-def structs() -> str:
-    """structs.pxd: the layout of all Structs that the core meets."""
+def structs(makers: Iterable[tuple[str, Lent]]) -> str:
+    """structs.pxd: the layout of all Structs that the core meets, and what makes them, with such fields lent."""
     modules = (attributes, commands, events, orders)
     kinds = [
         kind
@@ -72,9 +83,9 @@ def structs() -> str:
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Struct) and kind.__module__ == module.__name__
     ]
-    layouts: list[str] = []
+    layouts = [_KIND]
     classes: list[str] = []
-    makers: list[str] = []
+    declared: list[str] = []
     for kind in kinds:
         base = kind.__mro__[1]
         inherits = base in kinds
@@ -89,31 +100,39 @@ def structs() -> str:
             left_out = list(takewhile(lambda value: value is None or value is True, reversed(kind.__struct_defaults__)))
             given = kind.__struct_fields__[: len(kind.__struct_fields__) - len(left_out)]
             layouts.append(_maker(kind, given, [name for name in kind.__struct_fields__ if name not in fields]))
-            makers.append(f"    {kind.__name__} cx_new_{kind.__name__}({_listed('object ', given)})")
-    return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, *makers, ""])
-
-
-def _listed(before: str, names: Iterable[str]) -> str:
-    return ", ".join(f"{before}{name}" for name in ("kind", *names))
+            for lent in sorted(lent for made, lent in makers if made == kind.__name__):
+                fields = [f"{'void *' if place in lent else 'object '}{name}" for place, name in enumerate(given)]
+                maker = f'{_maker_name(kind.__name__, lent)} "cx_new_{kind.__name__}"'
+                declared.append(f"    {kind.__name__} {maker} ({', '.join(fields)})")
+    return "\n".join(["cdef extern from *:", "    '''", *layouts, "    '''", *classes, *declared, ""])
 
 
 def _maker(kind: type[Struct], given: Sequence[str], inherited: Sequence[str]) -> str:
-    """The C function that makes one, all fields set, as msgspec makes those which no collector tracks."""
+    """The C functions that make one, all fields set, as msgspec makes those that no collector tracks, and that end one:
+    msgspec's looks for the fields each time. Some that ended are kept, and made again."""
     values = dict.fromkeys(kind.__struct_fields__, "Py_None") | {name: name for name in given}
     values |= {
         name: "Py_True"
         for name, value in zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False)
         if value is True and name not in given
     }
+    members = {name: f"{'__pyx_base.' if name in inherited else ''}f_{name}" for name in values}
+    struct, spares = f"Cx{kind.__name__}", f"cx_spares_{kind.__name__}"
     lines = [
-        f"    static CYTHON_INLINE PyObject *cx_new_{kind.__name__}({_listed('PyObject *', given)}) {{",
-        f"Cx{kind.__name__} *made = (Cx{kind.__name__} *)_PyObject_New((PyTypeObject *)kind);",
-        "if (made) {",
-        *(
-            f"made->{'__pyx_base.' if name in inherited else ''}f_{name} = Py_NewRef({value});"
-            for name, value in values.items()
-        ),
-        "} return (PyObject *)made; }",
+        f"    static PyObject *cx_spare_{kind.__name__}[{SPARES}]; static int {spares};",
+        f"static void cx_end_{kind.__name__}(PyObject *self) {{",
+        f"{struct} *gone = ({struct} *)self;",
+        *(f"Py_XDECREF(gone->{member});" for member in members.values()),
+        f"if ({spares} < {SPARES}) cx_spare_{kind.__name__}[{spares}++] = self;",
+        "else { PyTypeObject *kind = Py_TYPE(self); PyObject_Free(self); Py_DECREF(kind); } }",
+        f"static CYTHON_INLINE PyObject *cx_new_{kind.__name__}({', '.join(f'PyObject *{name}' for name in given)}) {{",
+        f"static PyTypeObject *kind; {struct} *made;",
+        f"if ({spares}) {{ made = ({struct} *)cx_spare_{kind.__name__}[--{spares}]; Py_SET_REFCNT(made, 1); }}",
+        f'else {{ if (!kind && !(kind = cx_kind("{kind.__module__}", "{kind.__name__}"))) return NULL;',
+        f"if (!(made = ({struct} *)_PyObject_New(kind))) return NULL;",
+        f"kind->tp_dealloc = cx_end_{kind.__name__}; }}",
+        *(f"made->{members[name]} = Py_NewRef({value});" for name, value in values.items()),
+        "return (PyObject *)made; }",
     ]
     return " ".join(lines)
 
@@ -139,6 +158,8 @@ def changed(source: str, types: str) -> str:
     for name, expressions in re.findall(r"^# meets (\S+): (.*)$", types, re.MULTILINE):
         for one, other in re.findall(r"(\w+) & (\w+)", expressions):
             _replace(lines, functions[name], f"{one} & {other}", f"cx_meet({one}, {other})")
+    for name, read, instead in re.findall(r"^# as (\S+): (.*) => (.*)$", types, re.MULTILINE):
+        _replace(lines, functions[name], read, instead)
     for node in module.body:
         if isinstance(node, ast.ImportFrom):
             _import_only(lines, node, [alias for alias in node.names if alias.name not in _cimported(types)])
@@ -151,11 +172,33 @@ def changed(source: str, types: str) -> str:
         at = functions[name].lineno - 1
         assert not lines[at - 1], "a blank line stands before each function"
         lines[at - 1] = f"{lines[at][: -len(lines[at].lstrip())]}@cython.locals({variables})"
+    for call, kind, lent in _makings(source, types):
+        at = call.lineno - 1
+        lines[at] = re.sub(rf"(?<![\w.]){kind}\(", f"{_maker_name(kind, lent)}(", lines[at], count=1)
+        for place in lent:
+            at, field = call.args[place].lineno - 1, ast.unparse(call.args[place])
+            lines[at] = re.sub(
+                rf"(?<![\w.]){re.escape(field)}(?![\w\[(.])", f"cython.cast(cython.p_void, {field})", lines[at]
+            )
     text = "\n".join(lines)
-    for names in re.findall(r"^# made: (.*)$", types, re.MULTILINE):
-        text = re.sub(rf"(?<![\w.])({names.replace(' ', '|')})\((?!\))", r"cx_new_\1(\1, ", text)
     unread = re.compile(r"^    (@abstractmethod|__slots__ = \([^)]*\))$", re.MULTILINE)
     return unread.sub(lambda lines: "\n" * lines.group().count("\n"), text)
+
+
+def _makings(source: str, types: str) -> Iterator[tuple[ast.Call, str, Lent]]:
+    """Where Structs are made, and which."""
+    made = {kind for kinds in re.findall(r"^# made: (.*)$", types, re.MULTILINE) for kind in kinds.split()}
+    lent = dict(re.findall(r"^# lent (\S+): (.*)$", types, re.MULTILINE))
+    for name, function in _functions(ast.parse(source).body):
+        fields = lent.get(name, "").split()
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in made and call.args:
+                places = [place for place, given in enumerate(call.args) if ast.unparse(given) in fields]
+                yield call, call.func.id, tuple(places)
+
+
+def _maker_name(kind: str, lent: Lent) -> str:
+    return "_".join(("cx_new", kind, *map(str, lent)))
 
 
 def _functions(body: Iterable[ast.stmt], of: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -172,7 +215,13 @@ def _cimported(types: str) -> set[str]:
 
 
 def _read_as_int(lines: list[str], function: ast.FunctionDef, expression: str) -> None:
-    _replace(lines, function, expression, f"cx_value({expression})")
+    lent = re.fullmatch(r"\w+\.\w+", expression)  # a field of a Struct, which Cython would count a reference to
+    _replace(
+        lines,
+        function,
+        expression,
+        f"cx_read(cython.cast(cython.p_void, {expression}))" if lent else f"cx_value({expression})",
+    )
 
 
 def _replace(lines: list[str], function: ast.FunctionDef, expression: str, by: str) -> None:
@@ -205,13 +254,16 @@ def build(folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     sources.mkdir(parents=True)
     (sources / "__init__.py").touch()
-    (sources / "structs.pxd").write_text(structs())
-    for types in HERE.glob("*.pxd"):
-        shutil.copy(types, sources)
+    shutil.copy(HERE / "search.pxd", sources)
+    makers: set[tuple[str, Lent]] = set()
     for name in MODULES:
-        (sources / f"{name}.py").write_text(
-            changed((HERE.parent / f"{name}.py").read_text(), (HERE / f"{name}.pxd").read_text())
-        )
+        source, types = (HERE.parent / f"{name}.py").read_text(), (HERE / f"{name}.pxd").read_text()
+        makes = {(kind, lent) for _, kind, lent in _makings(source, types)}
+        makers |= makes
+        (sources / f"{name}.py").write_text(changed(source, types))
+        imports = [f"from matching_engine.structs cimport {_maker_name(*each)}\n" for each in sorted(makes)]
+        (sources / f"{name}.pxd").write_text("".join(imports) + types)
+    (sources / "structs.pxd").write_text(structs(makers))
     with ThreadPoolExecutor() as workers:
         list(workers.map(lambda name: _write_c(draft, name), MODULES))
         if _counts():

@@ -1,6 +1,7 @@
 cimport cython
 from matching_engine.search cimport bisect_left, bisect_right, cx_value, opens, span, twice
 
+@cython.final
 cdef class Calendar:
     cdef long long _start, _end, _most
     cdef public long long first

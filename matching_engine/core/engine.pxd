@@ -4,14 +4,19 @@ from matching_engine.book cimport Book, Known, Queue
 from matching_engine.live cimport LiveOrders
 from matching_engine.matching cimport Walk, fit
 from matching_engine.memory cimport Memory, Party
-from matching_engine.search cimport cx_value, is_account, is_name, ne, taken
+from matching_engine.search cimport cx_has_0, cx_less, cx_read, cx_same_ints, cx_value, is_account, is_name, ne, taken
 from matching_engine.structs cimport (
     Answer as CAnswer, Ask as CAsk, Bid as CBid, Cancel as CCancel, PlaceAsk as CPlaceAsk, PlaceBid as CPlaceBid, Resting as CResting,
-    ClassSpec as CClassSpec, cx_new_Accepted, cx_new_Answer, cx_new_Ask, cx_new_Bid, cx_new_Cancelled, cx_new_Execution, cx_new_Filled
+    ClassSpec as CClassSpec
 )
 
+cdef object ASK, BID, FOK, FULL, GTC, GTD, IOC, REQUESTED
+cdef long long MAX_FEE_BPS, MAX_REQUEST_ID, MAX_TIME_MS
+
+@cython.final
 cdef class Engine:
-    cdef public object position, rules, _base
+    cdef public object position, rules
+    cdef public long long _base
     cdef public long long now
     cdef public dict books
     cdef public Memory _memory
@@ -48,6 +53,19 @@ cdef class Engine:
     @cython.locals(book=Book, party=Party)
     cdef object _remove(self, CResting order)
 # made: Accepted Answer Ask Bid Cancelled Execution Filled
-# ints Engine._first_time: answer.not_after MAX_TIME_MS
-# ints Engine._place_ask: command.start times[0] command.end times[1] command.min_duration times[2] times[4] command.price spec.max_price spec.tick command.lot command.quantity spec.max_quantity command.fee_bps MAX_FEE_BPS command.expire_at command.display spec.band_bps ask.free ask.lot
-# ints Engine._place_bid: command.duration times[1] times[2] command.price spec.max_price spec.tick command.min_fill command.quantity spec.max_quantity command.fee_bps MAX_FEE_BPS command.expire_at spec.band_bps bid.left
+# as Engine.apply: kind is PlaceBid => kind is CPlaceBid
+# as Engine.apply: kind is PlaceAsk => kind is CPlaceAsk
+# as Engine.apply: kind is Cancel => kind is CCancel
+# as Engine._cancel_order: type(order) is Bid => type(order) is CBid
+# as Engine.apply: this > prev => cx_less(prev, this)
+# as Engine._place_bid: 0 not in command.starts => not cx_has_0(command.starts)
+# as Engine._place_bid: starts == times[0] => cx_same_ints(starts, times[0])
+# ints Engine._first_time: answer.not_after
+# ints Engine._place_ask: command.start times[0] command.end times[1] command.min_duration times[2] times[4] command.price spec.max_price spec.tick command.lot command.quantity spec.max_quantity command.fee_bps command.expire_at command.display spec.band_bps ask.free ask.lot
+# ints Engine._place_bid: command.duration times[1] times[2] command.price spec.max_price spec.tick command.min_fill command.quantity spec.max_quantity command.fee_bps command.expire_at spec.band_bps bid.left
+# lent Engine.apply: self._stamp
+# lent Engine._place_ask: ask.client_order_id command.class_id ask.quantity ask.price ask.fee_bps ask.start
+# lent Engine._place_bid: bid.client_order_id command.class_id bid.quantity bid.price bid.fee_bps bid.duration
+# lent Engine._cancel_order: order.id order.account
+# lent Engine._new_ask: command.account command.owner command.client_order_id command.price command.self_trade command.fee_bps command.lot command.display
+# lent Engine._new_bid: command.account command.owner command.client_order_id command.price command.self_trade command.fee_bps command.min_fill command.prefer

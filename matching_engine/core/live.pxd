@@ -1,21 +1,27 @@
 cimport cython
 from matching_engine.memory cimport Memory, Party
-from matching_engine.search cimport bisect_left, cx_value
+from matching_engine.search cimport bisect_left, cx_read, cx_value
 from matching_engine.structs cimport Resting as CResting
 
+@cython.final
 cdef class LiveOrders:
     cdef public Memory memory
-    cdef public dict orders, _leaving
+    cdef public dict orders, spent, _leaving
     cdef public long long due, _leaves
     cdef public list _leavers, _times, _dead_men
     cdef public Py_ssize_t _left
 
+    cpdef object find(self, object order_id)
     @cython.locals(leaves=cython.longlong, leavers=list)
     cpdef object keep(self, CResting order, Party party)
     cdef list _leaving_at(self, object leaves)
     cpdef object keep_amended(self, CResting order)
     @cython.locals(order=CResting, orders=dict, parties=dict, party=Party)
-    cpdef object drop(self, object done)
+    cpdef object drop(self, list done)
+    @cython.locals(order=CResting, orders=dict, parties=dict, party=Party)
+    cpdef object forget(self, list gone)
+    cpdef object set_aside(self, CResting ask)
+    cpdef object bring_back(self, CResting ask)
     @cython.locals(order=CResting, ids=list, leavers=list, party=Party, number=Py_ssize_t)
     cpdef object fill(self, list orders, list by_id)
     @cython.locals(party=Party)

@@ -2,8 +2,11 @@ cimport cython
 from matching_engine.asks cimport is_spent, measure, needed, take
 from matching_engine.book cimport AskBounds, AskChunk, AskGroup, BidChunk, Book, Queue, Stairs, some_suit, suits_supplier
 from matching_engine.calendar cimport Calendar, origin_of, ring
-from matching_engine.search cimport bisect_left, bisect_right, cx_meet, cx_value, hours_of, shows
-from matching_engine.structs cimport Resting as CResting, Accepts as CAccepts, Ask as CAsk, Bid as CBid, ClassSpec as CClassSpec, cx_new_Cancelled, cx_new_Fill
+from matching_engine.search cimport bisect_left, bisect_right, cx_meet, cx_read, cx_value, hours_of, shows
+from matching_engine.structs cimport Resting as CResting, Accepts as CAccepts, Ask as CAsk, Bid as CBid, ClassSpec as CClassSpec
+
+cdef object ASK, BID, PRICE
+cdef Py_ssize_t MAX_REPAIRS
 
 cdef class Walk:
     cdef public Book book
@@ -49,6 +52,7 @@ cdef long long _cut(long long unsold, long long wanted, long long lot) except -1
 # ints Walk._bids_for: bid.duration bid.refuses bid.min_fill ask.free bid.left bid.price
 # ints Walk.meet_bids: bid.duration bid.owner bid.left bid.min_fill ask.free
 # ints Walk._pass: ask.lot ask.owner ask.free bid.left
+# ints Walk.begin: MAX_WALK
 # ints Walk.fill: bid.duration ask.start ask.end bid.left bid.place ask.place ask.free ask.lot
 # ints fit: ask.lot ask.start ask.end ask.free ask.quantity pieces[piece]
 # ints Walk._trade_once: bid.duration bid.left ask.owner bid.owner
@@ -58,3 +62,4 @@ cdef long long _cut(long long unsold, long long wanted, long long lot) except -1
 # locals Walk.__init__: book=Book, events=list
 # meets Walk._asks_for: run & at
 # meets _likely: run & at
+# lent Walk.fill: spec.class_id bid.id ask.id bid.account ask.account bid.fee_bps ask.fee_bps ask.attributes

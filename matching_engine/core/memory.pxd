@@ -1,7 +1,8 @@
 cimport cython
-from matching_engine.search cimport cx_value
+from matching_engine.search cimport cx_read, cx_value
 from matching_engine.structs cimport Answer as CAnswer, Resting as CResting
 
+@cython.final
 cdef class Party:
     cdef public object account, limits, dead_man
     cdef public dict answered
@@ -9,6 +10,7 @@ cdef class Party:
     cdef public Py_ssize_t live
     cdef public bint killed, bound
 
+@cython.final
 cdef class Memory:
     cdef public dict parties, returned, forget
     cdef public list _minutes, _keys

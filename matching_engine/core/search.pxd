@@ -37,20 +37,18 @@ cdef extern from *:
     #if PY_VERSION_HEX < 0x030C0000
         Py_ssize_t size = Py_SIZE(number);
         digit *digits = ((PyLongObject *)number)->ob_digit;
-        if (size == 2)
-            return (long long)digits[1] << PyLong_SHIFT | digits[0];
-        if (size == 1)
-            return digits[0];
-        if (size == 0)
-            return 0;
-        if (size == -1)
-            return -(long long)digits[0];
-        if (size == -2)
-            return -((long long)digits[1] << PyLong_SHIFT | digits[0]);
+        if ((size_t)(size + 1) <= 2)
+            return size * (long long)digits[0];
+        if ((size_t)(size + 2) <= 4)
+            return size / 2 * ((long long)digits[1] << PyLong_SHIFT | digits[0]);
     #endif
         int beyond;
         long long value = PyLong_AsLongLongAndOverflow(number, &beyond);
         return beyond ? (beyond > 0 ? PY_LLONG_MAX : PY_LLONG_MIN) : value;
+    }
+
+    static CYTHON_INLINE long long cx_read(void *number) {
+        return cx_value((PyObject *)number);
     }
 
     // Equal Structs have the very same objects mostly: enums, small ints, texts that are one object.
@@ -312,22 +310,46 @@ cdef extern from *:
         return 1;
     }
 
+    // Without a branch on what it finds: half of such the processor would guess wrong.
     static CYTHON_INLINE Py_ssize_t cx_bisect_value(PyObject *numbers, long long number, Py_ssize_t low, int right) {
-        PyObject **items = PySequence_Fast_ITEMS(numbers);
-        Py_ssize_t high = PySequence_Fast_GET_SIZE(numbers);
-        while (low < high) {
-            Py_ssize_t middle = (low + high) / 2;
-            if (right ? number >= cx_value(items[middle]) : cx_value(items[middle]) < number)
-                low = middle + 1;
-            else
-                high = middle;
+        PyObject **items = PySequence_Fast_ITEMS(numbers) + low, **first = items;
+        Py_ssize_t size = PySequence_Fast_GET_SIZE(numbers) - low;
+        if (size <= 0)
+            return low;
+        while (size > 1) {
+            Py_ssize_t half = size / 2;
+            items += (right ? cx_value(items[half - 1]) <= number : cx_value(items[half - 1]) < number) ? half : 0;
+            size -= half;
         }
-        return low;
+        return low + (items - first) + (right ? cx_value(*items) <= number : cx_value(*items) < number);
+    }
+
+    static CYTHON_INLINE int cx_same_ints(PyObject *one, PyObject *other) {
+        Py_ssize_t size = PyTuple_GET_SIZE(one);
+        if (one == other)
+            return 1;
+        if (size != PyTuple_GET_SIZE(other))
+            return 0;
+        for (Py_ssize_t place = 0; place < size; place++)
+            if (cx_value(PyTuple_GET_ITEM(one, place)) != cx_value(PyTuple_GET_ITEM(other, place)))
+                return 0;
+        return 1;
+    }
+
+    static CYTHON_INLINE int cx_has_0(PyObject *numbers) {
+        for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(numbers); place++)
+            if (!cx_value(PyTuple_GET_ITEM(numbers, place)))
+                return 1;
+        return 0;
     }
     """
     Py_ssize_t cx_bisect(object numbers, object number, Py_ssize_t low, int right) noexcept
     Py_ssize_t cx_bisect_value(object numbers, long long number, Py_ssize_t low, int right) noexcept
     long long cx_value(object number) noexcept
+    long long cx_read(void *number) noexcept
+    bint cx_less(object a, object b) noexcept
+    bint cx_same_ints(tuple one, tuple other) noexcept
+    bint cx_has_0(tuple numbers) noexcept
     bint is_account "cx_is_account" (object number) noexcept
     tuple taken "cx_taken" (list events)
     bint ne "cx_ne" (object one, object other) except -1

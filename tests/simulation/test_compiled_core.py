@@ -109,7 +109,8 @@ class Chunk(ABC, Generic[AnyOrder]):
             if ask.free < bid.left and ask.free and run & at:
                 before = ask.free
                 ask.free -= 1
-                yield Fill(take(ask), before)
+                if 0 in bid.starts:
+                    yield Fill(take(ask), before, ask.id)
 
 class AskChunk(Chunk[Ask]):
     pass
@@ -118,8 +119,11 @@ class AskChunk(Chunk[Ask]):
 # locals Chunk.asks: ask=CAsk
 # ints Chunk.asks: ask.free
 # made: Fill
+# lent Chunk.asks: ask.id
 # meets Chunk.asks: run & at
+# as Chunk.asks: 0 in bid.starts => cx_has_0(bid.starts)
 """
+    free = "cx_read(cython.cast(cython.p_void, ask.free))"
     assert changed(source, types).split("\n") == [
         "import cython; from abc import ABC",
         "from typing import Generic",
@@ -132,10 +136,11 @@ class AskChunk(Chunk[Ask]):
         "    @cython.locals(ask=CAsk)",
         "    def asks(self, bid):",
         "        for ask in self.orders:",
-        "            if cx_value(ask.free) < bid.left and cx_value(ask.free) and cx_meet(run, at):",
+        f"            if {free} < bid.left and {free} and cx_meet(run, at):",
         "                before = ask.free",
         "                ask.free -= 1",
-        "                yield cx_new_Fill(Fill, take(ask), before)",
+        "                if cx_has_0(bid.starts):",
+        "                    yield cx_new_Fill_2(take(ask), before, cython.cast(cython.p_void, ask.id))",
         "",
         "class AskChunk(Chunk):",
         "    pass",

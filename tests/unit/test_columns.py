@@ -130,16 +130,19 @@ def test_a_restored_engine_has_all_that_the_one_before_had(profile: str, monkeyp
             assert order.calendar is not None or order.free == order.quantity
         assert list(twin.spent) == [order.id for order in twin.asks() if is_spent(order)]
         twin.check()
-    assert again._orders.keys() == engine._orders.keys()
+    assert [order.id for order in again._live.all()] == [order.id for order in engine._live.all()]
+    for live in (again._live, engine._live):
+        assert all(order.chunk is not None for order in live.orders.values())
+        assert all(order.chunk is None for order in live.spent.values())
     for account, party in again._memory.parties.items():
         assert party.orders == [order.id for order in engine._live.of(account)]
         assert party.live == len(party.orders) == engine._memory.parties[account].live
     assert again._memory.repeats(0) == engine._memory.repeats(now)
     first = again._live.due
     assert again._live.leavers_before(first - 1) == []
-    assert first == min([order.leaves for order in engine._orders.values()], default=first)
+    assert first == min([order.leaves for order in engine._live.all()], default=first)
     leavers = again._live.leavers_before(NEVER)
-    assert sorted(order.id for order in leavers) == sorted(engine._orders)
+    assert sorted(order.id for order in leavers) == [order.id for order in engine._live.all()]
     again._memory.forget_before(NEVER)
     assert (again._memory.repeats(0), again._memory.returned) == ([], {})
 
