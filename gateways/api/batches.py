@@ -65,15 +65,18 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         async def begin(raws: Sequence[msgspec.Raw]) -> Sequence[Begun | ApiError]:
             return await desk.begin_many(request.user, [_read(raw, request.user) for raw in raws])
 
+        async def answer(begun: Sequence[Begun | ApiError]) -> Sequence[resources.OrderAnswer]:
+            return _answers(await desk.answer_many(begun), request)
+
         raws = _batch.decode(await request.body()).orders
         keys.count(request, len(raws))
-        turn, outcomes = turn_of(request.scope), list[_Outcome]()
-        while len(outcomes) < len(raws):
+        turn, answers = turn_of(request.scope), list[resources.OrderAnswer]()
+        while len(answers) < len(raws):
             # So many are on their way before any is waited for: parts cost no more than turns.
             together = MAX_BATCH if turn.is_alone else UNDER_WAY
-            begun = await _in_parts(raws[len(outcomes) : len(outcomes) + together], begin, request)
-            outcomes += await _in_parts(begun, desk.answer_many, request)
-        return _answers(outcomes, request)
+            begun = await _in_parts(raws[len(answers) : len(answers) + together], begin, request)
+            answers += await _in_parts(begun, answer, request)
+        return resources.OrderAnswers(answers)
 
     @post("/v1/orders/cancel", status_code=200, **keys.door(Scope.READ, 504))
     async def cancel_orders(request: ApiRequest, data: JSONBody[resources.OrderNames]) -> resources.OrderAnswers:
@@ -85,10 +88,10 @@ def batch_routes(keys: Keys, desk: Desk) -> list[HTTPRouteHandler]:
         may_end_orders(request.user)
         keys.count(request, len(data.orders))
 
-        async def cancel(names: Sequence[resources.OrderName]) -> Sequence[_Outcome]:
-            return await desk.cancel_many(request.user, names)
+        async def cancel(names: Sequence[resources.OrderName]) -> Sequence[resources.OrderAnswer]:
+            return _answers(await desk.cancel_many(request.user, names), request)
 
-        return _answers(await _in_parts(data.orders, cancel, request), request)
+        return resources.OrderAnswers(await _in_parts(data.orders, cancel, request))
 
     return [place_orders, cancel_orders]
 
@@ -117,8 +120,8 @@ def _read(raw: msgspec.Raw, key: ApiKey) -> NewOrder | ApiError:
     return msgspec.convert(order, kind, from_attributes=True)
 
 
-def _answers(outcomes: Sequence[_Outcome], request: ApiRequest) -> resources.OrderAnswers:
-    return resources.OrderAnswers([_answer(outcome, request_id(request.scope)) for outcome in outcomes])
+def _answers(outcomes: Sequence[_Outcome], request: ApiRequest) -> list[resources.OrderAnswer]:
+    return [_answer(outcome, request_id(request.scope)) for outcome in outcomes]
 
 
 def _answer(outcome: _Outcome, request_name: str) -> resources.OrderAnswer:
