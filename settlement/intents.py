@@ -164,11 +164,10 @@ class Intents:
         """The accounts of which all is written, as it is nothing but new bids for which they have the funds. Of the
         others, or where another was in the way, nothing was written."""
         held: dict[int, int] = {}
-        for one in batch:
-            held[one.account] = held.get(one.account, 0) + one.plain
-        for one in batch:
-            if not one.plain:
-                held.pop(one.account, None)
+        for account, _, plain, _, _ in batch:
+            held[account] = held.get(account, 0) + plain
+        for account in {one.account for one in batch if not one.plain}:
+            del held[account]
         bids = [one for one in batch if one.account in held]
         try:
             if len(bids) == len(batch) == 1:

@@ -360,7 +360,7 @@ class Store:
         row = _sent(intent, now)
 
         def tell(answer: Answer | Exception) -> None:
-            told(answer if isinstance(answer, Exception) else _placed(row, answer))
+            told(answer if isinstance(answer, Exception) else _placed(intent, row, answer))
 
         self._intents.place_soon(row, tell)
 
@@ -676,11 +676,11 @@ def _lease_step(row: Any) -> LeaseStep:
     return LeaseStep(row["account"], row["number"], _lease_event(row["body"]))
 
 
-def _placed(row: OrderRow, written: Answer) -> Placed:
+def _placed(intent: Intent, row: OrderRow, written: Answer) -> Placed:
     answer, cash, known, reached = written
     match answer:
         case "new":
-            return Placed(PlaceStatus.NEW, _order(row))
+            return Placed(PlaceStatus.NEW, _under_way(intent, row))
         case "no_funds":
             return Placed(PlaceStatus.NO_FUNDS, None, cash)
         case "over_cap":
@@ -689,34 +689,59 @@ def _placed(row: OrderRow, written: Answer) -> Placed:
     return Placed(status, _order(OrderRow(*known)))
 
 
+# By place, here and in `_under_way`: of each order, names would take as long again.
 def _sent(intent: Intent, now: int) -> OrderRow:
     """The row of an order on its way."""
     command, spender = intent.command, intent.spender
     return OrderRow(
-        account=command.account,
-        client_order_id=command.client_order_id,
-        order_id=None,
-        side=Side.ASK if isinstance(command, PlaceAsk) else Side.BID,
-        class_id=intent.class_id,
-        partition=intent.partition,
-        command=codec.encode(command),
-        digest=intent.digest,
-        not_after=command.not_after,
-        status=OrderStatus.SENT,
-        price=command.price,
-        duration=0,
-        fee_bps=command.fee_bps,
-        filled=0,
-        remaining=command.quantity,
-        held=intent.hold,
-        reason="",
-        refusal=None,
-        refusal_args="[]",
-        created_at=now,
-        team=spender.team,
-        user=spender.user,
-        pool=spender.pool,
-        ssh_key=intent.ssh_key,
+        command.account,
+        command.client_order_id,
+        None,
+        Side.ASK if isinstance(command, PlaceAsk) else Side.BID,
+        intent.class_id,
+        intent.partition,
+        codec.encode(command),
+        intent.digest,
+        command.not_after,
+        OrderStatus.SENT,
+        command.price,
+        0,
+        command.fee_bps,
+        0,
+        command.quantity,
+        intent.hold,
+        "",
+        None,
+        "[]",
+        now,
+        spender.team,
+        spender.user,
+        spender.pool,
+        intent.ssh_key,
+    )
+
+
+def _under_way(intent: Intent, row: OrderRow) -> Order:
+    """As `_order` of a row that was just sent, and with less to look at."""
+    return Order(
+        None,
+        row.account,
+        row.client_order_id,
+        Side.ASK if isinstance(intent.command, PlaceAsk) else Side.BID,
+        row.class_id,
+        row.partition,
+        row.command,
+        row.digest,
+        OrderStatus.SENT,
+        0,
+        row.remaining,
+        row.held,
+        "",
+        None,
+        (),
+        row.created_at,
+        intent.spender,
+        row.ssh_key,
     )
 
 

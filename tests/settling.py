@@ -26,6 +26,7 @@ from schemas.store import (
     Outcome,
     Placed,
     PlacedAmend,
+    PlaceStatus,
     Spender,
 )
 from schemas.units import HOUR_MS
@@ -175,7 +176,11 @@ class Market:
             hold=hold,
             spender=spender,
         )
-        return await self.store.place(intent, now=self.log.time)
+        placed = await self.store.place(intent, now=self.log.time)
+        if placed.status is PlaceStatus.NEW:
+            read = await self.store.order_by_client_id(order.account, order.client_order_id)
+            assert placed.order == read, "what was written is told as it is read again"
+        return placed
 
     async def intend_amend(self, order: Order, terms: PlaceBid | PlaceAsk, *, name: str = "amend") -> PlacedAmend:
         """Writes an amend's intent, as a gateway does; to fall due with the order's own not_after."""
