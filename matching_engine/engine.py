@@ -29,7 +29,7 @@ from matching_engine.columns import OrderColumns, StateColumns, encoded, unpacke
 from matching_engine.live import LiveOrders, Order
 from matching_engine.matching import MAX_WALK, Walk, fit, taken
 from matching_engine.memory import Memory, Party
-from matching_engine.orders import Answer, Ask, Bid, Limits
+from matching_engine.orders import Ask, Bid, Limits
 from matching_engine.preview import DryWalk, Preview
 from matching_engine.restoring import restored_asks, restored_bids, restored_repeats
 from matching_engine.rings import Hours
@@ -129,6 +129,7 @@ class Engine:
         self._base = position(partition, 0)
         self._memory = Memory()
         self._live = LiveOrders(self._memory)
+        self._names = self._memory.names
         self._parties = self._memory.parties
         self._orders = self._live.orders
         self._untold: deque[Cancelled | Expired] = deque()
@@ -172,7 +173,7 @@ class Engine:
             self.now, self._stamp = now, time
             if now >= self._live.due:
                 self._leave_by_time()
-            if now >= self._memory.due:
+            if now >= self._names.due or now >= self._memory.due:
                 self._memory.forget_before(now)
         if len(self._untold):  # which C need not ask whether it is true
             self._tell(events)
@@ -893,15 +894,14 @@ class Engine:
         """Whose it is, where this is neither late nor a repeat. From here on its client_order_id is answered, even by a
         refusal: another copy of the same bytes must not do later what the first did not.
         """
-        answer = Answer(this, not_after)
         party = self._parties.get(account)
         known = party is not None or is_account(account)
-        if not (known and is_name(client_order_id) and self.now <= answer.not_after <= MAX_TIME_MS):
+        if not (known and is_name(client_order_id) and self.now <= not_after <= MAX_TIME_MS):
             self._refuse_unnamed(command, events)
             return None
         if party is None:
             party = self._memory.party(account)
-        first = self._memory.first(answer, party, client_order_id, self.now)
+        first = self._names.first(party.answered, client_order_id, this, not_after, self.now)
         if first is this:
             return party
         events.append(Duplicate(account, client_order_id, first))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from operator import attrgetter
 
-from matching_engine.memory import NEVER, Memory, Party
+from matching_engine.memory import Memory, Party
+from matching_engine.names import NEVER
 from matching_engine.orders import Ask, Bid
 
 Order = Ask | Bid

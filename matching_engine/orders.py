@@ -1,4 +1,4 @@
-"""A live order: what it says, and where it stands in its book; and what is known of a command for its repeats."""
+"""A live order: what it says, and where it stands in its book."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +69,6 @@ class Bid(Resting, eq=False, gc=False):
     """The bits of an ask's signature that do not suit it."""
     hours: "Hours | None"
     """Its windows, past ones as well."""
-
-
-class Answer(Struct, frozen=True, gc=False):
-    """Of the first command with a client_order_id. No collector looks at it, as at tuples of so many commands."""
-
-    position: int
-    not_after: int
 
 
 class Limits(Struct, frozen=True, array_like=True, gc=False, tag="limits"):

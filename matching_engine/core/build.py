@@ -16,6 +16,8 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
 
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
 `structs.pxd` is made here and says where that is.
+
+What C has another way for is written twice: `names.py`, and `names.pyx` here, which is compiled as it is.
 """
 
 import ast
@@ -38,6 +40,8 @@ from matching_engine import compiled_core, orders
 from schemas import attributes, commands, events
 
 MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "restoring", "engine")
+WRITTEN = ("names",)
+"""What C has another way for: its .pyx is here, in place of the module."""
 HERE = Path(__file__).parent
 DIRECTIVES = ("language_level=3", "annotation_typing=False", "binding=False")
 OPTIONS = ("-O2", "-DNDEBUG", "-fPIC", "-fno-strict-aliasing", "-w")
@@ -254,7 +258,8 @@ def build(folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     sources.mkdir(parents=True)
     (sources / "__init__.py").touch()
-    shutil.copy(HERE / "search.pxd", sources)
+    for file in ("search.pxd", *(f"{name}.{kind}" for name in WRITTEN for kind in ("pyx", "pxd"))):
+        shutil.copy(HERE / file, sources)
     makers: set[tuple[str, Lent]] = set()
     for name in MODULES:
         source, types = (HERE.parent / f"{name}.py").read_text(), (HERE / f"{name}.pxd").read_text()
@@ -264,14 +269,15 @@ def build(folder: Path) -> None:
         imports = [f"from matching_engine.structs cimport {_maker_name(*each)}\n" for each in sorted(makes)]
         (sources / f"{name}.pxd").write_text("".join(imports) + types)
     (sources / "structs.pxd").write_text(structs(makers))
+    modules = (*MODULES, *WRITTEN)
     with ThreadPoolExecutor() as workers:
-        list(workers.map(lambda name: _write_c(draft, name), MODULES))
+        list(workers.map(lambda name: _write_c(draft, name), modules))
         if _counts():
-            list(workers.map(lambda name: _compile(draft, name, "-fprofile-generate"), MODULES))
+            list(workers.map(lambda name: _compile(draft, name, "-fprofile-generate"), modules))
             _train(sources)
-            list(workers.map(lambda name: _compile(draft, name, *KNOWING), MODULES))
+            list(workers.map(lambda name: _compile(draft, name, *KNOWING), modules))
         else:
-            list(workers.map(lambda name: _compile(draft, name), MODULES))
+            list(workers.map(lambda name: _compile(draft, name), modules))
     done = draft / "done"
     done.mkdir()
     for made in sources.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
@@ -283,9 +289,8 @@ def build(folder: Path) -> None:
 
 def _write_c(draft: Path, name: str) -> None:
     directives = [word for directive in DIRECTIVES for word in ("-X", directive)]
-    subprocess.run(
-        [sys.executable, "-m", "cython", "-3", *directives, f"matching_engine/{name}.py"], cwd=draft, check=True
-    )
+    source = f"matching_engine/{name}.{'pyx' if name in WRITTEN else 'py'}"
+    subprocess.run([sys.executable, "-m", "cython", "-3", *directives, source], cwd=draft, check=True)
 
 
 def _compile(draft: Path, name: str, *options: str) -> None:

@@ -4,9 +4,10 @@ from matching_engine.book cimport Book, Known, Queue
 from matching_engine.live cimport LiveOrders
 from matching_engine.matching cimport Walk, fit
 from matching_engine.memory cimport Memory, Party
+from matching_engine.names cimport Names
 from matching_engine.search cimport cx_has_0, cx_less, cx_read, cx_same_ints, cx_value, is_account, is_name, ne, taken
 from matching_engine.structs cimport (
-    Answer as CAnswer, Ask as CAsk, Bid as CBid, Cancel as CCancel, PlaceAsk as CPlaceAsk, PlaceBid as CPlaceBid, Resting as CResting,
+    Ask as CAsk, Bid as CBid, Cancel as CCancel, PlaceAsk as CPlaceAsk, PlaceBid as CPlaceBid, Resting as CResting,
     ClassSpec as CClassSpec
 )
 
@@ -21,6 +22,7 @@ cdef class Engine:
     cdef public dict books
     cdef public Memory _memory
     cdef public LiveOrders _live
+    cdef public Names _names
     cdef public dict _parties, _orders
     cdef public object _untold
     cdef public Known _known
@@ -41,7 +43,7 @@ cdef class Engine:
     @cython.locals(book=Book, bid=CBid)
     cdef object _cancel_order(self, CResting order, list events)
     cdef object _refuse_unnamed(self, object command, list events)
-    @cython.locals(answer=CAnswer, party=Party, known=cython.bint)
+    @cython.locals(party=Party, known=cython.bint)
     cdef Party _first_time(self, object this, object command, object account, object client_order_id, object not_after, list events)
     cdef CAsk _new_ask(self, object order_id, object place, Book book, CPlaceAsk command, tuple times, tuple stated)
     cdef CBid _new_bid(self, object order_id, object place, Book book, CPlaceBid command, tuple times, tuple accepted)
@@ -52,7 +54,7 @@ cdef class Engine:
     cdef Walk _begun(self, Book book, list events)
     @cython.locals(book=Book, party=Party)
     cdef object _remove(self, CResting order)
-# made: Accepted Answer Ask Bid Cancelled Execution Filled
+# made: Accepted Ask Bid Cancelled Execution Filled
 # as Engine.apply: kind is PlaceBid => kind is CPlaceBid
 # as Engine.apply: kind is PlaceAsk => kind is CPlaceAsk
 # as Engine.apply: kind is Cancel => kind is CCancel
@@ -60,7 +62,7 @@ cdef class Engine:
 # as Engine.apply: this > prev => cx_less(prev, this)
 # as Engine._place_bid: 0 not in command.starts => not cx_has_0(command.starts)
 # as Engine._place_bid: starts == times[0] => cx_same_ints(starts, times[0])
-# ints Engine._first_time: answer.not_after
+# as Engine._first_time: self.now <= not_after <= MAX_TIME_MS => self.now <= cx_value(not_after) <= MAX_TIME_MS
 # ints Engine._place_ask: command.start times[0] command.end times[1] command.min_duration times[2] times[4] command.price spec.max_price spec.tick command.lot command.quantity spec.max_quantity command.fee_bps command.expire_at command.display spec.band_bps ask.free ask.lot
 # ints Engine._place_bid: command.duration times[1] times[2] command.price spec.max_price spec.tick command.min_fill command.quantity spec.max_quantity command.fee_bps command.expire_at spec.band_bps bid.left
 # lent Engine.apply: self._stamp

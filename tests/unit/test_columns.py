@@ -9,7 +9,7 @@ from matching_engine import columns
 from matching_engine.asks import is_spent, measure, sold_from
 from matching_engine.columns import decoded, encoded, in_columns, packed, unpacked
 from matching_engine.engine import Engine
-from matching_engine.memory import NEVER
+from matching_engine.names import NEVER
 from matching_engine.orders import Ask, Bid
 from schemas.commands import Amend, Cancel, CreateClass, Return
 from schemas.events import Returned

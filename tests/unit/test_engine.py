@@ -282,7 +282,7 @@ def test_what_is_remembered_of_repeats_goes_when_their_time_is_over() -> None:
         for number in range(3):
             market.send(bid(f"{minute} {number}", not_after=now + number), now)
     assert sum(len(party.answered) for party in market.engine._memory.parties.values()) <= 8
-    assert len(market.engine._memory.forget) == len(market.engine._memory._minutes) <= 2
+    assert len(market.engine._names._minutes) <= 2
 
 
 def test_an_id_used_anew_is_remembered_as_long_as_its_new_use_says() -> None:

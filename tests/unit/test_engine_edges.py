@@ -9,7 +9,8 @@ import pytest
 from matching_engine.checks import MAX_ACCOUNT
 from matching_engine.columns import in_columns
 from matching_engine.engine import Engine
-from matching_engine.memory import FORGOTTEN_AT_ONCE, NEVER, Memory
+from matching_engine.memory import FORGOTTEN_AT_ONCE, Memory
+from matching_engine.names import NEVER
 from schemas.commands import (
     Amend,
     Cancel,
@@ -229,7 +230,8 @@ def test_a_restored_engine_remembers_returns_and_repeats_as_long_as_the_one_befo
         assert (len(seen.repeats), len(seen.returned)) == (repeats, returns), time - T0
         assert len(whole.repeats) == 2
         engine.apply(101, ends + 2 * MINUTE_MS, Tick())
-        assert (engine._memory.parties, engine._memory.returned, engine._memory.forget) == ({}, {}, {})
+        assert (engine._memory.parties, engine._memory.returned, engine._memory._forget) == ({}, {}, {})
+        assert (engine._names.due, engine._names._minutes) == (NEVER, [])
 
 
 def test_of_what_is_remembered_a_bounded_part_is_forgotten_at_a_command_and_the_rest_counts_no_more() -> None:
@@ -237,11 +239,11 @@ def test_of_what_is_remembered_a_bounded_part_is_forgotten_at_a_command_and_the_
     count = 2 * FORGOTTEN_AT_ONCE + 500
     memory.fill([(1, f"{n}") for n in range(count)], [(n, MINUTE_MS - 1) for n in range(count)])
     left = []
-    while memory.due <= MINUTE_MS:
+    while memory.names.due <= MINUTE_MS:
         memory.forget_before(MINUTE_MS)
         left.append(sum(len(party.answered) for party in memory.parties.values()))
     assert left == [FORGOTTEN_AT_ONCE + 500, 500, 0]
-    assert (memory.forget, memory.parties, memory.due) == ({}, {}, NEVER)
+    assert (memory.names._minutes, memory.parties, memory.names.due) == ([], {}, NEVER)
     market.send(ask("a", quantity=2))
     market.send(bid("b", quantity=1, min_fill=1))
     once, ends = Return((2, 0), 1, 1, START, START + HOUR_MS), START + HOUR_MS
