@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from operator import attrgetter
 
+from matching_engine.ids import ById
 from matching_engine.memory import Memory, Party
 from matching_engine.names import NEVER
 from matching_engine.orders import Ask, Bid
@@ -21,9 +22,9 @@ class LiveOrders:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         """The accounts."""
-        self.orders: dict[int, Order] = {}
+        self.orders = ById()
         """By id, those that stand in the queues of their books: few, so that caches hold what cancels look into."""
-        self.spent: dict[int, Order] = {}
+        self.spent = ById()
         """Likewise the others: asks that are sold out, often many more."""
         self.due = NEVER
         """The first ms of `now` at which an order leaves."""
@@ -188,8 +189,8 @@ class LiveOrders:
         """Makes `_leaving` anew, of the live orders alone."""
         leaving = defaultdict[int, list[int]](list)
         for orders in (self.orders, self.spent):
-            for order_id, order in orders.items():
-                leaving[order.leaves].append(order_id)
+            for order in orders.values():
+                leaving[order.leaves].append(order.id)
         self._leaving, self._leaves = dict(leaving), -1
         self._times = sorted(leaving)  # which is a heap, too
         self._left = 0

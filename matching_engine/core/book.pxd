@@ -142,6 +142,7 @@ cpdef bint suits_supplier(object accepts, object supplier)
 # ints BidChunk.widen: bid.refuses bid.min_fill bid.left
 # ints Queue._have: CHUNK
 # ints Queue.has_within: front.price
+# as Queue.add: ranks[place - 1] == rank => cx_value(ranks[place - 1]) == rank
 # ints Queue.add: order.price before.price before.place order.place
 # ints Queue._bring_back: ranks[place]
 # locals Chunk.__init__: order=CResting, orders=list

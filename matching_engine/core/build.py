@@ -17,7 +17,7 @@ A copy is compiled, changed where Cython cannot read what it needs from a .pxd:
 Commands, events and orders are msgspec Structs in both cores. Compiled code reads their fields where they lie:
 `structs.pxd` is made here and says where that is.
 
-What C has another way for is written twice: `names.py`, and `names.pyx` here, which is compiled as it is.
+What C has another way for is written twice: `names.py`, and `names.pyx` here, which is compiled as it is; so is `ids`.
 """
 
 import ast
@@ -40,7 +40,7 @@ from matching_engine import compiled_core, orders
 from schemas import attributes, commands, events
 
 MODULES = ("calendar", "asks", "checks", "book", "matching", "memory", "live", "restoring", "engine")
-WRITTEN = ("names",)
+WRITTEN = ("ids", "names")
 """What C has another way for: its .pyx is here, in place of the module."""
 HERE = Path(__file__).parent
 DIRECTIVES = ("language_level=3", "annotation_typing=False", "binding=False")

@@ -1,6 +1,7 @@
 cimport cython
 from matching_engine.asks cimport cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book cimport Book, Known, Queue
+from matching_engine.ids cimport ById
 from matching_engine.live cimport LiveOrders
 from matching_engine.matching cimport Walk, fit
 from matching_engine.memory cimport Memory, Party
@@ -23,7 +24,8 @@ cdef class Engine:
     cdef public Memory _memory
     cdef public LiveOrders _live
     cdef public Names _names
-    cdef public dict _parties, _orders
+    cdef public dict _parties
+    cdef public ById _orders
     cdef public object _untold
     cdef public Known _known
     cdef list _events
@@ -71,3 +73,5 @@ cdef class Engine:
 # lent Engine._cancel_order: order.id order.account
 # lent Engine._new_ask: command.account command.owner command.client_order_id command.price command.self_trade command.fee_bps command.lot command.display
 # lent Engine._new_bid: command.account command.owner command.client_order_id command.price command.self_trade command.fee_bps command.min_fill command.prefer
+# as Engine._remove: del self._live.spent[order.id] => self._live.spent.drop(order.id)
+# as Engine._remove: del self._orders[order.id] => self._orders.drop(order.id)

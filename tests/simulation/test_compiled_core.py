@@ -25,6 +25,7 @@ PROVEN_BY = (
             "engine",
             "engine_edges",
             "engine_service",
+            "ids",
             "names",
             "snapshot",
             "why",

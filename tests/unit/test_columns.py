@@ -89,7 +89,7 @@ def test_names_have_spaces() -> None:
     market.send(bid(" c", price=100))
     market.send(ask("of the refused", price=1))
     again = restored(market.engine)
-    assert [order.client_order_id for order in again._orders.values()] == ["a b ", " c"]
+    assert [order.client_order_id for order in again._live.all()] == ["a b ", " c"]
     assert (1, "of the refused", 3) in known(again)
 
 

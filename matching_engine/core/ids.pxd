@@ -1,0 +1,15 @@
+cdef struct Place:
+    long long order_id
+    void *order  # owned; NULL: nobody is here
+
+cdef class ById:
+    cdef Place *places
+    cdef int shift
+    cdef size_t mask, count
+
+    cdef Place *find(self, long long order_id) noexcept
+    cpdef object get(self, object order_id)
+    cdef int put(self, object order_id, object order) except -1
+    cdef int drop(self, object order_id) except -1
+    cpdef object pop(self, object order_id, object default=*)
+    cdef int grow(self) except -1

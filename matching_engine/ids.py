@@ -1,0 +1,9 @@
+"""Live orders by their ids. The compiled core has a table of C's own in place of a dict: `core/ids.pyx`."""
+
+from matching_engine.orders import Ask, Bid
+
+
+class ById(dict[int, Ask | Bid]):
+    """Orders by id, in any order."""
+
+    __slots__ = ()
