@@ -8,8 +8,8 @@ alone: equal states, equal bytes, on any machine.
 
 import sys
 from array import array
-from collections.abc import Hashable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,9 @@ from schemas.events import Cancelled, Expired
 Value = TypeVar("Value", bound=Hashable)
 Made = TypeVar("Made")
 Row = TypeVar("Row")
+
+Field = tuple[list[Any], bytes | None]
+"""Values, and for each order the number of its own; None where each has its own."""
 
 RUN = 4096
 """Orders, or repeats, whose columns stand together."""
@@ -250,6 +253,22 @@ def unpacked(numbers: bytes, count: int) -> list[int]:
     if not numbers:
         return [0] * count
     return _little_endian(array(_CODES[len(numbers) // count], numbers)).tolist()
+
+
+def spread(values: list[Made], numbers: bytes | None, count: int) -> list[Made]:
+    """Of each order its value: the one with its number, or the one in its place."""
+    if numbers is None:
+        return values
+    if len(values) == 1:
+        return values * count
+    if len(numbers) == count:  # a byte each, as most are, is a number at once
+        return [values[number] for number in numbers]
+    return [values[number] for number in unpacked(numbers, count)]
+
+
+def structs(kind: Callable[..., Made], count: int, fields: list[Field]) -> list[Made]:
+    """So many of that Struct; what it has by default is None. At C speed: in a loop it took 0.4 µs more."""
+    return list(map(kind, *[spread(values, numbers, count) for values, numbers in fields]))
 
 
 def _little_endian(numbers: "array[int]") -> "array[int]":

@@ -25,7 +25,7 @@ from matching_engine.checks import (
     is_name,
     shown,
 )
-from matching_engine.columns import OrderColumns, StateColumns, encoded, unpacked
+from matching_engine.columns import OrderColumns, StateColumns, encoded, spread, unpacked
 from matching_engine.live import LiveOrders, Order
 from matching_engine.matching import MAX_WALK, Walk, fit, taken
 from matching_engine.memory import Memory, Party
@@ -305,6 +305,7 @@ class Engine:
             keys, answers = restored_repeats(repeats)
             self._memory.fill(keys, answers)
         self._memory.fill_returned(state.returned)
+        self._live.begin(sum(some.count for book in state.books for some in (*book.asks, *book.bids)))
         for stored in state.books:
             book = self.books[stored.spec.class_id] = Book(stored.spec)
             book.fills, book.reference = stored.fills, stored.reference
@@ -321,8 +322,10 @@ class Engine:
 
     def _restored(self, orders: Sequence[Order], stored: OrderColumns) -> None:
         """They are in their book, and can be found from now on."""
-        self._memory.fill_placed(orders, unpacked(stored.known_until, stored.count))
-        self._live.fill(orders, unpacked(stored.by_id, stored.count))
+        count, accounts, leaves = stored.count, stored.accounts, stored.leaves
+        parties = spread([self._memory.party(account) for account in accounts.values], accounts.numbers, count)
+        self._memory.fill_placed(orders, parties, unpacked(stored.known_until, count))
+        self._live.fill(orders, parties, unpacked(stored.by_id, count), spread(leaves.values, leaves.numbers, count))
 
     # Orders.
 

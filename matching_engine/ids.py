@@ -7,3 +7,6 @@ class ById(dict[int, Ask | Bid]):
     """Orders by id, in any order."""
 
     __slots__ = ()
+
+    def expect(self, count: int) -> None:
+        """So many come: the compiled core's table does not grow on the way."""

@@ -73,6 +73,7 @@ class LiveOrders:
     def keep_amended(self, order: Order) -> None:
         """Likewise of one that was dropped a moment ago, and has its old id."""
         party = self.memory.party(order.account)
+        party.in_order()
         self.keep(order, party)
         ids = party.orders
         ids.pop()
@@ -113,26 +114,34 @@ class LiveOrders:
         """In order of id."""
         return sorted([*self.orders.values(), *self.spent.values()], key=attrgetter("id"))
 
-    def fill(self, orders: Sequence[Order], by_id: list[int]) -> None:
-        """Takes in orders of a state, with their numbers in the order of their ids. After the last comes `filled`."""
-        ids = [order.id for order in orders]
-        self.orders.update(zip(ids, orders, strict=True))
+    def begin(self, count: int) -> None:
+        """So many orders come by `fill`."""
+        self.orders.expect(count)
+
+    def fill(self, orders: Sequence[Order], parties: list[Party], by_id: list[int], leaves: list[int]) -> None:
+        """Takes in orders of a state, of these accounts, which leave at these times; with their numbers in the order of
+        their ids. After the last comes `filled`.
+        """
+        live, ids = self.orders, list[int]()
+        for order in orders:
+            live[order.id] = order
+            ids.append(order.id)
         for number in by_id:
-            party = self.memory.party(orders[number].account)
+            party = parties[number]
             party.orders.append(ids[number])
         for spent in [order for order in orders if order.chunk is None]:
             self.set_aside(spent)
-        leaves, leavers = 0, list[int]()
-        for order in orders:
-            if order.leaves != leaves:  # most leave when the one before does
-                leaves = order.leaves
-                leavers = self._leaving.setdefault(leaves, [])
-            leavers.append(order.id)
+        last, leavers = -1, list[int]()
+        for place, order_id in enumerate(ids):
+            if leaves[place] is not last:  # most leave when the one before does
+                last = leaves[place]
+                leavers = self._leaving.setdefault(last, [])
+            leavers.append(order_id)
 
     def filled(self) -> None:
         """All orders of a state are here."""
         for party in self.memory.parties.values():
-            party.orders.sort()  # of few runs, each in order
+            party.sorted = False  # it is of runs, each in order
             party.live = len(party.orders)
         self._times = sorted(self._leaving)  # which is a heap, too
         self._next_due()
@@ -142,7 +151,7 @@ class LiveOrders:
         party = self.memory.parties.get(account)
         if party is None:
             return []
-        return [order for known in party.orders if (order := self.find(known)) is not None]
+        return [order for known in party.in_order() if (order := self.find(known)) is not None]
 
     def set_dead_man(self, account: int, until: int) -> None:
         """All of the account is cancelled then."""

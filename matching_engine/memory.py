@@ -21,14 +21,16 @@ Repeat = tuple[Key, Answered]
 class Party:
     """An account, as far as the engine knows it."""
 
-    __slots__ = ("account", "answered", "bound", "dead_man", "killed", "limits", "live", "orders")
+    __slots__ = ("account", "answered", "bound", "dead_man", "killed", "limits", "live", "orders", "sorted")
 
     def __init__(self, account: int, answered: Answers) -> None:
         self.account = account
         self.answered = answered
         """Repeats, by client_order_id."""
         self.orders: list[int] = []
-        """Ids of its live orders in order, and of some that have left."""
+        """Ids of its live orders, and of some that have left; `in_order` gives them in order."""
+        self.sorted = True
+        """Whether they are in order already."""
         self.live = 0
         """How many orders live."""
         self.killed = False
@@ -37,6 +39,13 @@ class Party:
         """Whether it is killed, or has limits."""
         self.dead_man = 0
         """ms; 0: none is set."""
+
+    def in_order(self) -> list[int]:
+        """`orders`, in order: those of a state that was restored are sorted when they are asked for."""
+        if not self.sorted:
+            self.orders.sort()
+            self.sorted = True
+        return self.orders
 
 
 class Memory:
@@ -116,12 +125,13 @@ class Memory:
         for (account, client_order_id), (position, not_after) in zip(keys, answers, strict=True):
             self.names.first(self.party(account).answered, client_order_id, position, not_after, NEVER)
 
-    def fill_placed(self, orders: Sequence[Ask | Bid], known_until: list[int]) -> None:
-        """Likewise, of the commands that placed these orders; 0 is of none."""
-        for order, not_after in zip(orders, known_until, strict=True):
+    def fill_placed(self, orders: Sequence[Ask | Bid], parties: list[Party], known_until: list[int]) -> None:
+        """Likewise, of the commands that placed these orders of those accounts; 0 is of none."""
+        for number, order in enumerate(orders):
+            not_after = known_until[number]
             if not_after:
-                answered = self.party(order.account).answered
-                self.names.first(answered, order.client_order_id, order.id, not_after, NEVER)
+                party = parties[number]
+                self.names.first(party.answered, order.client_order_id, order.id, not_after, NEVER)
 
     def fill_returned(self, returns: Iterable[tuple[int, int, int]]) -> None:
         """Likewise, leases that came back."""

@@ -258,8 +258,11 @@ def build(folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     sources.mkdir(parents=True)
     (sources / "__init__.py").touch()
-    for file in ("search.pxd", *(f"{name}.{kind}" for name in WRITTEN for kind in ("pyx", "pxd"))):
-        shutil.copy(HERE / file, sources)
+    for types_of in HERE.glob("*.pxd"):
+        if types_of.stem not in MODULES:
+            shutil.copy(types_of, sources)
+    for name in WRITTEN:
+        shutil.copy(HERE / f"{name}.pyx", sources)
     makers: set[tuple[str, Lent]] = set()
     for name in MODULES:
         source, types = (HERE.parent / f"{name}.py").read_text(), (HERE / f"{name}.pxd").read_text()

@@ -1,6 +1,7 @@
 cimport cython
 from matching_engine.asks cimport cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book cimport Book, Known, Queue
+from matching_engine.columns cimport spread
 from matching_engine.ids cimport ById
 from matching_engine.live cimport LiveOrders
 from matching_engine.matching cimport Walk, fit

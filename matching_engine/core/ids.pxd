@@ -7,6 +7,8 @@ cdef class ById:
     cdef int shift
     cdef size_t mask, count
 
+    cdef Place *home(self, long long order_id) noexcept
+    cpdef object expect(self, size_t count)
     cdef Place *find(self, long long order_id) noexcept
     cpdef object get(self, object order_id)
     cdef int put(self, object order_id, object order) except -1

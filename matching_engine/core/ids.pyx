@@ -31,6 +31,19 @@ cdef class ById:
                 Py_DECREF(<object>self.places[at].order)
         PyMem_RawFree(self.places)
 
+    cdef Place *home(self, long long order_id) noexcept:
+        """Where the order is, unless another one is there."""
+        return self.places + ((<unsigned long long>order_id * _factor) >> self.shift)
+
+    cpdef object expect(self, size_t count):
+        while not self.count and 2 * count > self.mask:
+            self.mask, self.shift = 2 * self.mask + 1, self.shift - 1
+        if not self.count:
+            PyMem_RawFree(self.places)
+            self.places = <Place *>PyMem_RawCalloc(self.mask + 1, sizeof(Place))
+            if self.places == NULL:
+                raise MemoryError
+
     cdef Place *find(self, long long order_id) noexcept:
         """Where the order is, or the empty place where it would be."""
         cdef size_t at = (<unsigned long long>order_id * _factor) >> self.shift

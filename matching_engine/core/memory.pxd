@@ -8,7 +8,9 @@ cdef class Party:
     cdef public Answers answered
     cdef public list orders
     cdef public Py_ssize_t live
-    cdef public bint killed, bound
+    cdef public bint killed, bound, sorted
+
+    cpdef list in_order(self)
 
 @cython.final
 cdef class Memory:
@@ -21,8 +23,8 @@ cdef class Memory:
     cpdef object return_lease(self, object fill, object end)
     cpdef bint came_back(self, object fill, long long now)
     cpdef object fill(self, list keys, list answers)
-    @cython.locals(order=CResting)
-    cpdef object fill_placed(self, list orders, list known_until)
+    @cython.locals(order=CResting, party=Party, number=Py_ssize_t)
+    cpdef object fill_placed(self, list orders, list parties, list known_until)
     cpdef object fill_returned(self, object returns)
     @cython.locals(emptied=list, minutes=list, leases=list, party=Party, left=Py_ssize_t)
     cpdef object forget_before(self, long long now)

@@ -11,8 +11,8 @@ from matching_engine.columns import decoded, encoded, in_columns, packed, unpack
 from matching_engine.engine import Engine
 from matching_engine.names import NEVER
 from matching_engine.orders import Ask, Bid
-from schemas.commands import Amend, Cancel, CreateClass, Return
-from schemas.events import Returned
+from schemas.commands import Amend, Cancel, CancelAll, CreateClass, Return
+from schemas.events import Cancelled, Returned
 from schemas.units import HOUR_MS
 from tests.simulation.streams import PROFILES, stream
 from tests.unit.test_engine import CLASS, SPEC, START, T0, Market, ask, bid
@@ -83,6 +83,29 @@ def test_more_values_in_a_run_than_a_byte_can_number() -> None:
     assert prices == [2_500_000 + 100 * number for number in range(300)]
 
 
+def test_a_column_that_names_no_value_or_is_too_short_restores_nothing() -> None:
+    market = Market()
+    for number in range(3):
+        market.send(ask(f"a{number}", price=2_500_000 + 100 * number))
+    for numbers in (b"\0\1\3", b"\0\1"):
+        state = in_columns(market.engine.state())
+        state.books[0].asks[0].prices.numbers = numbers
+        with pytest.raises((LookupError, ValueError)):
+            Engine.from_state(0, state)
+
+
+def test_a_restored_account_s_orders_leave_in_the_order_of_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "RUN", 2)
+    market = Market()
+    for number in range(6):
+        market.send(ask(f"a{number}", price=2_500_000 - 100 * number))
+    again = restored(market.engine)
+    again.apply(7, T0, ask("later"))
+    again.apply(8, T0, Amend(3, ask("amended", quantity=9)))
+    told = again.apply(9, T0, CancelAll(1, CLASS)).events
+    assert [event.order_id for event in told if isinstance(event, Cancelled)] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_names_have_spaces() -> None:
     market = Market()
     market.send(ask("a b "))
@@ -135,7 +158,7 @@ def test_a_restored_engine_has_all_that_the_one_before_had(profile: str, monkeyp
         assert all(order.chunk is not None for order in live.orders.values())
         assert all(order.chunk is None for order in live.spent.values())
     for account, party in again._memory.parties.items():
-        assert party.orders == [order.id for order in engine._live.of(account)]
+        assert party.in_order() == [order.id for order in engine._live.of(account)]
         assert party.live == len(party.orders) == engine._memory.parties[account].live
     assert again._memory.repeats(0) == engine._memory.repeats(now)
     first = again._live.due
