@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 from matching_engine.asks import is_spent, measure, needed, ring_of
 from matching_engine.calendar import LENGTHS, whole_ring
 from matching_engine.checks import check_accepted, check_offered, check_stated, well_timed
+from matching_engine.fetch import foresee_orders, numbers
 from matching_engine.orders import Ask, Bid
 from matching_engine.rings import Hours, hours_of
 from schemas.attributes import Accepts, Attributes, ClassSpec, Tier
@@ -96,6 +97,7 @@ class Chunk(ABC, Generic[AnyOrder]):
 
     def sift(self) -> None:
         """Lets go of orders that are not of it any more."""
+        foresee_orders(self.orders)
         there, ranks = self.orders[self.first :], self.ranks[self.first :]
         staying = 0
         for place, order in enumerate(there):
@@ -436,7 +438,8 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         self._kind: Any = kind
         self._sign = sign
         self.chunks: list[AnyChunk] = []
-        self.first_ranks: list[int] = []
+        self.first_ranks = numbers()
+        """Of the chunks."""
 
     def __iter__(self) -> Iterator[AnyOrder]:
         """Best first."""
@@ -517,7 +520,13 @@ class Queue(Generic[AnyChunk, AnyOrder]):
         """Puts orders, best first, behind those that are there."""
         for first in range(0, len(orders), CHUNK // 2):
             there = orders[first : first + CHUNK // 2]
-            chunk = self._kind([self._sign * order.price for order in there], there)
+            price, rank, ranks = 0, 0, list[int]()
+            for order in there:
+                if order.price is not price:  # as of most before it: then they have one object
+                    price = order.price
+                    rank = self._sign * price
+                ranks.append(rank)
+            chunk = self._kind(ranks, there)
             if self.chunks:
                 chunk.follow(self.chunks[-1])
             self.chunks.append(chunk)
@@ -535,7 +544,7 @@ class Queue(Generic[AnyChunk, AnyOrder]):
             if not chunk.orders:
                 chunk.leave()
         self.chunks = [chunk for chunk in self.chunks if chunk.orders]
-        self.first_ranks = [chunk.first_rank for chunk in self.chunks]
+        self.first_ranks = numbers([chunk.first_rank for chunk in self.chunks])
 
     def _split(self, at: int) -> None:
         chunk: Any = self.chunks[at]
@@ -653,7 +662,7 @@ class Book:
             sign = 1 if queue is self.ask_queue else -1
             keys = [(sign * order.price, order.place) for order in orders]
             assert keys == sorted(set(keys)), "out of order"
-            assert queue.first_ranks == [chunk.first_rank for chunk in queue.chunks] == sorted(queue.first_ranks)
+            assert list(queue.first_ranks) == [chunk.first_rank for chunk in queue.chunks] == sorted(queue.first_ranks)
             for chunk, following in zip_longest(queue.chunks, queue.first_ranks[1:]):
                 there = [place for place, order in enumerate(chunk.orders) if order.chunk is chunk]
                 assert there, "an empty chunk"

@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgspec
 from msgspec.structs import replace
 
+from matching_engine.ahead import MANY, foresee
 from matching_engine.asks import cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book import Book, Known
 from matching_engine.checks import (
@@ -201,6 +202,13 @@ class Engine:
             request_id = ""
         self.position = this
         return Execution(this, prev, self._stamp, taken(events), request_id)
+
+    def expect(self, commands: Sequence[Command | Unreadable]) -> None:
+        """These are applied next; of more than `AT_ONCE` only the first count. Changes nothing, and may be left out:
+        the compiled core brings what they name to the processor's caches.
+        """
+        if len(self._orders) >= MANY:
+            foresee(self._orders, self.books, commands)
 
     def preview(self, command: Place) -> Preview:
         """What the order would be answered if it came next, at this very time. Nothing changes; its client_order_id and

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from matching_engine.ahead import AT_ONCE
 from matching_engine.engine import Engine
 from matching_engine.metrics import LOGGED, MATCHED, EngineMetrics
 from matching_engine.replay import last_answered, next_offset, recovered
@@ -92,9 +93,16 @@ class EngineService:
 
     def _answer(self, records: list[Record]) -> list[bytes]:
         """Applies the commands; their answers."""
-        apply = self.engine.apply
+        expect, apply = self.engine.expect, self.engine.apply
+        executions: list[Execution] = []
         began = time.perf_counter()
-        executions = [apply(record.offset, record.time, decode_command(record.value)) for record in records]
+        for first in range(0, len(records), AT_ONCE):
+            some = records[first : first + AT_ONCE]
+            commands = [decode_command(record.value) for record in some]
+            expect(commands)
+            executions += [
+                apply(record.offset, record.time, command) for record, command in zip(some, commands, strict=True)
+            ]
         took = time.perf_counter() - began
         for listener in self.listeners:
             for execution in executions:

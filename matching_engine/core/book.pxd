@@ -1,4 +1,5 @@
 cimport cython
+from matching_engine.fetch cimport foresee_orders, numbers
 from matching_engine.asks cimport is_spent, measure, needed, ring_of
 from matching_engine.calendar cimport Calendar, whole_ring
 from matching_engine.search cimport bisect_left, bisect_right, cx_read, cx_value, hours_of, well_timed
@@ -83,7 +84,8 @@ cdef class BidChunk(Chunk):
 cdef class Queue:
     cdef public object _kind
     cdef public long long _sign
-    cdef public list chunks, first_ranks
+    cdef public list chunks
+    cdef public object first_ranks
 
     cpdef list within(self, long long price)
     @cython.locals(chunk=Chunk, front=CResting)
@@ -94,7 +96,7 @@ cdef class Queue:
     cdef object _bring_back(self, CResting order, long long rank, Py_ssize_t at)
     @cython.locals(chunk=Chunk)
     cdef object _have(self, CResting order, Py_ssize_t place, Py_ssize_t at)
-    @cython.locals(order=CResting)
+    @cython.locals(order=CResting, there=list, ranks=list)
     cpdef object fill(self, list orders)
     cpdef object drop(self, Chunk chunk)
     cpdef object drop_empty(self)

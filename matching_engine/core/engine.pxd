@@ -1,4 +1,5 @@
 cimport cython
+from matching_engine.ahead cimport foresee
 from matching_engine.asks cimport cut, is_spent, least_sold, measure, recall, reduce, sold_throughout, take
 from matching_engine.book cimport Book, Known, Queue
 from matching_engine.columns cimport spread
@@ -37,6 +38,7 @@ cdef class Engine:
 
     @cython.locals(events=list, now=cython.longlong, bid=CPlaceBid, ask=CPlaceAsk, cancel=CCancel, request_id=str)
     cpdef object apply(self, object offset, object time, object command)
+    cpdef object expect(self, list commands)
     @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
     cpdef object _place_ask(self, object this, CPlaceAsk command, list events)
     @cython.locals(book=Book, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, party=Party, crossed=cython.bint, starts=tuple)

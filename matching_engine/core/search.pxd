@@ -20,19 +20,6 @@ cdef extern from *:
     #endif
     }
 
-    static CYTHON_INLINE Py_ssize_t cx_bisect(PyObject *numbers, PyObject *number, Py_ssize_t low, int right) {
-        PyObject **items = PySequence_Fast_ITEMS(numbers);
-        Py_ssize_t high = PySequence_Fast_GET_SIZE(numbers);
-        while (low < high) {
-            Py_ssize_t middle = (low + high) / 2;
-            if (right ? !cx_less(number, items[middle]) : cx_less(items[middle], number))
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        return low;
-    }
-
     static CYTHON_INLINE long long cx_value(PyObject *number) {
     #if PY_VERSION_HEX < 0x030C0000
         Py_ssize_t size = Py_SIZE(number);
@@ -312,6 +299,18 @@ cdef extern from *:
 
     // Without a branch on what it finds: half of such the processor would guess wrong.
     static CYTHON_INLINE Py_ssize_t cx_bisect_value(PyObject *numbers, long long number, Py_ssize_t low, int right) {
+        if (!PyList_Check(numbers) && !PyTuple_Check(numbers)) {  // an array of such numbers
+            long long *values = *(long long **)((PyVarObject *)numbers + 1) + low, *first = values;
+            Py_ssize_t size = Py_SIZE(numbers) - low;
+            if (size <= 0)
+                return low;
+            while (size > 1) {
+                Py_ssize_t half = size / 2;
+                values += (right ? values[half - 1] <= number : values[half - 1] < number) ? half : 0;
+                size -= half;
+            }
+            return low + (values - first) + (right ? *values <= number : *values < number);
+        }
         PyObject **items = PySequence_Fast_ITEMS(numbers) + low, **first = items;
         Py_ssize_t size = PySequence_Fast_GET_SIZE(numbers) - low;
         if (size <= 0)
@@ -341,6 +340,21 @@ cdef extern from *:
             if (!cx_value(PyTuple_GET_ITEM(numbers, place)))
                 return 1;
         return 0;
+    }
+
+    static CYTHON_INLINE Py_ssize_t cx_bisect(PyObject *numbers, PyObject *number, Py_ssize_t low, int right) {
+        if (!PyList_Check(numbers) && !PyTuple_Check(numbers))
+            return cx_bisect_value(numbers, cx_value(number), low, right);
+        PyObject **items = PySequence_Fast_ITEMS(numbers);
+        Py_ssize_t high = PySequence_Fast_GET_SIZE(numbers);
+        while (low < high) {
+            Py_ssize_t middle = (low + high) / 2;
+            if (right ? !cx_less(number, items[middle]) : cx_less(items[middle], number))
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        return low;
     }
     """
     Py_ssize_t cx_bisect(object numbers, object number, Py_ssize_t low, int right) noexcept

@@ -2,7 +2,8 @@
 
 A timed loop calls `Engine.apply` with commands that are decoded already, and keeps nothing of the answers. They are
 made poll by poll, and a poll is applied at once: the service, too, applies what it has just decoded, with the offset
-and the time that are in the record. What was made long before, no cache holds any more. The bare book has it likewise.
+and the time that are in the record, and tells the engine of some dozens at a time that they come next. What was made
+long before, no cache holds any more. The bare book has it likewise.
 """
 
 import random
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from gateways.cli.processes import spare_garbage_collection
+from matching_engine.ahead import AT_ONCE
 from matching_engine.columns import decoded, encoded
 from matching_engine.engine import Engine
 from schemas import codec
@@ -70,12 +72,16 @@ def new_engine() -> Engine:
 
 def apply_all(engine: Engine, commands: Iterable[Command], offset: int) -> float:
     """Seconds that the engine takes for the commands from that offset on."""
-    apply, taken = engine.apply, 0.0
-    records = ((place, at(place), command) for place, command in enumerate(commands, offset))
-    while poll := list(islice(records, POLL)):
+    expect, apply, taken, made = engine.expect, engine.apply, 0.0, iter(commands)
+    while poll := list(islice(made, POLL)):
+        stamps = [(place, at(place)) for place in range(offset, offset + len(poll))]
+        offset += len(poll)
         began = time.perf_counter()
-        for place, time_ms, command in poll:
-            apply(place, time_ms, command)
+        for first in range(0, len(poll), AT_ONCE):
+            some = poll[first : first + AT_ONCE]
+            expect(some)
+            for (place, time_ms), command in zip(stamps[first : first + AT_ONCE], some, strict=True):
+                apply(place, time_ms, command)
         taken += time.perf_counter() - began
     return taken
 
@@ -264,13 +270,18 @@ async def engine_recovery() -> Result:
 
 
 def _log_rate(engine: Engine, values: Sequence[bytes], offset: int, *, encode: bool) -> float:
-    """Records of the log a second, as the service takes them."""
+    """Records of the log a second: as the service takes them where answers are encoded, else as a start does."""
     spare_garbage_collection()
     began = time.perf_counter()
-    for place, value in enumerate(values, offset):
-        execution = engine.apply(place, at(place), codec.decode_command(value))
-        if encode:
-            codec.encode(execution)
+    if encode:
+        for first in range(0, len(values), AT_ONCE):
+            commands = [codec.decode_command(value) for value in values[first : first + AT_ONCE]]
+            engine.expect(commands)
+            for place, command in enumerate(commands, offset + first):
+                codec.encode(engine.apply(place, at(place), command))
+    else:
+        for place, value in enumerate(values, offset):
+            engine.apply(place, at(place), codec.decode_command(value))
     return len(values) / (time.perf_counter() - began)
 
 

@@ -73,7 +73,7 @@ def test_who_leaves_during_a_walk_is_not_met_any_more(book: Book, monkeypatch: p
         if order.id == 2:
             book.remove(orders[8])
     assert met == [2, 5, 1, 4, 7, 0, 3, 6]
-    assert (book.bid_queue.chunks, book.bid_queue.first_ranks) == ([], [])
+    assert (book.bid_queue.chunks, list(book.bid_queue.first_ranks)) == ([], [])
 
 
 def test_an_order_that_comes_back_stands_at_its_place_once(book: Book) -> None:
@@ -322,7 +322,7 @@ def test_many_that_leave_at_once_are_nowhere_in_the_book(book: Book) -> None:
     left = sorted(set(range(1_000)) - {order.place for order in leaving})
     assert sorted([*(order.place for order in book.asks()), *(order.place for order in book.bids())]) == left
     book.remove_all([order for order in orders if order.place in left])
-    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.first_ranks) == ([], [], [], [])
+    assert (book.asks(), book.bids(), book.ask_queue.chunks, book.bid_queue.chunks) == ([], [], [], [])
 
 
 def test_what_orders_state_alike_is_made_once_and_what_is_refused_is_not_kept() -> None:

@@ -1,6 +1,7 @@
 """What the scenarios do not show: bounds, hostile commands, what is remembered, what the hash covers."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matching_engine import engine as engine_module
+from matching_engine.ahead import AT_ONCE
 from matching_engine.checks import MAX_ACCOUNT, check_ask, check_bid
 from matching_engine.columns import decoded, encoded, in_columns
 from matching_engine.engine import MAX_TOLD, RULES, Engine, UnknownRulesError
@@ -407,6 +410,39 @@ def test_whatever_the_log_holds_is_answered(values: list[bytes]) -> None:
                 assert max([0, *(field for field in msgspec.structs.astuple(event) if type(field) is int)]) <= BIG
     state = decoded(encoded(market.engine.state()))
     assert Engine.from_state(0, state).state_hash() == market.engine.state_hash()
+
+
+@pytest.fixture(scope="module")
+def all_are_expected() -> Iterator[None]:
+    """In an engine of few orders, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "MANY", 0)
+        yield
+
+
+@pytest.mark.usefixtures("all_are_expected")
+@settings(max_examples=200, deadline=None)
+@given(st.lists(hostile(), max_size=90))
+def test_what_is_expected_changes_nothing(values: list[bytes]) -> None:
+    told, untold = Market(), Market()
+    for number in range(40):  # whom the commands can name
+        for market in (told, untold):
+            market.send(ask(f"a{number}", price=2_500_000 + 100 * number))
+            market.send(bid(f"b{number}", price=2_400_000 - 100 * number))
+    commands: list[Command | Unreadable] = [Cancel(2, 2), bid("b"), Cancel(1, 2**64 - 1), Cancel(1, -(2**63))]
+    commands += [decode_command(value) for value in values]
+    commands += [ask("big", price=2**64 - 1), bid("low", price=-(2**63)), ask("x", class_id="none"), Cancel(1, 3)]
+    commands = [command for command in commands if not isinstance(command, SetRules)]
+    before = told.engine.state_hash()
+    told.engine.expect(commands)
+    told.engine.expect([Cancel(1, 2**200), ask("big", price=2**200), bid("low", price=-(2**200)), Cancel(1, -(2**200))])
+    assert told.engine.state_hash() == before
+    for first in range(0, len(commands), AT_ONCE):
+        told.engine.expect(commands[first : first + AT_ONCE])
+        for command in commands[first : first + AT_ONCE]:
+            assert told.send(command) == untold.send(command)
+    assert told.engine.state_hash() == untold.engine.state_hash()
+    Engine(0).expect(commands)
 
 
 def test_an_answer_is_read_as_it_was_written() -> None:

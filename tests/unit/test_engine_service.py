@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateways.log.embedded import EmbeddedLog
 from matching_engine import CORE, snapshot
+from matching_engine.ahead import AT_ONCE
 from matching_engine.engine import Engine
 from matching_engine.metrics import EngineMetrics
 from matching_engine.replay import recovered
@@ -94,6 +95,12 @@ async def test_each_command_is_answered_in_a_record_of_its_own(log: EmbeddedLog)
         await send(log, 120, 30, partition=1)
         assert await answered(log, 150, partition=1) == await folded(log, partition=1)
     assert await log.end(EXECUTIONS, 0) == 0
+
+
+async def test_a_long_poll_is_answered_as_one_command_after_the_other(log: EmbeddedLog) -> None:
+    await send(log, 0, 3 * AT_ONCE + 1)
+    async with running(service(log, max_poll=1000)):
+        assert await answered(log, 3 * AT_ONCE + 1) == await folded(log)
 
 
 async def test_a_restart_answers_nothing_twice_and_goes_on_from_the_last_answer(log: EmbeddedLog) -> None:
