@@ -235,6 +235,7 @@ class Call(ABC):
             turn.took(turn.now() - began)
 
     def _await(self, work: Awaitable[Answered]) -> None:
+        REQUEST.set(request_id(self.scope))  # as the task takes over: who tells of an answer does so to many
         self.spawn(self._awaited(work))
 
     async def _awaited(self, work: Awaitable[Answered]) -> None:
