@@ -52,6 +52,7 @@ class Http(HttpToolsProtocol):
     for a WebSocket."""
 
     def on_headers_complete(self) -> None:
+        self._idle_from = None  # what came in the same piece before it may have its answer already
         app: Any = self.config.app
         route = app.direct_urls.get(self.url) if isinstance(app, Application) else None
         before: Any = self.cycle

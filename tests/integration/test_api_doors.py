@@ -393,26 +393,53 @@ async def test_an_order_that_waits_when_the_server_closes_is_told_so(
         tell(StoreError("late"))  # nobody hears it any more
 
 
+BID = msgspec.json.encode({"class": CLASS, "quantity": 1, "price": "0.01", "duration": "1h", "min_fill": 1})
+
+
+def post(key: str, body: bytes) -> bytes:
+    """A request for an order."""
+    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def one_answer(reader: asyncio.StreamReader) -> bytes:
+    """Its head."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+    return head
+
+
 async def test_a_connection_that_nobody_uses_is_closed_and_no_other(
     exchange: Venue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_keep_alive=1))
     key = await exchange.key_of("idle", "read", "trade", money="1000")
-    body = msgspec.json.encode({"class": CLASS, "quantity": 1, "price": "0.01", "duration": "1h", "min_fill": 1})
-    head = f"POST /v1/bids HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
     app, now = new_api(exchange), asyncio.get_running_loop().time
     async with running([app]), serve(create_app(app)) as server:
         reader, writer = await asyncio.open_connection(server.host, server.port)
-        order = head.encode() + body, b"201"
+        order = post(key, BID), b"201"
         waits = b"GET /v1/fills?wait_s=2 HTTP/1.1\r\nHost: x\r\n\r\n"  # for longer than a connection may be idle
         for request, status in (order, order, (waits, b"200"), order):
             await asyncio.sleep(0.6)
             writer.write(request)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.1 %b " % status)
-            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+            assert (await one_answer(reader)).startswith(b"HTTP/1.1 %b " % status)
         began = now()
         assert await asyncio.wait_for(reader.read(), 5) == b""
         assert 0.9 < now() - began < 2.5
         writer.close()
     assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_what_comes_with_a_refused_order_is_not_cut_off_as_idle(
+    exchange: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_keep_alive=1))
+    key, app = await exchange.key_of("hasty", "read", "trade", money="1000"), new_api(exchange)
+    async with running([app]), serve(create_app(app)) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(post(key, BID))
+        assert (await one_answer(reader)).startswith(b"HTTP/1.1 201 "), "from now on the key is known here"
+        writer.write(post(key, b"{}") + b"GET /v1/fills?wait_s=2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await one_answer(reader)).startswith(b"HTTP/1.1 400 ")
+        assert (await one_answer(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
