@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from gateways.api.errors import REQUEST, REQUEST_ID, ApiError, closing, request_id
+from gateways.api.errors import REQUEST, REQUEST_ID, ApiError, closing, going_on_unlogged, request_id
 from gateways.api.limits import RATE, Left
 from gateways.api.turns import TURN, Name, Turn, Turns
 
@@ -153,14 +153,15 @@ class Doors:
         method = str(scope.get("method"))
         self._answers.add(route, method, status, spent)
         if self._access_log is not None:
-            self._access_log.info(
-                "answered",
-                method=method,
-                path=scope["path"],
-                status=status,
-                seconds=round(spent / 1e9, 6),
-                request_id=request_id(scope),
-            )
+            with going_on_unlogged():
+                self._access_log.info(
+                    "answered",
+                    method=method,
+                    path=scope["path"],
+                    status=status,
+                    seconds=round(spent / 1e9, 6),
+                    request_id=request_id(scope),
+                )
 
 
 def _methods(scope: Scope) -> set[str]:

@@ -1,5 +1,6 @@
 """Refusals over HTTP: `{"error": {code, message, field, request_id}}` with a status that fits the code."""
 
+import contextlib
 import itertools
 import re
 import secrets
@@ -154,10 +155,17 @@ def explained(scope: AsgiScope, error: Exception) -> ApiError:
     """What it is to the caller of that request; what nobody expected is logged."""
     this = as_api_error(error)
     if this.status == 500:
-        structlog.get_logger().error(
-            "a request failed", request_id=request_id(scope), path=scope["path"], exc_info=error
-        )
+        with going_on_unlogged():
+            structlog.get_logger().error(
+                "a request failed", request_id=request_id(scope), path=scope["path"], exc_info=error
+            )
     return this
+
+
+def going_on_unlogged() -> contextlib.suppress:
+    """Where lines can be written no more, as when the disk is full, requests have their answers all the same: whoever
+    tells one its answer, as the engine does, has others to tell."""
+    return contextlib.suppress(OSError, ValueError)
 
 
 def body_of(error: ApiError, request_name: str) -> ErrorBody:
