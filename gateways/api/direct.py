@@ -186,7 +186,7 @@ class Call(ABC):
         self._began, self._body = time.perf_counter_ns(), body
         try:
             self._turn = self.route.doors.enter(self.scope)
-        except ApiError as error:
+        except Exception as error:
             self._refuse(error)
         else:
             self._turn.begin_soon(self._start)
@@ -199,6 +199,9 @@ class Call(ABC):
         """Its turn is there, or will not come."""
         turn, route = self._turn, self.route
         assert turn is not None, "it has entered"
+        if self._is_answered:  # the server closes: nothing is to be done that was said not to be
+            turn.end()
+            return
         began = turn.now()
         try:
             if refusal is not None:
@@ -220,6 +223,8 @@ class Call(ABC):
 
     def _told(self, made: Made) -> None:
         """What is wanted is there, or was refused."""
+        if self._is_answered:
+            return
         turn = self._turn
         assert turn is not None, "it has entered"
         began = turn.now()
@@ -256,20 +261,22 @@ class Call(ABC):
     def _answer(self, status: int, head: bytes, answer: Any) -> None:
         if self._is_answered:
             return
+        content = _encode(answer)
         self._is_answered = True
         doors = self.route.doors
         if self._turn is not None:
             doors.leave(self.scope, self._turn, self.route.path, status, self._began)
         head += doors.lines(self.scope)
-        content = _encode(answer)
         if status in HELD_BACK:
             self.spawn(self._held_back(status, head, content))
         else:
             self.answered(status, head, content)
 
     async def _held_back(self, status: int, head: bytes, content: bytes) -> None:
-        await self.route.doors.hold_back(self.scope)
-        self.answered(status, head, content)
+        try:
+            await self.route.doors.hold_back(self.scope)
+        finally:  # also as the server closes
+            self.answered(status, head, content)
 
 
 def _line(header: tuple[bytes, bytes]) -> bytes:
