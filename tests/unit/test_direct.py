@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from gateways.api import turns as bounds
 from gateways.api.direct import Call, Made
 from gateways.api.doors import Doors
-from gateways.api.errors import ApiError
+from gateways.api.errors import REQUEST, ApiError
 from gateways.api.turns import Turn, Turns
 
 ACCOUNT = 1
@@ -27,6 +27,8 @@ class Route:
         self.doors = Doors(CollectorRegistry(), self.turns, lambda scope: ACCOUNT, access_log=False)
         self.placed: list[Any] = []
         """Who waits for each to be told."""
+        self.ids: list[str] = []
+        """As their commands would have them."""
 
     def holder(self, scope: Any, turn: Turn) -> str:
         return "key"
@@ -39,14 +41,16 @@ class Route:
 
     def place_soon(self, key: Any, wanted: bytes, told: Any) -> bool:
         self.placed.append(told)
+        self.ids.append(REQUEST.get())
         return True
 
 
 class Asked(Call):
     """A request of a client that reads all it is told."""
 
-    def __init__(self, route: Any) -> None:
-        super().__init__(route, {"method": "POST", "path": Route.path, "headers": [], "state": {}})
+    def __init__(self, route: Any, name: str = "") -> None:
+        headers = [(b"x-request-id", name.encode())]
+        super().__init__(route, {"method": "POST", "path": Route.path, "headers": headers, "state": {}})
         self.statuses: list[int] = []
         self.spawned: list[asyncio.Task[None]] = []
 
@@ -55,6 +59,19 @@ class Asked(Call):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.spawned.append(asyncio.create_task(work))
+
+
+async def test_requests_that_waited_for_their_turns_are_placed_under_their_own_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_AT_WORK", 1)
+    route = Route()
+    for name in ("first", "second", "third"):
+        Asked(route, name).begin(b"{}")
+    for nth in range(3):
+        route.placed[nth](lambda: "order")
+        await asyncio.sleep(0.01)
+    assert route.ids == ["first", "second", "third"]
 
 
 async def test_a_request_that_was_told_the_server_closes_places_nothing_at_its_turn(
