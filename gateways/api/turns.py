@@ -270,8 +270,10 @@ class Turns:
             if self._most_waiting <= len(party.waiting) + 1:
                 raise _busy(party)
             most = next(iter(self._by_waiting[self._most_waiting]))
-            most.waiting.pop().set_exception(_busy(most))
+            last = most.waiting.pop()
             self._rank(most, -1)
+            if not last.done():  # else it was given up
+                last.set_exception(_busy(most))
         party.under_way += 1
         self.under_way += 1
         return party

@@ -367,6 +367,18 @@ async def test_a_party_is_refused_no_more_often_than_every_so_long_and_waits_for
 
 
 @only_awaited
+async def test_a_request_given_up_just_as_another_takes_its_place_leaves_nothing() -> None:
+    turns = Turns(64)
+    noisy = await coming(turns, NOISY, 32)
+    third = await coming(turns, THIRD, 32)
+    last = third[-1][1]
+    last.cancel()
+    quiet = await coming(turns, QUIET, 1)
+    await given_up(noisy, third, quiet)
+    assert not turns._by_waiting
+
+
+@only_awaited
 async def test_a_request_given_up_just_as_it_starts_leaves_nothing() -> None:
     turns = Turns(1_000)
     noisy = await coming(turns, NOISY, 100)
