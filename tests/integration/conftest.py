@@ -25,7 +25,9 @@ from gateways.market_data.tape import Tape
 from matching_engine import checks
 from matching_engine.metrics import EngineMetrics
 from matching_engine.service import EngineService
+from schemas.ids import position
 from schemas.store import Account, Network, Scope
+from schemas.topics import COMMANDS
 from settlement.service import SettlementService
 from settlement.store import Store
 from tests.settling import FEE_BPS, MONEY, Market, ScriptedLog, trading
@@ -150,6 +152,9 @@ async def exchange(embedded_log: EmbeddedLog, store: Store) -> AsyncIterator[Ven
         key = await admin_key(store, embedded_log)
         async with Client(url, key) as admin:
             await admin.create_class(CLASS, accelerator="H100", memory_gb=80, form_factor="SXM")
+            for partition in range(embedded_log.partitions(COMMANDS)):  # a further gateway knows it from the store
+                if end := await embedded_log.end(COMMANDS, partition):
+                    await store.wait_applied(partition, position(partition, end - 1), 30)
             yield Venue(url=url, key=key, admin=admin, log=embedded_log, store=store)
 
 
