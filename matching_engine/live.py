@@ -122,10 +122,8 @@ class LiveOrders:
         """Takes in orders of a state, of these accounts, which leave at these times; with their numbers in the order of
         their ids. After the last comes `filled`.
         """
-        live, ids = self.orders, list[int]()
-        for order in orders:
-            live[order.id] = order
-            ids.append(order.id)
+        ids = [order.id for order in orders]
+        self.orders.put_all(ids, orders)
         for number in by_id:
             party = parties[number]
             party.orders.append(ids[number])

@@ -32,7 +32,7 @@ cdef inline Py_ssize_t fetch_front(PyObject *queue, PyObject **fronts, Py_ssize_
     return count
 
 
-cdef inline object foresee(ById orders, dict books, list commands):
+cdef inline object foresee(ById orders, dict books, object commands):
     cdef PyObject *told
     cdef PyObject *kind
     cdef PyObject *price
@@ -48,7 +48,10 @@ cdef inline object foresee(ById orders, dict books, list commands):
     cdef PyObject *fronts[2 * FRONT]
     cdef Py_ssize_t at, size
     cdef Py_ssize_t met = 0
-    cdef Py_ssize_t count = min(cx_size(<PyObject *>commands), <Py_ssize_t>AT_ONCE)
+    cdef Py_ssize_t count
+    if type(commands) is not list:
+        return None
+    count = min(cx_size(<PyObject *>commands), <Py_ssize_t>AT_ONCE)
     for at in range(count):
         told = cx_items(<PyObject *>commands)[at]
         kind = cx_type(told)

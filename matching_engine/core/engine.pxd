@@ -38,7 +38,7 @@ cdef class Engine:
 
     @cython.locals(events=list, now=cython.longlong, bid=CPlaceBid, ask=CPlaceAsk, cancel=CCancel, request_id=str)
     cpdef object apply(self, object offset, object time, object command)
-    cpdef object expect(self, list commands)
+    cpdef object expect(self, object commands)
     @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
     cpdef object _place_ask(self, object this, CPlaceAsk command, list events)
     @cython.locals(book=Book, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, party=Party, crossed=cython.bint, starts=tuple)

@@ -12,6 +12,7 @@ cdef class ById:
     cdef Place *find(self, long long order_id) noexcept
     cpdef object get(self, object order_id)
     cdef int put(self, object order_id, object order) except -1
+    cpdef object put_all(self, list ids, list orders)
     cdef int drop(self, object order_id) except -1
     cpdef object pop(self, object order_id, object default=*)
     cdef int grow(self) except -1

@@ -4,10 +4,12 @@
 cimport cython
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from matching_engine.fetch cimport cx_fetch
 from matching_engine.search cimport cx_value
 
 cdef enum:
     FIRST_BITS = 3
+    AHEAD = 16
 
 # Where an id is looked for first are the highest bits of it times this number, another one in each process.
 cdef unsigned long long _factor = <unsigned long long><long long>hash("orders") | 1
@@ -68,6 +70,13 @@ cdef class ById:
         if 2 * self.count > self.mask:
             self.grow()
         return 0
+
+    cpdef object put_all(self, list ids, list orders):
+        cdef Py_ssize_t at, size = min(len(ids), len(orders))
+        for at in range(size):
+            if at + AHEAD < size:  # so that several places are waited for at once
+                cx_fetch(self.home(cx_value(ids[at + AHEAD])))
+            self.put(ids[at], orders[at])
 
     cdef int drop(self, object order_id) except -1:
         """Those behind it that would not be found any more move up."""

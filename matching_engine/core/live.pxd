@@ -25,7 +25,7 @@ cdef class LiveOrders:
     cpdef object set_aside(self, CResting ask)
     cpdef object bring_back(self, CResting ask)
     cpdef object begin(self, Py_ssize_t count)
-    @cython.locals(order=CResting, live=ById, ids=list, leavers=list, party=Party, number=Py_ssize_t, place=Py_ssize_t)
+    @cython.locals(order=CResting, ids=list, leavers=list, party=Party, number=Py_ssize_t, place=Py_ssize_t)
     cpdef object fill(self, list orders, list parties, list by_id, list leaves)
     @cython.locals(party=Party)
     cpdef object filled(self)
@@ -42,4 +42,3 @@ cdef class LiveOrders:
 # as LiveOrders.drop: del orders[order.id] => orders.drop(order.id)
 # as LiveOrders.drop: self.spent[order.id] = order => self.spent.put(order.id, order)
 # as LiveOrders._tidy: known in orders or known in spent => orders.get(known) is not None or spent.get(known) is not None
-# as LiveOrders.fill: live[order.id] = order => live.put(order.id, order)

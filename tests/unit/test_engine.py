@@ -442,7 +442,7 @@ def test_what_is_expected_changes_nothing(values: list[bytes]) -> None:
         for command in commands[first : first + AT_ONCE]:
             assert told.send(command) == untold.send(command)
     assert told.engine.state_hash() == untold.engine.state_hash()
-    Engine(0).expect(commands)
+    Engine(0).expect(tuple(commands))
 
 
 def test_an_answer_is_read_as_it_was_written() -> None:
