@@ -15,5 +15,7 @@ MANY = 20_000
 """Live orders from which on caches do not hold all that commands name: with fewer it is not worth the look."""
 
 
-def foresee(orders: ById, books: dict[str, Any], commands: Sequence[Command | Unreadable]) -> None:
-    """What the first AT_ONCE of these commands name, of an engine's orders and books."""
+def foresee(orders: ById, books: dict[str, Any], following: int, commands: Sequence[Command | Unreadable]) -> None:
+    """What the first AT_ONCE of these commands name, of an engine's orders and books; they probably stand in the log
+    from the position `following` on.
+    """

@@ -208,7 +208,7 @@ class Engine:
         the compiled core brings what they name to the processor's caches.
         """
         if len(self._orders) >= MANY:
-            foresee(self._orders, self.books, commands)
+            foresee(self._orders, self.books, self.position + 1, commands)
 
     def preview(self, command: Place) -> Preview:
         """What the order would be answered if it came next, at this very time. Nothing changes; its client_order_id and

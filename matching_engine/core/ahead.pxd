@@ -32,7 +32,7 @@ cdef inline Py_ssize_t fetch_front(PyObject *queue, PyObject **fronts, Py_ssize_
     return count
 
 
-cdef inline object foresee(ById orders, dict books, object commands):
+cdef inline object foresee(ById orders, dict books, object following, object commands):
     cdef PyObject *told
     cdef PyObject *kind
     cdef PyObject *price
@@ -48,6 +48,7 @@ cdef inline object foresee(ById orders, dict books, object commands):
     cdef PyObject *fronts[2 * FRONT]
     cdef Py_ssize_t at, size
     cdef Py_ssize_t met = 0
+    cdef long long order_id = cx_value(following)
     cdef Py_ssize_t count
     if type(commands) is not list:
         return None
@@ -63,6 +64,7 @@ cdef inline object foresee(ById orders, dict books, object commands):
                 places[at] = orders.home(cx_value(<object>there))
                 cx_fetch(places[at])
         elif kind == <PyObject *>CPlaceAsk or kind == <PyObject *>CPlaceBid:
+            cx_fetch(orders.home(order_id + at))
             if kind == <PyObject *>CPlaceAsk:
                 price = <PyObject *>(<CPlaceAsk>told).price
                 class_id = <PyObject *>(<CPlaceAsk>told).class_id
@@ -115,6 +117,9 @@ cdef inline object foresee(ById orders, dict books, object commands):
                 cx_fetch(<PyObject *>(<Stairs>stairs[at]).starts)
                 cx_fetch(<PyObject *>(<Stairs>stairs[at]).ends)
     for at in range(met):
+        cx_fetch(<PyObject *>(<CResting>fronts[at]).id)
         cx_fetch(<PyObject *>(<CResting>fronts[at]).place)
         cx_fetch(<PyObject *>(<CResting>fronts[at]).price)
+    for at in range(met):
+        cx_fetch(orders.home(cx_value((<CResting>fronts[at]).id)))
     return None
