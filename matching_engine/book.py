@@ -566,6 +566,7 @@ class Book:
 
     def __init__(self, spec: ClassSpec) -> None:
         self.spec = spec
+        self.class_id = spec.class_id
         self.fills = 0
         """How many fills the class has had."""
         self.reference = 0

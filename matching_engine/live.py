@@ -84,14 +84,14 @@ class LiveOrders:
     def drop(self, done: list[Order]) -> None:
         """After a walk, empties its list of orders that are out of their queues already. Asks sold out live on."""
         orders, parties = self.orders, self.memory.parties
-        while done:
-            order = done.pop()
+        for order in done:
             del orders[order.id]
             if order.live:
                 self.spent[order.id] = order
             else:
                 party = parties[order.account]
                 party.live -= 1
+        done.clear()
 
     def forget(self, gone: Iterable[Order]) -> None:
         """These have left their books."""

@@ -106,6 +106,7 @@ cdef class Queue:
 @cython.final
 cdef class Book:
     cdef public object spec, halt
+    cdef public str class_id
     cdef public long long fills, reference
     cdef public bint retired, closed
     cdef public Queue ask_queue, bid_queue

@@ -33,15 +33,16 @@ cdef class Engine:
     cdef list _events
     cdef object _stamp
     cdef Walk _walk
+    cdef Book _book
     cdef public tuple _offered, _stated, _wanted, _accepted
     cdef public dict _does
 
     @cython.locals(events=list, now=cython.longlong, bid=CPlaceBid, ask=CPlaceAsk, cancel=CCancel, request_id=str)
     cpdef object apply(self, object offset, object time, object command)
     cpdef object expect(self, object commands)
-    @cython.locals(book=Book, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
+    @cython.locals(book=Book, class_id=str, spec=CClassSpec, times=tuple, stated=tuple, ask=CAsk, party=Party, crossed=cython.bint)
     cpdef object _place_ask(self, object this, CPlaceAsk command, list events)
-    @cython.locals(book=Book, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, party=Party, crossed=cython.bint, starts=tuple)
+    @cython.locals(book=Book, class_id=str, spec=CClassSpec, times=tuple, accepted=tuple, bid=CBid, party=Party, crossed=cython.bint, starts=tuple)
     cpdef object _place_bid(self, object this, CPlaceBid command, list events)
     @cython.locals(order=CResting)
     cpdef object _cancel(self, object this, CCancel command, list events)

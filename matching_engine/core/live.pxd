@@ -1,7 +1,7 @@
 cimport cython
 from matching_engine.ids cimport ById
 from matching_engine.memory cimport Memory, Party
-from matching_engine.search cimport bisect_left, cx_read, cx_value
+from matching_engine.search cimport bisect_left, cx_empty, cx_read, cx_value
 from matching_engine.structs cimport Resting as CResting
 
 @cython.final
@@ -42,3 +42,4 @@ cdef class LiveOrders:
 # as LiveOrders.drop: del orders[order.id] => orders.drop(order.id)
 # as LiveOrders.drop: self.spent[order.id] = order => self.spent.put(order.id, order)
 # as LiveOrders._tidy: known in orders or known in spent => orders.get(known) is not None or spent.get(known) is not None
+# as LiveOrders.drop: done.clear() => cx_empty(done)

@@ -84,6 +84,15 @@ cdef extern from *:
     }
     #define PyList_Insert cx_insert
 
+    // The room that it has serves the next ones.
+    static CYTHON_INLINE void cx_empty(PyObject *list) {
+        Py_ssize_t size = PyList_GET_SIZE(list);
+        PyObject **items = PySequence_Fast_ITEMS(list);
+        Py_SET_SIZE(list, 0);
+        while (size--)
+            Py_DECREF(items[size]);
+    }
+
     static CYTHON_INLINE PyObject *cx_taken(PyObject *events) {
         Py_ssize_t size = PyList_GET_SIZE(events);
         PyObject *made = PyTuple_New(size);
@@ -361,6 +370,7 @@ cdef extern from *:
     Py_ssize_t cx_bisect_value(object numbers, long long number, Py_ssize_t low, int right) noexcept
     long long cx_value(object number) noexcept
     long long cx_read(void *number) noexcept
+    void cx_empty(list items) noexcept
     bint cx_less(object a, object b) noexcept
     bint cx_same_ints(tuple one, tuple other) noexcept
     bint cx_has_0(tuple numbers) noexcept
