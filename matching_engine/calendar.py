@@ -46,7 +46,7 @@ class Calendar:
     Neighbouring pieces differ, so that a calendar whose windows meet again is short again.
     """
 
-    __slots__ = ("_end", "_most", "_start", "first", "runs", "sold", "stale", "times")
+    __slots__ = ("_end", "_most", "_start", "first", "origin", "runs", "sold", "stale", "times")
 
     def __init__(self, times: list[int], sold: list[int], start: int, end: int, most: int) -> None:
         """It knows in which hours of `[start, end)` at most `most` GPUs are sold at some moment."""
@@ -57,8 +57,9 @@ class Calendar:
         self._start, self._end, self._most = start, end, most
         self.first = start // HOUR_MS
         self.runs = [0]
-        """A bit for each hour from `first` on, from which on 1, 2, 4, ... hours are such, as far as was asked: so they
-        are rings where `first` is an origin."""
+        """A bit for each hour from `first` on, from which on 1, 2, 4, ... hours are such, as far as was asked."""
+        self.origin = -1
+        """Where the runs are rings, the hour at which these begin, which is `first`."""
         self._reopen(start, end)
 
     def opens(self, hours: Hours | None) -> bool:
@@ -70,11 +71,11 @@ class Calendar:
 
     def ring(self, double: int, origin: int) -> int:
         """The hours from which on `1 << double` are open, in a ring that begins at the hour `origin`."""
-        if self.first != origin and self._end <= (origin + RING) * HOUR_MS:
+        if self.origin != origin and self._end <= (origin + RING) * HOUR_MS:
             self.runs = [ring(self.runs[0], self.first - origin)]
-            self.first = origin
+            self.first = self.origin = origin
         run = self._run(double)
-        return run if self.first == origin else ring(run, self.first - origin)
+        return run if self.origin == origin else ring(run, self.first - origin)
 
     def reach(self, last: int) -> int:
         """A bound: no window that begins by `last` and finds a lot unsold is longer. ms."""

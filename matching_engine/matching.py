@@ -97,7 +97,7 @@ def _likely(
                 continue
         else:
             runs = calendar.runs
-            there = len(runs) > double and calendar.first == origin  # as `ring` looks, without the call
+            there = len(runs) > double and calendar.origin == origin  # as `ring` looks, without the call
             run = runs[double] if there else calendar.ring(double, origin)
             if not run & at or (gap and not shows(run, at, gap)):
                 continue

@@ -4,7 +4,7 @@ from matching_engine.search cimport bisect_left, bisect_right, cx_value, opens, 
 @cython.final
 cdef class Calendar:
     cdef long long _start, _end, _most
-    cdef public long long first
+    cdef public long long first, origin
     cdef public list times, sold, runs
     cdef public bint stale
 

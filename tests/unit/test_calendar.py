@@ -136,6 +136,16 @@ def test_its_ring_has_the_hours_from_an_origin_on_whenever_that_moves() -> None:
     assert wrapped > 50
 
 
+def test_one_longer_than_a_ring_that_begins_with_it_is_a_ring_too() -> None:
+    start, later = 2 * ERA, 2 * ERA + RING
+    calendar = empty(start * HOUR_MS, (later + 100) * HOUR_MS)
+    calendar.add(start * HOUR_MS, (start + 50) * HOUR_MS, 1)
+    calendar.add((later + 50) * HOUR_MS, (later + 100) * HOUR_MS, 1)
+    for double in range(3):
+        after = RING + 50 - (1 << double) + 1
+        assert calendar.ring(double, start) == sum(1 << hour % RING for hour in range(50, after))
+
+
 def test_starts_that_lie_too_far_apart_for_a_look_may_all_be_open() -> None:
     far = hours_of((0, MOST_HOURS * HOUR_MS), HOUR_MS)
     assert far is None
